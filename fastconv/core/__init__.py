@@ -1,0 +1,1 @@
+"""What every algorithm and every public function stands on: problems, plans, the choice, the JIT policy."""

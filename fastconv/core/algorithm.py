@@ -1,0 +1,104 @@
+"""What an algorithm is to the rest of the library: a record of functions, and the plan that it makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .machine import Machine
+from .problem import ConvProblem, Op
+
+Array = NDArray[Any]
+Run = Callable[[Array, Array, Array, Array, int | None], None]
+
+
+def running_sum_error(problem: ConvProblem, op: Op) -> float:
+    """Error bound of a method that adds the products one after the other.
+
+    The rounding errors of n random terms add up like a random walk: their root mean square grows with sqrt(n)
+    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 2.8); 4 of it is the largest of
+    many results.
+    """
+    precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
+    return 0.0 if problem.is_exact else 4 * precision * math.sqrt(problem.terms(op) + 1)
+
+
+def unpacked(weight: Array) -> Array:
+    """The packing of an algorithm that reads the weight as it stands."""
+    return weight
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One operation of one problem, ready to run any number of times.
+
+    Attributes
+    ----------
+    algorithm
+        Name of the algorithm that made the plan.
+    problem, op
+        What is computed; the problem's type is the computed type.
+    workspace_bytes
+        Scratch memory of one thread, in bytes.
+    run
+        ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All
+        three are C-contiguous arrays in the problem's shapes, layout and type; ``w`` is packed unless it is the
+        result. ``constants`` holds the bias of each output channel of the operation, then the pad value.
+    pack
+        Brings the weight, of shape (K, C / groups, T, R, S), into the form in which `run` reads it.
+    limit
+        Magnitude that every element of the tensors must stay below for the result to be right; None where
+        any element, NaN and Inf included, only reaches the results that depend on it.
+    tiles
+        Sizes that the algorithm settled on, for people to read.
+    """
+
+    algorithm: str
+    problem: ConvProblem
+    op: Op
+    workspace_bytes: int
+    run: Run
+    pack: Callable[[Array], Array] = unpacked
+    limit: float | None = None
+    tiles: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        sizes = "".join(f" {name}={size}" for name, size in self.tiles.items())
+        return f"{self.algorithm} {self.op.value} of {self.problem}:{sizes} workspace={self.workspace_bytes} bytes"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A method of convolution on one device.
+
+    Attributes
+    ----------
+    name, device
+        As the user writes it in ``algorithm=``; "cpu" or "cuda".
+    supports
+        None, or one sentence that says why this problem and operation cannot be served.
+    cost
+        Predicted seconds on a machine.
+    error_bound
+        Largest expected error divided by the root mean square of the result, for random data.
+    workspace
+        Scratch memory of one thread, in bytes.
+    plan
+        Precomputes everything that does not depend on the data.
+    spreads
+        Whether one NaN, Inf or huge element may reach results that do not depend on it; such input never
+        comes to the algorithm.
+    """
+
+    name: str
+    device: str
+    supports: Callable[[ConvProblem, Op], str | None]
+    cost: Callable[[ConvProblem, Op, Machine], float]
+    error_bound: Callable[[ConvProblem, Op], float]
+    workspace: Callable[[ConvProblem, Op], int]
+    plan: Callable[[ConvProblem, Op], Plan]
+    spreads: bool = False

@@ -1,0 +1,85 @@
+"""Arrays in and out: what is accepted, how it is made plain for kernels, and how a result is handed back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RejectedError
+from .problem import COMPUTE_DTYPES
+
+Array = NDArray[Any]
+
+
+def as_array(argument: str, value: Any) -> Array:
+    """An argument as an array of a supported type, not copied where it already is one.
+
+    Raises
+    ------
+    RejectedError
+        A TypeError for masked, object, string, boolean and any other unsupported type.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise RejectedError(argument, type(value).__name__, "must not be masked: fill it first", TypeError)
+    array = np.asarray(value)
+    if array.dtype.name not in COMPUTE_DTYPES:
+        hint = "; convert booleans to an integer type first" if array.dtype.kind == "b" else ""
+        allowed = f"must have one of the types {', '.join(COMPUTE_DTYPES)}{hint}"
+        raise RejectedError(f"{argument}.dtype", str(array.dtype), allowed, TypeError)
+    return array
+
+
+def common_dtype(*arrays: Array | None) -> str:
+    """Name of the type to which NumPy promotes the arrays together."""
+    dtype = np.result_type(*[array.dtype for array in arrays if array is not None])
+    if dtype.name not in COMPUTE_DTYPES:
+        raise RejectedError(
+            "dtype", str(dtype), f"the arrays promote to it; allowed is {', '.join(COMPUTE_DTYPES)}", TypeError
+        )
+    return dtype.name
+
+
+def plain(array: Array, dtype: str) -> Array:
+    """The array as C-contiguous, aligned, native elements of `dtype`; itself where it already is so."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype == dtype:
+        return array
+    if array.dtype.kind in "iu" and np.dtype(dtype).kind == "i":
+        return array.astype(dtype, order="C", casting="unsafe")  # modulo the width, on purpose
+    return array.astype(dtype, order="C", casting="same_kind")
+
+
+def allocate(shape: int | tuple[int, ...], dtype: str) -> Array:
+    """Memory that is about to be written; every result and every workspace comes from here."""
+    return np.empty(shape, dtype)
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: str, inputs: tuple[Array, ...]) -> None:
+    """Refuse an ``out=`` that cannot take the result."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise RejectedError("out", type(out).__name__, "must be a NumPy array", TypeError)
+    if out.shape != shape:
+        raise RejectedError("out.shape", out.shape, f"must be {shape}")
+    if out.dtype != dtype:
+        raise RejectedError("out.dtype", str(out.dtype), f"must be {dtype}", TypeError)
+    if not out.flags.writeable:
+        raise RejectedError("out", "read-only", "must be writeable")
+    if any(_overlap(out, array) for array in inputs):
+        raise RejectedError("out", "overlapping", "must not share memory with an input")
+
+
+def _overlap(first: Array, second: Array) -> bool:
+    try:
+        return np.shares_memory(first, second, max_work=1000)
+    except np.exceptions.TooHardError:  # interleaved in a way that is expensive to tell apart
+        return True
+
+
+def extreme(array: Array, limit: float) -> bool:
+    """Whether an element is NaN, infinite or at least `limit` in magnitude."""
+    if array.size == 0:
+        return False
+    parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+    return not all(-limit < part.min() and part.max() < limit for part in parts)

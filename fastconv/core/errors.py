@@ -1,0 +1,74 @@
+"""How a bad argument is reported: what was given, what is allowed, and the problem it was given for."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+
+class UnsupportedError(ValueError):
+    """An algorithm was asked for by name and cannot serve the problem; the message says why."""
+
+
+class RejectedError(Exception):
+    """An argument was refused where the whole problem is not in sight; `reporting` makes it complete."""
+
+    def __init__(
+        self, argument: str, value: object, allowed: str, kind: type[Exception] = ValueError
+    ) -> None:
+        super().__init__(argument, value, allowed)
+        self.argument = argument
+        self.value = value
+        self.allowed = allowed
+        self.kind = kind
+
+    def completed(self, line: str) -> Exception:
+        return self.kind(f"{self.argument}={self.value!r}: {self.allowed}  [problem: {line}]")
+
+
+class reporting:
+    """Context that turns a `RejectedError` into a ValueError or TypeError which names the problem line.
+
+    The line is put together from what the caller gave, valid or not, and only when there is an error.
+    """
+
+    def __init__(self, *, x: Any = None, w: Any = None, dtype: Any = None, **parameters: Any) -> None:
+        self._tensors = {"x": x, "w": w}
+        self._dtype = dtype
+        self._parameters = parameters
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, RejectedError):
+            raise error.completed(self._line()) from None
+
+    def _line(self) -> str:
+        words = [f"{name}={_extents(value)}" for name, value in self._tensors.items() if value is not None]
+        words += [
+            f"{name}={_plain(value)}"
+            for name, value in self._parameters.items()
+            if not isinstance(value, str) or value != _UNSAID.get(name)
+        ]
+        dtype = self._dtype if self._dtype is not None else getattr(self._tensors["x"], "dtype", "")
+        return " ".join([*words, str(dtype)]).rstrip()
+
+
+# Parameters that the problem line leaves out.
+_UNSAID = {"layout": "channels_first"}
+
+
+def _extents(tensor: Any) -> str:
+    """An array or a shape, as the problem line writes it."""
+    shape = getattr(tensor, "shape", tensor)
+    try:
+        return "x".join(str(int(extent)) for extent in shape)
+    except (TypeError, ValueError):
+        return repr(shape)
+
+
+def _plain(value: Any) -> str:
+    return str(value).replace(" ", "")

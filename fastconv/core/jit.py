@@ -1,0 +1,130 @@
+"""The one JIT policy: how kernels are compiled, cached on disk and found by their address.
+
+A kernel is a module-level function of one fixed signature::
+
+    def kernel(task, x, w, y, constants, workspace, geometry): ...
+
+``task`` is an integer; the others are pointers, to elements of one type, ``geometry`` to int64. It is
+compiled once for each element type, on first use, and called through its address by the drivers of
+`fastconv.cpu._launch`, so that no driver compiles a kernel again. New shapes compile nothing.
+
+Numba's own disk cache notices edits only in the file of a function, not in what it calls, and passes a
+damaged file on as an exception. The cache here is stamped with the whole package and treats an unreadable
+file as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+
+# Contraction to fused multiply-adds and reordering of sums; never the flags that assume away NaN or Inf.
+FASTMATH = {"contract", "reassoc"}
+
+# Division by zero gives Inf as in NumPy: a kernel cannot raise.
+_OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+
+_lock = threading.RLock()
+
+
+def subroutine(function: Callable[..., Any]) -> Any:
+    """Compile a function that kernels call; LLVM inlines it where that pays."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+class Kernel:
+    """A kernel body and the addresses of its compiled forms, one for each element type."""
+
+    def __init__(self, body: Callable[..., None]) -> None:
+        self._body = body
+        self._compiled: dict[str, CFunc] = {}
+        self.__doc__ = body.__doc__
+        self.__name__ = body.__name__
+
+    def address(self, dtype: str) -> int:
+        """Machine address for elements of this NumPy type; compiles or loads on the first call."""
+        compiled = self._compiled.get(dtype)
+        if compiled is None:
+            with _lock:
+                compiled = self._compiled.get(dtype) or self._compile(dtype)
+                self._compiled[dtype] = compiled
+        return int(compiled.address)
+
+    def _compile(self, dtype: str) -> CFunc:
+        element = numba.types.CPointer(numba.from_dtype(np.dtype(dtype)))
+        integer = numba.types.int64
+        signature = numba.types.void(integer, *[element] * 5, numba.types.CPointer(integer))
+        compiled = CFunc(self._body, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+        compiled._cache = _package_cache(self._body)
+        compiled.compile()
+        return compiled
+
+
+def kernel(body: Callable[..., None]) -> Kernel:
+    """Make a function of the kernels' signature a `Kernel`."""
+    return Kernel(body)
+
+
+def driver(function: Callable[..., Any], signature: Any, *, parallel: bool) -> Any:
+    """Compile a function that launches kernels, for one signature, through the same cache."""
+    with _lock:
+        dispatcher = numba.njit(nogil=True, parallel=parallel, error_model="numpy")(function)
+        dispatcher._cache = _package_cache(function)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    return dispatcher
+
+
+class _PackageCache(FunctionCache):
+    """Numba's function cache, stamped with every source file of the package."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_package_stamp()
+        )
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(signature, target_context)
+        except Exception:  # a truncated or foreign file may raise anything; it only costs a compilation
+            return self._discard()
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except Exception:  # an unreadable index stands in the way, or the disk is full or read-only
+            self._discard()
+
+    def _discard(self) -> None:
+        try:
+            self.flush()
+        except OSError:
+            self.disable()
+
+
+def _package_cache(function: Callable[..., Any]) -> Any:
+    try:
+        return _PackageCache(function)
+    except RuntimeError:  # no writable place for a cache
+        from numba.core.caching import NullCache
+
+        return NullCache()
+
+
+@cache
+def _package_stamp() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

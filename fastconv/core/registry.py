@@ -1,0 +1,23 @@
+"""The algorithms there are, by device. Adding one is a module and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from .algorithm import Algorithm
+
+_MODULES = {
+    "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft"),
+}
+
+
+@cache
+def algorithms(device: str = "cpu") -> tuple[Algorithm, ...]:
+    """Every algorithm of a device; its modules are imported on the first call."""
+    return tuple(importlib.import_module(module).ALGORITHM for module in _MODULES[device])
+
+
+def algorithm_names(device: str = "cpu") -> tuple[str, ...]:
+    """What ``algorithm=`` takes, without importing anything."""
+    return ("auto", *(module.rpartition(".")[2] for module in _MODULES[device]))

@@ -1,0 +1,130 @@
+"""The choice of an algorithm: the cheapest that can serve, is accurate enough and fits the memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .algorithm import Algorithm, Plan
+from .errors import RejectedError, UnsupportedError
+from .machine import local_machine
+from .problem import ConvProblem, Op
+from .registry import algorithm_names, algorithms
+
+# Largest error over the root mean square of the result that `auto` accepts, by the size of a real number.
+ERROR_BUDGET = {4: 1e-4, 8: 1e-12}
+# Scratch memory of one thread that `auto` accepts, in bytes.
+WORKSPACE_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One algorithm as the selector sees it.
+
+    Attributes
+    ----------
+    name
+        The algorithm.
+    refusal
+        Why it cannot serve or may not be taken, or None.
+    seconds
+        Predicted time; infinite where it cannot serve.
+    error_bound
+        Expected error over the root mean square of the result; infinite where it cannot serve.
+    workspace_bytes
+        Scratch memory of one thread; 0 where it cannot serve.
+    """
+
+    name: str
+    refusal: str | None
+    seconds: float = float("inf")
+    error_bound: float = float("inf")
+    workspace_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `auto` takes for a problem, and why it does not take the others; `str` of it is a table."""
+
+    problem: ConvProblem
+    op: Op
+    algorithm: str
+    candidates: tuple[Candidate, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.op.value} of {self.problem}", f"auto takes: {self.algorithm}"]
+        for candidate in sorted(self.candidates, key=lambda each: each.seconds):
+            price = "" if candidate.seconds == float("inf") else f"{candidate.seconds * 1e3:10.3f} ms predicted, "
+            lines.append(f"  {candidate.name:<8}{price}{self._verdict(candidate)}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _verdict(self, candidate: Candidate) -> str:
+        if candidate.refusal is not None:
+            return f"not taken: {candidate.refusal}"
+        best = next(each for each in self.candidates if each.name == self.algorithm)
+        facts = f"error {candidate.error_bound:.1e}, workspace {candidate.workspace_bytes / 1024:.0f} KiB a thread"
+        if candidate is best:
+            return f"taken: the cheapest ({facts})"
+        return f"not taken: {candidate.seconds / best.seconds:.1f} times the price ({facts})"
+
+
+def explain_problem(problem: ConvProblem, op: Op) -> Explanation:
+    """Ask every algorithm its price and take the cheapest that is allowed."""
+    computed = problem.computed
+    candidates = tuple(_candidate(each, computed, op) for each in algorithms())
+    allowed = [each for each in candidates if each.refusal is None]
+    if not allowed:
+        reasons = "; ".join(f"{each.name}: {each.refusal}" for each in candidates)
+        raise UnsupportedError(f"no algorithm serves {op.value} of {problem}: {reasons}")
+    return Explanation(problem, op, min(allowed, key=lambda each: each.seconds).name, candidates)
+
+
+def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op) -> Candidate:
+    refusal = algorithm.supports(problem, op)
+    if refusal is not None:
+        return Candidate(algorithm.name, refusal)
+    error = algorithm.error_bound(problem, op)
+    workspace = algorithm.workspace(problem, op)
+    budget = ERROR_BUDGET[problem.real_bytes]
+    if error > budget:
+        refusal = f"its error of {error:.1e} exceeds {budget:.0e}"
+    elif workspace > WORKSPACE_LIMIT:
+        refusal = f"its workspace of {workspace} bytes exceeds {WORKSPACE_LIMIT}"
+    return Candidate(algorithm.name, refusal, algorithm.cost(problem, op, local_machine()), error, workspace)
+
+
+@lru_cache(maxsize=1024)
+def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto") -> Plan:
+    """The plan of a named algorithm, or of the one that `auto` takes.
+
+    Raises
+    ------
+    UnsupportedError
+        If the named algorithm cannot serve; the message gives its reason.
+    """
+    chosen = find(explain_problem(problem, op).algorithm if algorithm == "auto" else algorithm)
+    refusal = chosen.supports(problem.computed, op)
+    if refusal is not None:
+        raise UnsupportedError(f"algorithm={algorithm!r}: {refusal}  [problem: {problem}, {op.value}]")
+    return chosen.plan(problem.computed, op)
+
+
+@lru_cache(maxsize=1024)
+def contained_plan_for(problem: ConvProblem, op: Op) -> Plan:
+    """The cheapest plan among the algorithms that keep a NaN where it belongs."""
+    allowed = [
+        each
+        for each in explain_problem(problem, op).candidates
+        if each.refusal is None and not find(each.name).spreads
+    ]
+    return plan_for(problem, op, min(allowed, key=lambda each: each.seconds).name)
+
+
+def find(name: str) -> Algorithm:
+    """The algorithm of that name."""
+    for algorithm in algorithms():
+        if algorithm.name == name:
+            return algorithm
+    raise RejectedError("algorithm", name, f"must be one of {', '.join(algorithm_names())}")

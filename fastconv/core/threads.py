@@ -1,0 +1,56 @@
+"""The threading policy: when a launch may use several threads.
+
+Numba runs parallel loops on one of three layers. What each cannot do, and what happens here instead:
+
+- ``workqueue`` aborts the process when two Python threads launch at once: the second one runs serially.
+- ``omp`` (GNU OpenMP) kills a forked child at its first parallel launch: a child that was forked after a
+  parallel launch runs serially, on every layer.
+- ``tbb`` has neither fault.
+
+Serial means the same kernel, called for one task after the other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numba
+from numba.np.ufunc import parallel as layers
+
+_workqueue = threading.Lock()
+_inherited = False
+
+
+def _after_fork() -> None:
+    global _inherited, _workqueue
+    _inherited = _inherited or bool(layers._is_initialized)
+    _workqueue = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def allowed_threads(requested: int | None) -> int:
+    """Threads that a launch may use: the caller's wish within Numba's number, 1 where threads are unsafe."""
+    if requested == 1 or _inherited:
+        return 1
+    available = int(numba.get_num_threads())
+    return available if requested is None else min(requested, available)
+
+
+@contextmanager
+def team(threads: int) -> Iterator[int]:
+    """Hold a team of threads for one launch; gives the number that may run."""
+    if threads == 1 or layers.threading_layer() != "workqueue":
+        yield threads
+    elif _workqueue.acquire(blocking=False):
+        try:
+            yield threads
+        finally:
+            _workqueue.release()
+    else:
+        yield 1

@@ -1,0 +1,128 @@
+"""Index tables of the three spatial axes: padding, stride and dilation turned into integers once.
+
+Along an axis of stride s, the padded coordinate of output p and tap r is ``p * s + r * dilation``. Written as
+``s * (p + shift) + phase``, the elements that one tap meets, for all p, are neighbours in the plane of their
+phase: position ``p + shift`` of it. So a padded axis is a few planes of unit stride, and stride and dilation are
+gone. GRAD_INPUT is the same with the roles exchanged: its input has one plane, its output one for each phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.boundary import OUTSIDE, source_index
+from ..core.problem import ConvProblem
+
+Integers = NDArray[np.int64]
+
+
+class Tap(NamedTuple):
+    """Where one filter tap reads: position ``p + shift`` of the plane in this slot."""
+
+    slot: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The planes of one axis.
+
+    Attributes
+    ----------
+    index
+        (planes, positions): the element at each position, or OUTSIDE.
+    step
+        Distance of neighbours within a plane, in elements.
+    runs
+        (planes, 2): first position, and the one after the last, between which elements follow each other at
+        `step`; elsewhere each position must be looked up.
+    """
+
+    index: Integers
+    step: int
+    runs: Integers
+
+    @property
+    def positions(self) -> int:
+        return self.index.shape[1]
+
+    def packed(self) -> Integers:
+        """All of it as one vector: positions, step, then for each plane its run and its indices."""
+        planes = np.concatenate([self.runs, self.index], axis=1)
+        return np.concatenate([[self.positions, self.step], planes.reshape(-1)]).astype(np.int64)
+
+
+def phased_axis(places: Integers, phases: list[int], step: int, run: tuple[int, int], positions: int) -> Axis:
+    """Split the places of a padded axis into planes.
+
+    Parameters
+    ----------
+    places
+        Element at each place of the axis, or OUTSIDE.
+    phases
+        First place of each plane.
+    step
+        Places from one position of a plane to the next.
+    run
+        Places between which elements follow each other.
+    positions
+        Length of the planes; positions after the last place are OUTSIDE.
+    """
+    wanted = np.asarray(phases, np.int64)[:, None] + step * np.arange(positions, dtype=np.int64)
+    held = wanted < len(places)
+    index = np.where(held, places[np.where(held, wanted, 0)], OUTSIDE)
+    bounds = [[-(-(edge - phase) // step) for edge in run] for phase in phases]
+    return Axis(index, step, np.clip(bounds, 0, positions).astype(np.int64))
+
+
+def input_axis(problem: ConvProblem, axis: int, outputs: int) -> tuple[Axis, list[Tap]]:
+    """Planes of the padded input for `outputs` output positions, and what each tap reads."""
+    extent, stride, dilation = problem.input[axis], problem.stride[axis], problem.dilation[axis]
+    low, high = problem.padding[axis]
+    reads = [tap * dilation for tap in range(problem.filter[axis])]
+    phases = sorted({read % stride for read in reads})
+    places = source_index(extent, low, high, problem.padding_mode)
+    positions = outputs + reads[-1] // stride
+    planes = phased_axis(places, phases, stride, (low, low + extent), positions)
+    return planes, [Tap(phases.index(read % stride), read // stride) for read in reads]
+
+
+def output_axis(problem: ConvProblem, axis: int, outputs: int) -> Axis:
+    """The output as a single plane of `outputs` positions, those past its end OUTSIDE."""
+    extent = problem.output[axis]
+    return phased_axis(np.arange(extent), [0], 1, (0, extent), outputs)
+
+
+def transposed_axes(problem: ConvProblem, axis: int, positions: int) -> tuple[Axis, Axis, list[list[tuple[int, Tap]]]]:
+    """GRAD_INPUT along one axis.
+
+    Place ``stride * j + phase`` of the padded input receives ``y[j - (r * dilation - phase) / stride]`` from each
+    tap r for which the division leaves nothing.
+
+    Returns
+    -------
+    (the bordered output, the input's planes by phase, for each phase its (tap number, tap) pairs)
+    """
+    stride, dilation, taps = problem.stride[axis], problem.dilation[axis], problem.filter[axis]
+    low, high = problem.padding[axis]
+    border = (taps - 1) * dilation // stride
+    extent = problem.output[axis]
+    gathered = phased_axis(
+        source_index(extent, border, 0, "zeros"), [0], 1, (border, border + extent), positions + border
+    )
+    phases = list(range(min(stride, problem.padded[axis])))
+    places = source_index(problem.input[axis], low, high, problem.padding_mode)
+    scattered = phased_axis(places, phases, stride, (low, low + problem.input[axis]), positions)
+    meets = [
+        [
+            (tap, Tap(0, border - (tap * dilation - phase) // stride))
+            for tap in range(taps)
+            if (tap * dilation - phase) % stride == 0
+        ]
+        for phase in phases
+    ]
+    return gathered, scattered, meets

@@ -1,0 +1,83 @@
+"""Putting a kernel's integers together: sizes, a header of named numbers, then tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.problem import Axes, ConvProblem, Op
+from ._loops import SIZES
+
+Integers = NDArray[np.int64]
+
+
+class Tables:
+    """Integer tables that follow a header; each is added once and known by its position."""
+
+    def __init__(self, header_length: int) -> None:
+        self._parts: list[Integers] = []
+        self._end = header_length
+
+    def add(self, table: Iterable[int] | Integers) -> int:
+        """Append a table and give the position of its first number in the geometry vector."""
+        part = np.asarray(table, np.int64).reshape(-1)
+        at = self._end
+        self._parts.append(part)
+        self._end += part.size
+        return at
+
+    def vector(self, header: tuple[int, ...]) -> Integers:
+        return np.concatenate([np.asarray(header, np.int64), *self._parts])
+
+
+def with_sizes(vector: Integers, problem: ConvProblem, op: Op, weight_size: int, workspace: int) -> Integers:
+    """Write the sizes that `views` reads over the first numbers of a geometry vector."""
+    channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
+    vector[:SIZES] = (
+        math.prod(problem.x_shape),
+        weight_size,
+        math.prod(problem.y_shape),
+        channels + 1,
+        workspace,
+        vector.size,
+    )
+    vector.flags.writeable = False
+    return vector
+
+
+def strides(channels: int, extents: Axes, layout: str) -> tuple[int, int, int, int, int]:
+    """Elements from one image, channel, d, h and w to the next in a contiguous tensor."""
+    depth, height, width = extents
+    if layout == "channels_first":
+        return channels * depth * height * width, depth * height * width, height * width, width, 1
+    return depth * height * width * channels, 1, height * width * channels, width * channels, channels
+
+
+def tensor_strides(problem: ConvProblem) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """`strides` of x and of y."""
+    return (
+        strides(problem.C, problem.input, problem.layout),
+        strides(problem.K, problem.output, problem.layout),
+    )
+
+
+def initialise(x: NDArray[Any], problem: ConvProblem, constants: NDArray[Any]) -> None:
+    """Set every element of x to the bias of its channel, where a kernel then adds to it."""
+    bias = constants[:-1]
+    x[...] = bias if problem.layout == "channels_last" else bias.reshape(-1, *[1] * problem.rank)
+
+
+def grouped(problem: ConvProblem, weight: NDArray[Any]) -> NDArray[Any]:
+    """The weight as (groups, K / groups, C / groups, T, R, S)."""
+    g = problem.groups
+    return weight.reshape(g, problem.K // g, problem.C // g, *problem.filter)
+
+
+def even_split(extent: int, most: int) -> int:
+    """Size of the equal parts, of at most `most`, that an extent is divided into."""
+    parts = -(-extent // max(1, min(most, extent)))
+    return -(-extent // parts)

@@ -1,0 +1,166 @@
+"""Launching a kernel: one parallel and one serial driver for each element type.
+
+Tasks are handed out by an atomic counter, so that a thread that is held up takes fewer of them. Every thread
+has its own slice of the workspace. Results do not depend on which thread runs a task.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+from numpy.typing import NDArray
+
+from ..core import jit
+from ..core.arrays import allocate
+from ..core.threads import allowed_threads, team
+
+Array = NDArray[Any]
+
+
+@intrinsic  # type: ignore[misc]
+def _call(typing_context, address, task, x, w, y, constants, workspace, geometry):  # type: ignore[no-untyped-def]
+    """Call a kernel through its address, with the data pointers of the arrays."""
+    signature = types.void(types.int64, types.int64, x, w, y, constants, workspace, geometry)
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointers = [
+            make_array(kind)(context, builder, array).data
+            for kind, array in zip(signature.args[2:], arguments[2:], strict=True)
+        ]
+        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64), *[pointer.type for pointer in pointers]])
+        builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [arguments[1], *pointers])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic  # type: ignore[misc]
+def _next_task(typing_context, counter):  # type: ignore[no-untyped-def]
+    """Take one number from the counter, an int64 array of one element."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        pointer = make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counter), codegen
+
+
+def _parallel(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):  # type: ignore[no-untyped-def]
+    for thread in prange(threads):
+        scratch = workspace[thread * stride :]
+        task = _next_task(counter)
+        while task < tasks:
+            _call(address, task, x, w, y, constants, scratch, geometry)
+            task = _next_task(counter)
+
+
+def _serial(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):  # type: ignore[no-untyped-def]
+    for task in range(tasks):
+        _call(address, task, x, w, y, constants, workspace, geometry)
+
+
+@cache
+def _driver(dtype: str, parallel: bool) -> Any:
+    element = numba.from_dtype(np.dtype(dtype))
+    integer = types.int64
+    read = types.Array(element, 1, "C", readonly=True)
+    written = types.Array(element, 1, "C")
+    geometry = types.Array(integer, 1, "C", readonly=True)
+    counter = types.Array(integer, 1, "C")
+    signature = types.void(*[integer] * 4, *[written] * 3, read, written, geometry, counter)
+    return jit.driver(_parallel if parallel else _serial, signature, parallel=parallel)
+
+
+class _Scratch(threading.local):
+    """Workspaces that a Python thread keeps from call to call, so that their pages are touched once."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Array] = {}
+
+
+# Elements above which a workspace is not kept; 16 MiB of float32.
+_KEPT_ELEMENTS = 4 << 20
+_scratch = _Scratch()
+
+
+def _workspace(elements: int, dtype: str) -> Array:
+    if elements > _KEPT_ELEMENTS:
+        return allocate(elements, dtype)
+    kept = _scratch.kept.get(dtype)
+    if kept is None or kept.size < elements:
+        kept = _scratch.kept[dtype] = allocate(elements, dtype)
+    return kept
+
+
+def launch(
+    kernel: jit.Kernel,
+    tasks: int,
+    x: Array,
+    w: Array,
+    y: Array,
+    constants: Array,
+    geometry: NDArray[np.int64],
+    workspace_elements: int,
+    threads: int | None,
+) -> None:
+    """Run a kernel for every task.
+
+    Parameters
+    ----------
+    kernel, tasks
+        What to call and how often; tasks are numbered from 0 and write disjoint memory.
+    x, w, y, constants
+        C-contiguous arrays of one type; which are read and which written is the kernel's business.
+    geometry
+        Integers for the kernel.
+    workspace_elements
+        Scratch elements of one thread.
+    threads
+        The caller's wish; None for as many as Numba has.
+    """
+    if tasks == 0:
+        return
+    dtype = x.dtype.name
+    address = kernel.address(dtype)
+    with team(min(tasks, allowed_threads(threads))) as running:
+        _driver(dtype, running > 1)(
+            address,
+            tasks,
+            running,
+            workspace_elements,
+            x.reshape(-1),
+            w.reshape(-1),
+            y.reshape(-1),
+            constants,
+            _workspace(running * workspace_elements, dtype),
+            geometry,
+            np.zeros(1, np.int64),
+        )
+
+
+def summed_in_parts(
+    kernel: jit.Kernel,
+    parts: int,
+    tasks: int,
+    x: Array,
+    w: Array,
+    y: Array,
+    constants: Array,
+    geometry: NDArray[np.int64],
+    workspace_elements: int,
+    threads: int | None,
+) -> None:
+    """Launch a GRAD_WEIGHT kernel whose tasks add to `parts` weights, and add those up in their order."""
+    partial = w if parts == 1 else allocate((parts, *w.shape), w.dtype.name)
+    partial[...] = 0
+    launch(kernel, tasks, x, partial, y, constants, geometry, workspace_elements, threads)
+    if parts > 1:
+        np.sum(partial, axis=0, dtype=w.dtype, out=w)

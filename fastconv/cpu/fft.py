@@ -1,0 +1,521 @@
+"""Convolution through the Fourier transform, tile by tile.
+
+Over a cyclic interval of n points a correlation is a product of spectra. With F the transform, and
+F'(v) = conj(F(conj(v))) that of the reflected sequence::
+
+    FORWARD      F(y)[k] = sum over c of F(x)[c]  * F'(w)[k, c]
+    GRAD_INPUT   F(x)[c] = sum over k of F(y)[k]  * F(w)[k, c]
+    GRAD_WEIGHT  F(w)[k, c] = sum over tiles of F(x)[c] * F'(y)[k]
+
+Strides and dilations are sequences with zeros between their elements. Of n points, n - reach + 1 come out right
+(overlap-save), so the image is cut into tiles of that size and the memory does not grow with it. Channels
+are cut into blocks for the same reason. Padding is filled in where a tile is gathered.
+
+The transforms are scipy.fft's, the products Numba's.
+
+Sources: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3 (overlap-save);
+Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", ICLR 2014 (the three operations).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import uint64
+from numba.np.unsafe.ndarray import to_fixed_tuple
+from numpy.typing import NDArray
+
+from ..core.algorithm import Algorithm, Array, Plan
+from ..core.arrays import allocate
+from ..core.boundary import OUTSIDE, source_index
+from ..core.jit import kernel
+from ..core.machine import Machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._geometry import grouped, initialise
+from ._launch import launch
+from ._loops import views
+
+# Points of a tile, if the filter allows: a complex64 plane of 2 MiB.
+TILE_POINTS = 1 << 18
+# All spectra held at once, in bytes, as long as one channel of each tensor fits.
+SPECTRA_BYTES = 32 << 20
+# Frequencies of one task of a product: its three rows stay in a first-level cache.
+FREQUENCIES = 1024
+# Parts of the FMA peak of the machine of docs/performance.md: scipy.fft, with 5 n log2 n operations counted for
+# a complex transform, and the products of spectra, with 8 for each.
+TRANSFORM_EFFICIENCY = 0.08
+PRODUCT_EFFICIENCY = 0.10
+# Seconds for each call of a transform and its gathering in Python.
+CALL_SECONDS = 40e-6
+
+
+# ---- products of spectra
+
+
+class Spectra(NamedTuple):
+    """The header of the geometry vector; channels are those of a block of one group."""
+
+    sizes_1: int
+    sizes_2: int
+    sizes_3: int
+    sizes_4: int
+    sizes_5: int
+    sizes_6: int
+    sources: int
+    targets: int
+    frequencies: int
+    blocks: int  # of FREQUENCIES
+
+
+HEADER = len(Spectra._fields)
+
+
+@kernel
+def _multiply_spectra(task, x, w, y, constants, workspace, geometry):
+    """y[g, k, f] += sum over c of x[g, c, f] * w[g, k, c, f]; one task: a row (g, k) and a block of frequencies.
+
+    x: (groups, sources, frequencies); w: (groups, targets, sources, frequencies); y: (groups, targets, frequencies).
+    """
+    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+    g = Spectra(*to_fixed_tuple(geometry, HEADER))
+    row, block = divmod(task, g.blocks)
+    first = block * FREQUENCIES
+    count = uint64(min(FREQUENCIES, g.frequencies - first))
+    y_at = uint64(row * g.frequencies + first)
+    for c in range(g.sources):
+        x_at = uint64((row // g.targets * g.sources + c) * g.frequencies + first)
+        w_at = uint64((row * g.sources + c) * g.frequencies + first)
+        for f in range(count):
+            y[y_at + f] += x[x_at + f] * w[w_at + f]
+
+
+@kernel
+def _outer_spectra(task, x, w, y, constants, workspace, geometry):
+    """w[g, k, c, f] += x[g, c, f] * y[g, k, f]; one task: a row (g, k) and a block of frequencies."""
+    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+    g = Spectra(*to_fixed_tuple(geometry, HEADER))
+    row, block = divmod(task, g.blocks)
+    first = block * FREQUENCIES
+    count = uint64(min(FREQUENCIES, g.frequencies - first))
+    y_at = uint64(row * g.frequencies + first)
+    for c in range(g.sources):
+        x_at = uint64((row // g.targets * g.sources + c) * g.frequencies + first)
+        w_at = uint64((row * g.sources + c) * g.frequencies + first)
+        for f in range(count):
+            w[w_at + f] += x[x_at + f] * y[y_at + f]
+
+
+def _accumulate(product: object, x: Array, w: Array, y: Array, threads: int | None) -> None:
+    """Run one of the two products; w has shape (groups, targets, sources, ...)."""
+    groups, targets, sources = w.shape[:3]
+    frequencies = math.prod(w.shape[3:])
+    blocks = -(-frequencies // FREQUENCIES)
+    geometry = np.array(
+        Spectra(x.size, w.size, y.size, 1, 0, HEADER, sources, targets, frequencies, blocks), np.int64
+    )
+    none = np.zeros(1, x.dtype)
+    launch(product, groups * targets * blocks, x, w, y, none, geometry, 0, threads)  # type: ignore[arg-type]
+
+
+# ---- tiles
+
+
+class Segment(NamedTuple):
+    """Evenly spaced elements of a tile, and the evenly spaced elements of the tensor that stand there."""
+
+    tile: slice
+    tensor: slice
+
+
+def _segments(index: NDArray[np.int64]) -> list[Segment]:
+    """Cut a vector of source indices into segments; OUTSIDE belongs to none."""
+    kept = np.flatnonzero(index != OUTSIDE)
+    found = index[kept]
+    steps = np.stack([np.diff(kept), np.diff(found)], axis=1)
+    changes = np.flatnonzero(np.any(steps[1:] != steps[:-1], axis=1)) + 1
+    segments, start = [], 0
+    while start < len(kept):
+        later = changes[np.searchsorted(changes, start, side="right") :]
+        last = int(later[0]) if later.size else len(kept) - 1
+        if last > start and steps[start, 1] == 0:  # one element repeated: no slice can say that
+            last = start
+        tile_step, step = (1, 1) if last == start else map(int, steps[start])
+        segments.append(
+            Segment(
+                slice(int(kept[start]), int(kept[last]) + 1, tile_step),
+                _inclusive(int(found[start]), int(found[last]), step),
+            )
+        )
+        start = last + 1
+    return segments
+
+
+def _inclusive(first: int, last: int, step: int) -> slice:
+    end = last + (1 if step > 0 else -1)
+    return slice(first, end if end >= 0 else None, step)
+
+
+def _window(index: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
+    """`length` places from `start`, which may lie before or after the vector."""
+    places = np.arange(start, start + length)
+    held = (places >= 0) & (places < len(index))
+    return np.where(held, index[np.where(held, places, 0)], OUTSIDE)
+
+
+def _gather(tensor: Array, segments: list[list[Segment]], extents: Axes, outside: object) -> Array:
+    """A tile (..., extents) of a tensor (..., D, H, W)."""
+    tile = allocate((*tensor.shape[:-3], *extents), tensor.dtype.name)
+    tile[...] = outside
+    for d, h, w in itertools.product(*segments):
+        tile[..., d.tile, h.tile, w.tile] = tensor[..., d.tensor, h.tensor, w.tensor]
+    return tile
+
+
+def _scatter(tensor: Array, segments: list[list[Segment]], tile: Array) -> None:
+    """Add a tile to where `_gather` takes it from."""
+    for d, h, w in itertools.product(*segments):
+        tensor[..., d.tensor, h.tensor, w.tensor] += tile[..., d.tile, h.tile, w.tile]
+
+
+def _stuffed_index(outputs: int, stride: int) -> NDArray[np.int64]:
+    """Output p at place p * stride, OUTSIDE between."""
+    index = np.full((outputs - 1) * stride + 1, OUTSIDE, np.int64)
+    index[::stride] = np.arange(outputs)
+    return index
+
+
+# ---- sizes
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Extents of transforms and tiles, and how many channels are transformed together."""
+
+    points: Axes
+    tile: Axes
+    tiles: Axes
+    groups: int
+    targets: int
+    sources: int
+    frequencies: int
+
+    @property
+    def spectra(self) -> int:
+        """Complex numbers held at once."""
+        return self.groups * self.frequencies * (self.targets * self.sources + self.targets + self.sources)
+
+
+def _sizes(problem: ConvProblem, op: Op) -> _Sizes:
+    covered = problem.padded if op is Op.GRAD_INPUT else _dense_output(problem)
+    active = sum(extent > 1 for extent in problem.padded) or 1
+    points, tile, tiles = [], [], []
+    for whole, reach in zip(covered, problem.reach, strict=True):
+        most = max(round(TILE_POINTS ** (1 / active)), 2 * reach)
+        n = _transform_length(whole, reach, most)
+        points.append(n)
+        tile.append(n - reach + 1)
+        tiles.append(-(-whole // (n - reach + 1)))
+    last = points[2] if np.dtype(problem.dtype).kind == "c" else points[2] // 2 + 1
+    frequencies = points[0] * points[1] * last
+    groups, targets, sources = problem.groups, problem.K // problem.groups, problem.C // problem.groups
+    if op is Op.GRAD_INPUT:
+        targets, sources = sources, targets
+    most = SPECTRA_BYTES // (2 * problem.real_bytes * frequencies)
+    while groups > 1 and groups * (targets * sources + targets + sources) > most:
+        groups = -(-groups // 2)
+    while max(targets, sources) > 1 and targets * sources + targets + sources > most:
+        if targets >= sources:
+            targets = -(-targets // 2)
+        else:
+            sources = -(-sources // 2)
+    return _Sizes(tuple(points), tuple(tile), tuple(tiles), groups, targets, sources, frequencies)  # type: ignore[arg-type]
+
+
+def _dense_output(problem: ConvProblem) -> Axes:
+    """Extents of the output that a stride of 1 would give, up to the last element that is kept."""
+    first, second, third = (
+        (extent - 1) * stride + 1 for extent, stride in zip(problem.output, problem.stride, strict=True)
+    )
+    return first, second, third
+
+
+def _transform_length(whole: int, reach: int, most: int) -> int:
+    """The length with the fewest operations for all tiles of an axis, of at most about `most` points."""
+    from scipy.fft import next_fast_len
+
+    if whole + reach - 1 == 1:
+        return 1
+    lengths = {next_fast_len(whole + reach - 1, real=True)}
+    lengths |= {next_fast_len(reach * 2**power, real=True) for power in range(1, 24)}
+    allowed = [n for n in lengths if n <= most] or [min(lengths)]
+    return min(allowed, key=lambda n: -(-whole // (n - reach + 1)) * n * math.log2(n))
+
+
+# ---- plans
+
+
+class _Transforms:
+    """scipy.fft for one type and one size: real to complex where the data is real."""
+
+    def __init__(self, points: Axes, dtype: str, threads: int | None) -> None:
+        from scipy import fft
+
+        self.points = points
+        self._axes = tuple(axis - 3 for axis in range(3) if points[axis] > 1 or axis == 2)
+        self._lengths = tuple(points[axis] for axis in self._axes)
+        real = np.dtype(dtype).kind != "c"
+        self._transform = fft.rfftn if real else fft.fftn
+        self._inverse = fft.irfftn if real else fft.ifftn
+        self._workers = threads
+
+    def forward(self, tile: Array) -> Array:
+        return np.ascontiguousarray(self._transform(tile, axes=self._axes, workers=self._workers))
+
+    def reflected(self, tile: Array) -> Array:
+        """The transform of the sequence with its sign of time reversed."""
+        if tile.dtype.kind != "c":
+            return np.conj(self.forward(tile))
+        return np.conj(self.forward(np.conj(tile)))
+
+    def inverse(self, spectrum: Array) -> Array:
+        result: Array = self._inverse(spectrum, s=self._lengths, axes=self._axes, workers=self._workers)
+        return result
+
+
+def _stuffed(weight: Array, problem: ConvProblem, points: Axes) -> Array:
+    """The filter with its dilation written out, in a tile of zeros."""
+    tile = np.zeros((*weight.shape[:-3], *points), weight.dtype)
+    tile[(..., *_taps(problem))] = weight
+    return tile
+
+
+def _taps(problem: ConvProblem) -> tuple[slice, ...]:
+    return tuple(slice(0, reach, d) for reach, d in zip(problem.reach, problem.dilation, strict=True))
+
+
+def _as_groups(tensor: Array, problem: ConvProblem) -> Array:
+    """x or y as a view (N, groups, channels, D, H, W), whatever its layout."""
+    first = tensor if problem.layout == "channels_first" else np.moveaxis(tensor, -1, 1)
+    spatial = (1,) * (3 - problem.rank) + first.shape[2:]
+    return first.reshape(first.shape[0], problem.groups, -1, *spatial)
+
+
+def _blocks(whole: int, size: int) -> Iterator[slice]:
+    return (slice(first, min(first + size, whole)) for first in range(0, whole, size))
+
+
+class _Tiles:
+    """The tiles of a problem: for each, where its transforms read and what part of the result it gives."""
+
+    def __init__(self, problem: ConvProblem, sizes: _Sizes) -> None:
+        self._problem, self._sizes = problem, sizes
+        self._padded = [
+            source_index(extent, *pads, problem.padding_mode)
+            for extent, pads in zip(problem.input, problem.padding, strict=True)
+        ]
+        self._stuffed = list(map(_stuffed_index, problem.output, problem.stride))
+
+    def __iter__(self) -> Iterator[Axes]:
+        """First place of every tile."""
+        ranges = [range(0, n * size, size) for n, size in zip(self._sizes.tiles, self._sizes.tile, strict=True)]
+        return itertools.product(*ranges)
+
+    def input(self, start: Axes) -> list[list[Segment]]:
+        """The padded input from a place on."""
+        return self._cut(self._padded, start, self._sizes.points)
+
+    def input_valid(self, start: Axes) -> list[list[Segment]]:
+        """The places of the padded input that a tile of GRAD_INPUT computes."""
+        return self._cut(self._padded, start, self._sizes.tile)
+
+    def output(self, start: Axes) -> list[list[Segment]]:
+        """The outputs of a tile, at their places in the dense output."""
+        return self._cut(self._stuffed, start, self._sizes.tile)
+
+    def output_before(self, start: Axes) -> list[list[Segment]]:
+        """The outputs that reach the input from a place on: those from reach - 1 places before."""
+        first, second, third = (at - reach + 1 for at, reach in zip(start, self._problem.reach, strict=True))
+        return self._cut(self._stuffed, (first, second, third), self._sizes.points)
+
+    @staticmethod
+    def _cut(indices: list[NDArray[np.int64]], start: Axes, extents: Axes) -> list[list[Segment]]:
+        return [
+            _segments(_window(index, at, length)) for index, at, length in zip(indices, start, extents, strict=True)
+        ]
+
+
+def plan(problem: ConvProblem, op: Op) -> Plan:
+    sizes = _sizes(problem, op)
+    tiles = _Tiles(problem, sizes)
+    make = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}[op]
+    largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
+    return Plan(
+        algorithm="fft",
+        problem=problem,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=make(problem, sizes, tiles),
+        limit=math.sqrt(largest) / math.prod(sizes.points),
+        tiles={
+            "points": math.prod(sizes.points),
+            "tiles": math.prod(sizes.tiles),
+            "groups": sizes.groups,
+            "targets": sizes.targets,
+            "sources": sizes.sources,
+        },
+    )
+
+
+Runner = Callable[[Array, Array, Array, Array, int | None], None]
+
+
+def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+        transforms = _Transforms(sizes.points, problem.dtype, threads)
+        source, target, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
+        bias = constants[:-1].reshape(problem.groups, -1, 1, 1, 1)
+        for g, k in itertools.product(_blocks(problem.groups, sizes.groups), _blocks(target.shape[2], sizes.targets)):
+            spectra = _FilterSpectra(weight[g, k], problem, transforms.reflected, sizes)
+            for image, start in itertools.product(range(problem.N), tiles):
+                read = tiles.input(start)
+                total = spectra.correlate(
+                    lambda c, g=g, image=image, read=read: transforms.forward(
+                        _gather(source[image, g, c], read, sizes.points, constants[-1])
+                    ),
+                    threads,
+                )
+                result = transforms.inverse(total)
+                for d, h, v in itertools.product(*tiles.output(start)):
+                    target[image, g, k, d.tensor, h.tensor, v.tensor] = result[..., d.tile, h.tile, v.tile] + bias[g, k]
+
+    return run
+
+
+def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
+    valid = tuple(slice(reach - 1, None) for reach in problem.reach)
+
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+        transforms = _Transforms(sizes.points, problem.dtype, threads)
+        source, target, weight = _as_groups(y, problem), _as_groups(x, problem), grouped(problem, w).swapaxes(1, 2)
+        initialise(x, problem, constants)
+        for g, c in itertools.product(_blocks(problem.groups, sizes.groups), _blocks(target.shape[2], sizes.targets)):
+            spectra = _FilterSpectra(weight[g, c], problem, transforms.forward, sizes)
+            for image, start in itertools.product(range(problem.N), tiles):
+                read = tiles.output_before(start)
+                total = spectra.correlate(
+                    lambda k, g=g, image=image, read=read: transforms.forward(
+                        _gather(source[image, g, k], read, sizes.points, 0)
+                    ),
+                    threads,
+                )
+                _scatter(target[image, g, c], tiles.input_valid(start), transforms.inverse(total)[(..., *valid)])
+
+    return run
+
+
+def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+        transforms = _Transforms(sizes.points, problem.dtype, threads)
+        inputs, outputs, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
+        for g, k, c in itertools.product(
+            _blocks(problem.groups, sizes.groups),
+            _blocks(outputs.shape[2], sizes.targets),
+            _blocks(inputs.shape[2], sizes.sources),
+        ):
+            total = None
+            for image, start in itertools.product(range(problem.N), tiles):
+                spectrum = transforms.forward(_gather(inputs[image, g, c], tiles.input(start), sizes.points, constants[-1]))
+                other = transforms.reflected(_gather(outputs[image, g, k], tiles.output(start), sizes.points, 0))
+                if total is None:
+                    total = np.zeros((*other.shape[:2], spectrum.shape[1], *spectrum.shape[2:]), spectrum.dtype)
+                _accumulate(_outer_spectra, spectrum, total, other, threads)
+            weight[g, k, c] = 0 if total is None else transforms.inverse(total)[(..., *_taps(problem))]
+
+    return run
+
+
+class _FilterSpectra:
+    """Spectra of a block of filters (groups, targets, sources, T, R, S), kept if all sources fit at once."""
+
+    def __init__(
+        self, weight: Array, problem: ConvProblem, transform: Callable[[Array], Array], sizes: _Sizes
+    ) -> None:
+        self._weight, self._problem, self._transform, self._sizes = weight, problem, transform, sizes
+        self._kept: tuple[slice, Array] | None = None
+
+    def correlate(self, spectrum_of: Callable[[slice], Array], threads: int | None) -> Array:
+        """Sum over all sources of their spectra times the filters', (groups, targets, frequencies)."""
+        total = None
+        for sources in _blocks(self._weight.shape[2], self._sizes.sources):
+            filters = self._filters(sources)
+            spectrum = spectrum_of(sources)
+            if total is None:
+                total = np.zeros((*filters.shape[:2], *filters.shape[3:]), filters.dtype)
+            _accumulate(_multiply_spectra, spectrum, filters, total, threads)
+        assert total is not None, "a problem without channels does not come here"
+        return total
+
+    def _filters(self, sources: slice) -> Array:
+        if self._kept is None or self._kept[0] != sources:
+            stuffed = _stuffed(self._weight[:, :, sources], self._problem, self._sizes.points)
+            self._kept = sources, self._transform(stuffed)
+        return self._kept[1]
+
+
+# ---- what the selector asks
+
+
+def supports(problem: ConvProblem, op: Op) -> str | None:
+    if problem.is_exact:
+        return "it computes in floating point, and integers must be exact"
+    return None
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    """The spectra, and as much again for the tiles and inside the transforms."""
+    return 2 * _sizes(problem, op).spectra * 2 * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    """Rounding errors grow with the number of passes, log2 of the points.
+
+    Source: Schatzman, "Accuracy of the Discrete Fourier Transform and the Fast Fourier Transform", SIAM J. Sci.
+    Comput. 17 (1996), 1150-1166; 4 of it is the largest of many results, over three transforms.
+    """
+    precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
+    return 4 * precision * (math.log2(math.prod(_sizes(problem, op).points)) + 1)
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    """Transforms of x, w and y in all their tiles and blocks, and the products of their spectra."""
+    sizes = _sizes(problem, op)
+    n = math.prod(sizes.points)
+    tiles = problem.N * math.prod(sizes.tiles)
+    groups, outputs, inputs = problem.groups, problem.K // problem.groups, problem.C // problem.groups
+    targets, sources = (inputs, outputs) if op is Op.GRAD_INPUT else (outputs, inputs)
+    target_blocks, source_blocks = -(-targets // sizes.targets), -(-sources // sizes.sources)
+    filters = groups * targets * sources * (1 if op is Op.GRAD_WEIGHT or source_blocks == 1 else tiles)
+    target_transforms = groups * targets * tiles * (source_blocks if op is Op.GRAD_WEIGHT else 1)
+    transforms = filters + target_transforms + groups * sources * tiles * target_blocks
+    real = 1 if problem.real_products == 4 else 0.5
+    flops = real * 5 * n * math.log2(n + 1) * transforms / TRANSFORM_EFFICIENCY
+    flops += 8 * sizes.frequencies * groups * targets * sources * tiles / PRODUCT_EFFICIENCY
+    calls = 2 * tiles * -(-groups // sizes.groups) * target_blocks * source_blocks
+    return calls * CALL_SECONDS + machine.seconds(flops, problem.bytes, 1.0, problem.real_bytes, machine.threads)
+
+
+ALGORITHM = Algorithm(
+    name="fft",
+    device="cpu",
+    supports=supports,
+    cost=cost,
+    error_bound=error_bound,
+    workspace=workspace,
+    plan=plan,
+    spreads=True,
+)

@@ -1,0 +1,54 @@
+"""`explain`: which algorithm `auto` takes for a problem, and why no other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .core.arrays import as_array, common_dtype
+from .core.errors import reporting
+from .core.problem import ConvProblem, Op
+from .core.selector import Explanation, explain_problem
+
+__all__ = ["explain"]
+
+
+def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forward", **options: Any) -> Explanation:
+    """Say which algorithm `auto` takes, and why each other one is not taken.
+
+    Parameters
+    ----------
+    problem
+        A problem line such as ``"x=1x64x56x56 w=64x64x3x3 s=1 p=1 d=1 g=1 f32"``, or the argument x of a
+        convolution; then `weight`, stride, padding, dilation, groups, padding_mode, pad_value and layout follow
+        as in `conv1d`, `conv2d` and `conv3d`.
+    op
+        "forward", "grad_input" (also the transposed convolution) or "grad_weight".
+
+    Returns
+    -------
+    Explanation
+        Its `str` is a table; its attributes are the problem, the algorithm, and the price, error bound,
+        workspace and refusal of each candidate.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a line or arguments that are not a convolution.
+
+    Examples
+    --------
+    >>> fastconv.explain("x=1x1x1024x1024 w=1x1x31x31 p=15").algorithm
+    'fft'
+    """
+    try:
+        chosen = Op(op)
+    except ValueError:
+        raise ValueError(f"op={op!r}: must be one of {', '.join(each.value for each in Op)}") from None
+    if isinstance(problem, (str, ConvProblem)):
+        if weight is not None or parameters or options:
+            raise TypeError("a problem line holds all parameters; give it alone")
+        return explain_problem(ConvProblem.parse(problem) if isinstance(problem, str) else problem, chosen)
+    with reporting(x=problem, w=weight):
+        x, w = as_array("x", problem), as_array("weight", weight)
+        described = ConvProblem.from_shapes(x.shape, w.shape, *parameters, dtype=common_dtype(x, w), **options)
+    return explain_problem(described, chosen)

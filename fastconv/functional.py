@@ -1,0 +1,240 @@
+"""Convolution and transposed convolution in one, two and three dimensions, as in `torch.nn.functional`.
+
+The functions of one family differ in their rank alone, so each family is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .core.arrays import Array, as_array, common_dtype
+from .core.errors import RejectedError, reporting
+from .core.evaluate import evaluate
+from .core.problem import ConvProblem, Extents, Op, Padding
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def of_rank(function: Function, name: str, rank: int, module: str) -> Function:
+    """Give one member of a family its name and its documentation."""
+    function.__name__ = function.__qualname__ = name.format(n=rank)
+    function.__module__ = module
+    function.__doc__ = (function.__doc__ or "").replace("{n}", str(rank))
+    return function
+
+
+def weight_array(weight: ArrayLike, rank: int) -> Array:
+    """The weight as an array of the right number of axes."""
+    array = as_array("weight", weight)
+    if array.ndim != rank + 2:
+        raise RejectedError("weight.shape", array.shape, f"must have {rank + 2} axes for {rank} spatial dimensions")
+    return array
+
+
+def bias_array(bias: ArrayLike | None, channels: int) -> Array | None:
+    """The bias as an array of shape (channels,), or None."""
+    if bias is None:
+        return None
+    array = as_array("bias", bias)
+    if array.shape != (channels,):
+        raise RejectedError("bias.shape", array.shape, f"must be ({channels},), one for each output channel")
+    return array
+
+
+def flipped(weight: Array, flip: bool) -> Array:
+    """The weight, reversed along its spatial axes if `flip`."""
+    return weight[(slice(None), slice(None), *[slice(None, None, -1)] * (weight.ndim - 2))] if flip else weight
+
+
+def with_batch(tensor: Array, rank: int) -> Array:
+    """The tensor with a batch axis, which is added if there is none."""
+    return tensor[np.newaxis] if tensor.ndim == rank + 1 else tensor
+
+
+def unbatched(result: Array, like_ndim: int) -> Array:
+    """The result without its batch axis, if the input had none."""
+    return result[0] if like_ndim == result.ndim - 1 else result
+
+
+def batched_out(out: Any, like_ndim: int, rank: int) -> Any:
+    """`out=` with the batch axis that the input was given."""
+    return out[np.newaxis] if like_ndim == rank + 1 and isinstance(out, np.ndarray) else out
+
+
+def _conv(rank: int) -> Callable[..., Array]:
+    def conv(
+        x: ArrayLike,
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        pad_value: complex = 0,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+        flip: bool = False,
+    ) -> Array:
+        """{n}-D convolution, in the sense of cross-correlation.
+
+        ``y[n, k, p] = bias[k] + sum over c, r of weight[k, c, r] * x_padded[n, c, p * stride + r * dilation]``,
+        with c over the input channels of the group of k, and p, r, stride and dilation over {n} axes.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...) or (C, ...)
+            With layout="channels_last", (N, ..., C) or (..., C).
+        weight : array of shape (K, C / groups, ...)
+            The filters, in this order in either layout.
+        bias : array of shape (K,), optional
+        stride, dilation : int or one for each axis
+            At least 1.
+        padding : int, one for each axis, a pair (low, high) for each axis, or str
+            In elements. "valid": none; "same": an output of ceil(extent / stride), the odd element after;
+            "same_lower": the odd element before; "full": every overlap, dilation * (filter - 1) on both sides;
+            "causal" (1-D): all of that before.
+        groups : int
+            Divides C and K into independent convolutions.
+        padding_mode : {"zeros", "constant", "reflect", "replicate", "circular", "symmetric"}
+            What stands in the padding. It may exceed the extent of x: each mode goes on periodically.
+        pad_value : number
+            For padding_mode="constant".
+        layout : {"channels_first", "channels_last"}
+        algorithm : {"auto", "direct", "im2col", "fft"}
+        out : array of the result's shape and type, optional
+            Must not overlap the inputs. Faster than a new array where the result is large.
+        num_threads : int, optional
+            Most threads to use; by default Numba's number.
+        flip : bool
+            Reverse the filters along their spatial axes: convolution in the mathematical sense.
+
+        Returns
+        -------
+        array of shape (N, K, ...) or (N, ..., K), unbatched where x is
+            Its type is what NumPy promotes the inputs to. float16 is computed in float32. Integers are exact
+            modulo 2**bits of that type; the accumulator has 32 bits, or 64 for 64-bit types.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, what it was, what is allowed, and the problem.
+        UnsupportedError
+            If the named algorithm cannot serve (a ValueError).
+        """
+        with reporting(x=x, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+            x, weight = as_array("x", x), flipped(weight_array(weight, rank), flip)
+            bias = bias_array(bias, weight.shape[0])
+            problem = ConvProblem.from_shapes(
+                x.shape,
+                weight.shape,
+                stride,
+                padding,
+                dilation,
+                groups,
+                padding_mode=padding_mode,
+                pad_value=pad_value,
+                layout=layout,
+                dtype=common_dtype(x, weight, bias),
+            )
+            result = evaluate(
+                Op.FORWARD,
+                problem,
+                x=with_batch(x, rank),
+                w=weight,
+                bias=bias,
+                out=batched_out(out, x.ndim, rank),
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+        return unbatched(result, x.ndim) if out is None else out
+
+    return of_rank(conv, "conv{n}d", rank, __name__)
+
+
+def _conv_transpose(rank: int) -> Callable[..., Array]:
+    def conv_transpose(
+        x: ArrayLike,
+        weight: ArrayLike,
+        bias: ArrayLike | None = None,
+        stride: Extents = 1,
+        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        output_padding: Extents = 0,
+        groups: int = 1,
+        dilation: Extents = 1,
+        *,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+    ) -> Array:
+        """{n}-D transposed convolution: the adjoint of `conv{n}d` in its first argument.
+
+        Every input element adds its multiple of the filter to the output, `stride` apart. The output has the
+        extents (input - 1) * stride - pads + dilation * (filter - 1) + output_padding + 1.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...) or (C, ...)
+            With layout="channels_last", (N, ..., C) or (..., C).
+        weight : array of shape (C, K / groups, ...)
+        bias : array of shape (K,), optional
+        stride, dilation : int or one for each axis
+            At least 1.
+        padding : int, one for each axis, or a pair (low, high) for each axis
+            Elements that are cut off the output.
+        output_padding : int or one for each axis
+            Elements by which the output is longer at its end; less than the stride.
+        groups, layout, algorithm, out, num_threads
+            As in `conv{n}d`.
+
+        Returns
+        -------
+        array of shape (N, K, ...) or (N, ..., K), unbatched where x is
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, what it was, what is allowed, and the problem.
+        """
+        with reporting(
+            x=x, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups, layout=layout
+        ):
+            x, weight = as_array("x", x), weight_array(weight, rank)
+            problem = ConvProblem.from_transposed(
+                x.shape,
+                weight.shape,
+                stride,
+                padding,
+                output_padding,
+                groups,
+                dilation,
+                layout=layout,
+                dtype=common_dtype(x, weight, None if bias is None else as_array("bias", bias)),
+            )
+            result = evaluate(
+                Op.GRAD_INPUT,
+                problem,
+                y=with_batch(x, rank),
+                w=weight,
+                bias=bias_array(bias, problem.C),
+                out=batched_out(out, x.ndim, rank),
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+        return unbatched(result, x.ndim) if out is None else out
+
+    return of_rank(conv_transpose, "conv_transpose{n}d", rank, __name__)
+
+
+conv1d, conv2d, conv3d = _conv(1), _conv(2), _conv(3)
+conv_transpose1d, conv_transpose2d, conv_transpose3d = _conv_transpose(1), _conv_transpose(2), _conv_transpose(3)

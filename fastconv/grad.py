@@ -1,0 +1,611 @@
+"""Gradients of the convolutions, and the gradients of those.
+
+Every gradient of the trilinear form is again one of its three operations (`fastconv.core.problem`). For a loss L
+and ``y = conv(x, weight, bias)``, the functions take ``grad_output = dL/dy`` and give dL/dx, dL/dweight and
+dL/dbias; `conv{n}d_double_backward` differentiates these once more.
+
+Complex gradients follow the convention of PyTorch: dL/dx is the conjugate of the Wirtinger derivative, the
+direction of steepest ascent, so that the adjoint identity holds with `numpy.vdot`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import functional
+from .core.arrays import Array, as_array, common_dtype
+from .core.errors import RejectedError, reporting
+from .core.evaluate import evaluate
+from .core.problem import ConvProblem, Extents, Op, Padding
+from .functional import batched_out, flipped, of_rank, unbatched, weight_array, with_batch
+
+Gradients = tuple[Array | None, Array | None, Array | None]
+Options = dict[str, Any]
+
+
+def _as_gradient(argument: str, value: ArrayLike, shape: tuple[int, ...], batched: tuple[int, ...]) -> Array:
+    """An array that must have a shape, given with or without the batch axis as `shape` is."""
+    array = as_array(argument, value)
+    expected = batched if len(shape) == len(batched) else batched[1:]
+    if array.shape != expected:
+        raise RejectedError(f"{argument}.shape", array.shape, f"must be {expected}")
+    return array
+
+
+def _shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape that was given as integers, of one of these lengths."""
+    allowed = f"must be a shape of {' or '.join(map(str, lengths))} integers"
+    try:
+        shape = tuple(map(operator.index, size))
+    except TypeError:
+        raise RejectedError(argument, size, allowed, TypeError) from None
+    if len(shape) not in lengths or min(shape) < 0:
+        raise RejectedError(argument, size, allowed)
+    return shape
+
+
+def _grad_bias(grad_output: Array, rank: int, layout: str) -> Array:
+    """Sum over the batch and the pixels, in float32 for float16."""
+    channel = grad_output.ndim - (1 if layout == "channels_last" else rank + 1)
+    axes = tuple(axis for axis in range(grad_output.ndim) if axis != channel)
+    computed = "float32" if grad_output.dtype == "float16" else grad_output.dtype
+    return np.asarray(grad_output.sum(axis=axes, dtype=computed)).astype(grad_output.dtype, copy=False)
+
+
+# ---- conv
+
+
+def _conv_input(rank: int) -> Callable[..., Array]:
+    def conv_input(
+        input_size: Sequence[int],
+        weight: ArrayLike,
+        grad_output: ArrayLike,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+        flip: bool = False,
+    ) -> Array:
+        """Gradient of `conv{n}d` with respect to x.
+
+        ``grad_x[n, c, i] = sum over k and all p, r with p * stride + r * dilation - pad = i of
+        grad_output[n, k, p] * conj(weight[k, c, r])``; an element of x that the padding repeats gets the sum
+        over all its places.
+
+        Parameters
+        ----------
+        input_size : shape of x, with or without the batch
+        weight : array of shape (K, C / groups, ...)
+        grad_output : array of the shape of the convolution's result
+        stride, padding, dilation, groups, padding_mode, layout, algorithm, num_threads, flip
+            As given to `conv{n}d`.
+        out : array of shape `input_size`, optional
+
+        Returns
+        -------
+        array of shape `input_size`
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, what it was, what is allowed, and the problem.
+        """
+        with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+            shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
+            weight = flipped(weight_array(weight, rank), flip)
+            given = as_array("grad_output", grad_output)
+            problem = ConvProblem.from_shapes(
+                shape,
+                weight.shape,
+                stride,
+                padding,
+                dilation,
+                groups,
+                padding_mode="zeros" if padding_mode == "constant" else padding_mode,
+                layout=layout,
+                dtype=common_dtype(given, weight),
+            )
+            given = _as_gradient("grad_output", given, shape, problem.y_shape)
+            result = evaluate(
+                Op.GRAD_INPUT,
+                problem,
+                y=with_batch(given, rank),
+                w=np.conj(weight) if weight.dtype.kind == "c" else weight,
+                out=batched_out(out, len(shape), rank),
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+        return unbatched(result, len(shape)) if out is None else out
+
+    return of_rank(conv_input, "conv{n}d_input", rank, __name__)
+
+
+def _conv_weight(rank: int) -> Callable[..., Array]:
+    def conv_weight(
+        x: ArrayLike,
+        weight_size: Sequence[int],
+        grad_output: ArrayLike,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        pad_value: complex = 0,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+        flip: bool = False,
+    ) -> Array:
+        """Gradient of `conv{n}d` with respect to its weight.
+
+        ``grad_weight[k, c, r] = sum over n, p of grad_output[n, k, p] * conj(x_padded[n, c, p * stride + r *
+        dilation])``. The order of the sum does not depend on the number of threads.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...) or (C, ...)
+        weight_size : (K, C / groups, ...)
+        grad_output : array of the shape of the convolution's result
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+            As given to `conv{n}d`.
+        out : array of shape `weight_size`, optional
+
+        Returns
+        -------
+        array of shape `weight_size`
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, what it was, what is allowed, and the problem.
+        """
+        with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+            x, given = as_array("x", x), as_array("grad_output", grad_output)
+            shape = _shape_of("weight_size", weight_size, (rank + 2,))
+            problem = ConvProblem.from_shapes(
+                x.shape,
+                shape,
+                stride,
+                padding,
+                dilation,
+                groups,
+                padding_mode=padding_mode,
+                pad_value=pad_value.conjugate() if isinstance(pad_value, complex) else pad_value,
+                layout=layout,
+                dtype=common_dtype(x, given),
+            )
+            given = _as_gradient("grad_output", given, x.shape, problem.y_shape)
+            result = evaluate(
+                Op.GRAD_WEIGHT,
+                problem,
+                x=with_batch(np.conj(x) if x.dtype.kind == "c" else x, rank),
+                y=with_batch(given, rank),
+                out=flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out,
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+        return flipped(result, flip) if out is None else out
+
+    return of_rank(conv_weight, "conv{n}d_weight", rank, __name__)
+
+
+def _conv_backward(rank: int) -> Callable[..., Gradients]:
+    def conv_backward(
+        grad_output: ArrayLike,
+        x: ArrayLike,
+        weight: ArrayLike,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        pad_value: complex = 0,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        num_threads: int | None = None,
+        flip: bool = False,
+        output_mask: tuple[bool, bool, bool] = (True, True, True),
+    ) -> Gradients:
+        """All gradients of `conv{n}d`.
+
+        Parameters
+        ----------
+        grad_output : array of the shape of the convolution's result
+        x, weight : the arguments of the convolution
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+            As given to `conv{n}d`.
+        output_mask : three booleans
+            Which of the gradients to compute.
+
+        Returns
+        -------
+        (grad_x, grad_weight, grad_bias)
+            None where the mask says so.
+        """
+        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads, "flip": flip}
+        affine, linear = _paddings(padding_mode, pad_value, options)
+        window = (stride, padding, dilation, groups)
+        return _backward(_CONV[rank], grad_output, x, weight, window, affine, linear, output_mask)
+
+    return of_rank(conv_backward, "conv{n}d_backward", rank, __name__)
+
+
+def _conv_double_backward(rank: int) -> Callable[..., Gradients]:
+    def conv_double_backward(
+        grad_grad_x: ArrayLike | None,
+        grad_grad_weight: ArrayLike | None,
+        grad_grad_bias: ArrayLike | None,
+        grad_output: ArrayLike,
+        x: ArrayLike,
+        weight: ArrayLike,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        pad_value: complex = 0,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        num_threads: int | None = None,
+        flip: bool = False,
+        output_mask: tuple[bool, bool, bool] = (True, True, True),
+    ) -> Gradients:
+        """Gradients of `conv{n}d_backward`.
+
+        With M = <grad_grad_x, grad_x> + <grad_grad_weight, grad_weight> + <grad_grad_bias, grad_bias>::
+
+            dM/dgrad_output = conv(grad_grad_x, weight) + conv(x, grad_grad_weight) + grad_grad_bias
+            dM/dx           = conv_input(grad_grad_weight, grad_output)
+            dM/dweight      = conv_weight(grad_grad_x, grad_output)
+
+        Parameters
+        ----------
+        grad_grad_x, grad_grad_weight, grad_grad_bias : arrays of the shapes of x, weight and bias, or None
+            Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
+        grad_output, x, weight
+            The arguments of `conv{n}d_backward`.
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+            As given to `conv{n}d`.
+        output_mask : three booleans
+            Which of the gradients to compute.
+
+        Returns
+        -------
+        (grad_grad_output, grad_x, grad_weight)
+            None where the mask says so, and zeros where nothing flows.
+        """
+        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads, "flip": flip}
+        affine, linear = _paddings(padding_mode, pad_value, options)
+        return _double_backward(
+            _CONV[rank],
+            (grad_grad_x, grad_grad_weight, grad_grad_bias),
+            (grad_output, x, weight),
+            (stride, padding, dilation, groups),
+            affine,
+            linear,
+            output_mask,
+        )
+
+    return of_rank(conv_double_backward, "conv{n}d_double_backward", rank, __name__)
+
+
+def _paddings(padding_mode: str, pad_value: complex, options: Options) -> tuple[Options, Options]:
+    """Options for what depends on x itself, and for what is linear in x: there, constant padding is zero."""
+    linear = "zeros" if padding_mode == "constant" else padding_mode
+    return {"padding_mode": padding_mode, "pad_value": pad_value, **options}, {"padding_mode": linear, **options}
+
+
+# ---- conv_transpose
+
+
+def _conv_transpose_input(rank: int) -> Callable[..., Array]:
+    def conv_transpose_input(
+        input_size: Sequence[int],
+        weight: ArrayLike,
+        grad_output: ArrayLike,
+        stride: Extents = 1,
+        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        output_padding: Extents = 0,
+        groups: int = 1,
+        dilation: Extents = 1,
+        *,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+    ) -> Array:
+        """Gradient of `conv_transpose{n}d` with respect to x: the convolution of grad_output.
+
+        Parameters
+        ----------
+        input_size : shape of x, with or without the batch
+        weight : array of shape (C, K / groups, ...)
+        grad_output : array of the shape of the transposed convolution's result
+        stride, padding, output_padding, groups, dilation, layout, algorithm, num_threads
+            As given to `conv_transpose{n}d`.
+        out : array of shape `input_size`, optional
+
+        Returns
+        -------
+        array of shape `input_size`
+        """
+        with reporting(
+            x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
+        ):
+            shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
+            weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
+            problem = ConvProblem.from_transposed(
+                shape,
+                weight.shape,
+                stride,
+                padding,
+                output_padding,
+                groups,
+                dilation,
+                layout=layout,
+                dtype=common_dtype(given, weight),
+            )
+            given = _as_gradient("grad_output", given, shape, problem.x_shape)
+            result = evaluate(
+                Op.FORWARD,
+                problem,
+                x=with_batch(given, rank),
+                w=np.conj(weight) if weight.dtype.kind == "c" else weight,
+                out=batched_out(out, len(shape), rank),
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+        return unbatched(result, len(shape)) if out is None else out
+
+    return of_rank(conv_transpose_input, "conv_transpose{n}d_input", rank, __name__)
+
+
+def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
+    def conv_transpose_weight(
+        x: ArrayLike,
+        weight_size: Sequence[int],
+        grad_output: ArrayLike,
+        stride: Extents = 1,
+        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        output_padding: Extents = 0,
+        groups: int = 1,
+        dilation: Extents = 1,
+        *,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        out: Array | None = None,
+        num_threads: int | None = None,
+    ) -> Array:
+        """Gradient of `conv_transpose{n}d` with respect to its weight.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...) or (C, ...)
+        weight_size : (C, K / groups, ...)
+        grad_output : array of the shape of the transposed convolution's result
+        stride, padding, output_padding, groups, dilation, layout, algorithm, num_threads
+            As given to `conv_transpose{n}d`.
+        out : array of shape `weight_size`, optional
+
+        Returns
+        -------
+        array of shape `weight_size`
+        """
+        with reporting(
+            x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
+        ):
+            x, given = as_array("x", x), as_array("grad_output", grad_output)
+            shape = _shape_of("weight_size", weight_size, (rank + 2,))
+            problem = ConvProblem.from_transposed(
+                x.shape,
+                shape,
+                stride,
+                padding,
+                output_padding,
+                groups,
+                dilation,
+                layout=layout,
+                dtype=common_dtype(x, given),
+            )
+            given = _as_gradient("grad_output", given, x.shape, problem.x_shape)
+            return evaluate(
+                Op.GRAD_WEIGHT,
+                problem,
+                x=with_batch(given, rank),
+                y=with_batch(np.conj(x) if x.dtype.kind == "c" else x, rank),
+                out=out,
+                algorithm=algorithm,
+                num_threads=num_threads,
+            )
+
+    return of_rank(conv_transpose_weight, "conv_transpose{n}d_weight", rank, __name__)
+
+
+def _conv_transpose_backward(rank: int) -> Callable[..., Gradients]:
+    def conv_transpose_backward(
+        grad_output: ArrayLike,
+        x: ArrayLike,
+        weight: ArrayLike,
+        stride: Extents = 1,
+        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        output_padding: Extents = 0,
+        groups: int = 1,
+        dilation: Extents = 1,
+        *,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        num_threads: int | None = None,
+        output_mask: tuple[bool, bool, bool] = (True, True, True),
+    ) -> Gradients:
+        """All gradients of `conv_transpose{n}d`; the arguments are those of `conv{n}d_backward`.
+
+        Returns
+        -------
+        (grad_x, grad_weight, grad_bias)
+            None where the mask says so.
+        """
+        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads}
+        window = (stride, padding, output_padding, groups, dilation)
+        return _backward(_CONV_TRANSPOSE[rank], grad_output, x, weight, window, options, options, output_mask)
+
+    return of_rank(conv_transpose_backward, "conv_transpose{n}d_backward", rank, __name__)
+
+
+def _conv_transpose_double_backward(rank: int) -> Callable[..., Gradients]:
+    def conv_transpose_double_backward(
+        grad_grad_x: ArrayLike | None,
+        grad_grad_weight: ArrayLike | None,
+        grad_grad_bias: ArrayLike | None,
+        grad_output: ArrayLike,
+        x: ArrayLike,
+        weight: ArrayLike,
+        stride: Extents = 1,
+        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+        output_padding: Extents = 0,
+        groups: int = 1,
+        dilation: Extents = 1,
+        *,
+        layout: str = "channels_first",
+        algorithm: str = "auto",
+        num_threads: int | None = None,
+        output_mask: tuple[bool, bool, bool] = (True, True, True),
+    ) -> Gradients:
+        """Gradients of `conv_transpose{n}d_backward`; the arguments are those of `conv{n}d_double_backward`.
+
+        Returns
+        -------
+        (grad_grad_output, grad_x, grad_weight)
+            None where the mask says so, and zeros where nothing flows.
+        """
+        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads}
+        return _double_backward(
+            _CONV_TRANSPOSE[rank],
+            (grad_grad_x, grad_grad_weight, grad_grad_bias),
+            (grad_output, x, weight),
+            (stride, padding, output_padding, groups, dilation),
+            options,
+            options,
+            output_mask,
+        )
+
+    return of_rank(conv_transpose_double_backward, "conv_transpose{n}d_double_backward", rank, __name__)
+
+
+# ---- what both families share
+
+
+class _Family(NamedTuple):
+    """A convolution and its two gradients, which take the same window: stride, padding and so on, in order."""
+
+    forward: Callable[..., Array]
+    input: Callable[..., Array]
+    weight: Callable[..., Array]
+    rank: int
+
+
+def _backward(
+    family: _Family,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    window: tuple[Any, ...],
+    affine: Options,
+    linear: Options,
+    mask: tuple[bool, bool, bool],
+) -> Gradients:
+    grad_x = grad_weight = grad_bias = None
+    if mask[0]:
+        grad_x = family.input(np.shape(x), weight, grad_output, *window, **linear)
+    if mask[1]:
+        grad_weight = family.weight(x, np.shape(weight), grad_output, *window, **affine)
+    if mask[2]:
+        with reporting(x=x, w=weight):
+            given = as_array("grad_output", grad_output)
+            if given.ndim != np.ndim(x):
+                raise RejectedError("grad_output.shape", given.shape, f"must have {np.ndim(x)} axes, as x")
+        grad_bias = _grad_bias(given, family.rank, affine["layout"])
+    return grad_x, grad_weight, grad_bias
+
+
+def _double_backward(
+    family: _Family,
+    grad_grads: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None],
+    arguments: tuple[ArrayLike, ArrayLike, ArrayLike],
+    window: tuple[Any, ...],
+    affine: Options,
+    linear: Options,
+    mask: tuple[bool, bool, bool],
+) -> Gradients:
+    to_x, to_weight, to_bias = grad_grads
+    grad_output, x, weight = arguments
+    grad_grad_output = grad_x = grad_weight = None
+    if mask[0]:
+        grad_grad_output = _zeros_like(grad_output)
+        if to_x is not None:
+            grad_grad_output = grad_grad_output + family.forward(to_x, weight, None, *window, **linear)
+        if to_weight is not None:
+            grad_grad_output = grad_grad_output + family.forward(x, to_weight, None, *window, **affine)
+        if to_bias is not None:
+            grad_grad_output = grad_grad_output + _per_channel(to_bias, family.rank, affine["layout"])
+    if mask[1]:
+        grad_x = _zeros_like(x)
+        if to_weight is not None:
+            grad_x = family.input(np.shape(x), to_weight, grad_output, *window, **linear)
+    if mask[2]:
+        grad_weight = _zeros_like(weight)
+        if to_x is not None:
+            grad_weight = family.weight(to_x, np.shape(weight), grad_output, *window, **linear)
+    return grad_grad_output, grad_x, grad_weight
+
+
+def _zeros_like(tensor: ArrayLike) -> Array:
+    array = np.asarray(tensor)
+    return np.zeros(array.shape, array.dtype)
+
+
+def _per_channel(bias: ArrayLike, rank: int, layout: str) -> Array:
+    """The bias in a shape that broadcasts along the channels."""
+    values = np.asarray(bias)
+    return values if layout == "channels_last" else values.reshape(-1, *[1] * rank)
+
+
+_RANKS = (1, 2, 3)
+
+conv1d_input, conv2d_input, conv3d_input = map(_conv_input, _RANKS)
+conv1d_weight, conv2d_weight, conv3d_weight = map(_conv_weight, _RANKS)
+conv1d_backward, conv2d_backward, conv3d_backward = map(_conv_backward, _RANKS)
+conv1d_double_backward, conv2d_double_backward, conv3d_double_backward = map(_conv_double_backward, _RANKS)
+conv_transpose1d_input, conv_transpose2d_input, conv_transpose3d_input = map(_conv_transpose_input, _RANKS)
+conv_transpose1d_weight, conv_transpose2d_weight, conv_transpose3d_weight = map(_conv_transpose_weight, _RANKS)
+conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = map(
+    _conv_transpose_backward, _RANKS
+)
+conv_transpose1d_double_backward, conv_transpose2d_double_backward, conv_transpose3d_double_backward = map(
+    _conv_transpose_double_backward, _RANKS
+)
+
+_CONV = {
+    1: _Family(functional.conv1d, conv1d_input, conv1d_weight, 1),
+    2: _Family(functional.conv2d, conv2d_input, conv2d_weight, 2),
+    3: _Family(functional.conv3d, conv3d_input, conv3d_weight, 3),
+}
+_CONV_TRANSPOSE = {
+    1: _Family(functional.conv_transpose1d, conv_transpose1d_input, conv_transpose1d_weight, 1),
+    2: _Family(functional.conv_transpose2d, conv_transpose2d_input, conv_transpose2d_weight, 2),
+    3: _Family(functional.conv_transpose3d, conv_transpose3d_input, conv_transpose3d_weight, 3),
+}

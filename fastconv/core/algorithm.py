@@ -47,7 +47,8 @@ class Plan:
     run
         ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All
         three are C-contiguous arrays in the problem's shapes, layout and type; ``w`` is packed unless it is the
-        result. ``constants`` holds the bias of each output channel of the operation, then the pad value.
+        result. ``constants`` holds the bias of each channel of the result, then the value that stands outside
+        the tensor that is gathered: the pad value, or zero around y.
     pack
         Brings the weight, of shape (K, C / groups, T, R, S), into the form in which `run` reads it.
     limit

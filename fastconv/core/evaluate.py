@@ -14,6 +14,11 @@ from .registry import algorithm_names
 from .selector import contained_plan_for, plan_for
 
 
+# Operations below which one thread is faster: 1e6 take 20 us in one thread of the machine of docs/performance.md, where
+# waking a second costs 3 us, and far more when another program holds its core.
+SERIAL_FLOPS = 1_000_000
+
+
 def evaluate(
     op: Op,
     problem: ConvProblem,
@@ -59,14 +64,15 @@ def evaluate(
     result = out if out is not None and plain(out, dtype) is out else allocate(shape, dtype)
     constants = _constants(op, problem, bias)
     tensors = {name: plain(array, dtype) for name, array in (("x", x), ("w", w), ("y", y)) if array is not None}
+    threads = 1 if problem.flops < SERIAL_FLOPS else num_threads
     if all(tensor.size for tensor in tensors.values()):
         plan = _plan_within_limits(op, problem, algorithm, [*tensors.values(), constants[-1:]])
         if op is Op.GRAD_WEIGHT:
-            plan.run(tensors["x"], result, tensors["y"], constants, num_threads)
+            plan.run(tensors["x"], result, tensors["y"], constants, threads)
         elif op is Op.FORWARD:
-            plan.run(tensors["x"], _packed(plan, tensors["w"]), result, constants, num_threads)
+            plan.run(tensors["x"], _packed(plan, tensors["w"]), result, constants, threads)
         else:
-            plan.run(result, _packed(plan, tensors["w"]), tensors["y"], constants, num_threads)
+            plan.run(result, _packed(plan, tensors["w"]), tensors["y"], constants, threads)
     else:
         result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
     if out is None:
@@ -86,12 +92,13 @@ def _check_options(algorithm: str, num_threads: Any) -> None:
 
 
 def _constants(op: Op, problem: ConvProblem, bias: Array | None) -> Array:
-    """The bias of every channel of the result, then the pad value."""
+    """The bias of every channel of the result, then what stands outside the gathered tensor."""
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
     constants = np.zeros(channels + 1, problem.dtype)
     if bias is not None:
         constants[:-1] = bias
-    constants[-1] = problem.pad_value
+    if op is not Op.GRAD_INPUT:  # there y is gathered, which ends in zeros
+        constants[-1] = problem.pad_value
     return plain(constants, problem.computed.dtype)
 
 

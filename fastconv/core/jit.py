@@ -9,8 +9,8 @@ compiled once for each element type, on first use, and called through its addres
 `fastconv.cpu._launch`, so that no driver compiles a kernel again. New shapes compile nothing.
 
 Numba's own disk cache notices edits only in the file of a function, not in what it calls, and passes a
-damaged file on as an exception. The cache here is stamped with the whole package and treats an unreadable
-file as absent.
+damaged file on as an exception. The cache here is stamped with every file that a kernel may call and treats
+an unreadable file as absent.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ def driver(function: Callable[..., Any], signature: Any, *, parallel: bool) -> A
 
 
 class _PackageCache(FunctionCache):
-    """Numba's function cache, stamped with every source file of the package."""
+    """Numba's function cache, stamped with every source file that the function may call."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_package_stamp()
+            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_stamp(function.__code__.co_filename)
         )
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
@@ -122,9 +122,9 @@ def _package_cache(function: Callable[..., Any]) -> Any:
 
 
 @cache
-def _package_stamp() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.name.encode())
+def _stamp(filename: str) -> str:
+    """Digest of this file and of all files beside the function's: what the kernels of one device share."""
+    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    for path in sorted(pathlib.Path(filename).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

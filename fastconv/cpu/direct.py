@@ -24,6 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -321,6 +322,7 @@ class _Tiling:
         return self.channel_block * self.channel_pitch + self.row_block * self.pixels
 
 
+@lru_cache(maxsize=256)
 def _tiling(problem: ConvProblem, op: Op) -> _Tiling:
     transposed = op is Op.GRAD_INPUT
     stride, reach = problem.stride, problem.reach

@@ -23,6 +23,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +51,9 @@ FREQUENCIES = 1024
 # a complex transform, and the products of spectra, with 8 for each.
 TRANSFORM_EFFICIENCY = 0.08
 PRODUCT_EFFICIENCY = 0.10
-# Seconds for each call of a transform and its gathering in Python.
+# Seconds for each call of a transform and its gathering in Python, and the points times passes transformed meanwhile.
 CALL_SECONDS = 40e-6
+CALL_POINTS = 150_000
 
 
 # ---- products of spectra
@@ -210,16 +212,12 @@ class _Sizes:
         return self.groups * self.frequencies * (self.targets * self.sources + self.targets + self.sources)
 
 
+@lru_cache(maxsize=256)
 def _sizes(problem: ConvProblem, op: Op) -> _Sizes:
     covered = problem.padded if op is Op.GRAD_INPUT else _dense_output(problem)
-    active = sum(extent > 1 for extent in problem.padded) or 1
-    points, tile, tiles = [], [], []
-    for whole, reach in zip(covered, problem.reach, strict=True):
-        most = max(round(TILE_POINTS ** (1 / active)), 2 * reach)
-        n = _transform_length(whole, reach, most)
-        points.append(n)
-        tile.append(n - reach + 1)
-        tiles.append(-(-whole // (n - reach + 1)))
+    points = _transform_extents(covered, problem.reach)
+    tile = tuple(n - reach + 1 for n, reach in zip(points, problem.reach, strict=True))
+    tiles = _tile_counts(covered, problem.reach, points)
     last = points[2] if np.dtype(problem.dtype).kind == "c" else points[2] // 2 + 1
     frequencies = points[0] * points[1] * last
     groups, targets, sources = problem.groups, problem.K // problem.groups, problem.C // problem.groups
@@ -233,7 +231,7 @@ def _sizes(problem: ConvProblem, op: Op) -> _Sizes:
             targets = -(-targets // 2)
         else:
             sources = -(-sources // 2)
-    return _Sizes(tuple(points), tuple(tile), tuple(tiles), groups, targets, sources, frequencies)  # type: ignore[arg-type]
+    return _Sizes(points, tile, tiles, groups, targets, sources, frequencies)  # type: ignore[arg-type]
 
 
 def _dense_output(problem: ConvProblem) -> Axes:
@@ -244,16 +242,29 @@ def _dense_output(problem: ConvProblem) -> Axes:
     return first, second, third
 
 
-def _transform_length(whole: int, reach: int, most: int) -> int:
-    """The length with the fewest operations for all tiles of an axis, of at most about `most` points."""
+def _transform_extents(covered: Axes, reach: Axes) -> Axes:
+    """Extents of the transforms with which all tiles together take the least time."""
+
+    def seconds(points: Axes) -> float:
+        n = math.prod(points)
+        return math.prod(_tile_counts(covered, reach, points)) * (n * math.log2(n + 1) + CALL_POINTS)
+
+    choices = [_fast_lengths(whole, part) for whole, part in zip(covered, reach, strict=True)]
+    return min(itertools.product(*choices), key=lambda points: (math.prod(points) > TILE_POINTS, seconds(points)))
+
+
+def _tile_counts(covered: Axes, reach: Axes, points: Axes) -> Axes:
+    first, second, third = (-(-whole // (n - part + 1)) for whole, part, n in zip(covered, reach, points, strict=True))
+    return first, second, third
+
+
+def _fast_lengths(whole: int, reach: int) -> list[int]:
+    """Good lengths for an axis: one transform for all of it, or twice, four times, ... the filter."""
     from scipy.fft import next_fast_len
 
-    if whole + reach - 1 == 1:
-        return 1
-    lengths = {next_fast_len(whole + reach - 1, real=True)}
-    lengths |= {next_fast_len(reach * 2**power, real=True) for power in range(1, 24)}
-    allowed = [n for n in lengths if n <= most] or [min(lengths)]
-    return min(allowed, key=lambda n: -(-whole // (n - reach + 1)) * n * math.log2(n))
+    longest = int(next_fast_len(whole + reach - 1, real=True))
+    doubled = (int(next_fast_len(reach * 2**power, real=True)) for power in range(1, 40))
+    return [*itertools.takewhile(lambda n: n < longest, doubled), longest]
 
 
 # ---- plans

@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -299,6 +300,7 @@ class _Slabbing:
         return (self.row_block + self.channel_block) * self.run_pixels
 
 
+@lru_cache(maxsize=256)
 def _slabbing(problem: ConvProblem, op: Op) -> _Slabbing:
     size = np.dtype(problem.dtype).itemsize
     channels, outputs = problem.C // problem.groups, problem.K // problem.groups

@@ -71,11 +71,12 @@ def _serial(address, tasks, threads, stride, x, w, y, constants, workspace, geom
 def _driver(dtype: str, parallel: bool) -> Any:
     element = numba.from_dtype(np.dtype(dtype))
     integer = types.int64
-    read = types.Array(element, 1, "C", readonly=True)
-    written = types.Array(element, 1, "C")
+    # The driver only passes pointers on, and which tensor is written is the kernel's business: declared read-only,
+    # all of them may be.
+    tensor = types.Array(element, 1, "C", readonly=True)
     geometry = types.Array(integer, 1, "C", readonly=True)
     counter = types.Array(integer, 1, "C")
-    signature = types.void(*[integer] * 4, *[written] * 3, read, written, geometry, counter)
+    signature = types.void(*[integer] * 4, *[tensor] * 5, geometry, counter)
     return jit.driver(_parallel if parallel else _serial, signature, parallel=parallel)
 
 

@@ -1,0 +1,71 @@
+"""The page of the documentation that holds the results."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bench import rest, tables
+from bench.measure import PATIENCE_SECONDS, ROUND_SECONDS
+from bench.reference import TOLERANCE
+from bench.results import Conditions, Results, Row
+
+_METHOD = f"""\
+Every library runs in a process of its own, and only one runs at a time; the others are stopped by a signal, so that
+their threads do not spin. All have the same tensors and the same number of threads. First every result is verified:
+up to 1024 of its elements are compared with sums in float64, and the largest error over the root mean square of the
+result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
+libraries are timed in turns, with {1e3 * rest.SECONDS:.0f} ms of rest between them. A round is a call that warms the
+caches and calls for {1e3 * ROUND_SECONDS:.0f} ms, of which the fastest counts; the time in the tables is the median
+over the rounds. A library that took {PATIENCE_SECONDS:.0f} s for its rounds on one problem sits out the rest of them.
+
+A call starts from the tensors in the layout of the library and ends with a new tensor. `torch_cl` is PyTorch with all
+tensors in channels_last. ONNX Runtime has packed the constant weight before the call; no other library does that.
+OpenCV runs `filter2D` for each channel, SciPy the fastest of `signal.correlate`, `signal.convolve` and
+`signal.oaconvolve`.
+
+The ratio is the time of the best peer over the time of fastconv: above 1, fastconv is faster. GFLOP/s count two
+operations for each product of the direct method, whatever the algorithm. The roof is the longer of these operations
+at the measured rate of multiply-adds and the bytes of the three tensors at the measured rate of copies; an algorithm
+that multiplies less, or tensors that fit into the caches, can exceed 100 % of it."""
+
+
+def write(results: Results, path: Path, plot: Path | None) -> None:
+    """Write the page; it shows the plot, if there is one."""
+    sections = [
+        "# Performance",
+        _conditions(results),
+        "## Summary",
+        _table(tables.SUMMARY_HEADER, tables.summary_cells(results)),
+        *([f"![Times and roofline]({Path(os.path.relpath(plot, path.parent)).as_posix()})"] if plot else []),
+        *(_group(rows, results.conditions) for rows in results.groups()),
+        "## How it was measured",
+        _METHOD,
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _conditions(results: Results) -> str:
+    conditions = results.conditions
+    facts = {
+        "date": conditions.date,
+        "command": f"`{conditions.command}`",
+        **conditions.machine,
+        "threads": str(conditions.threads),
+        "rounds": str(conditions.rounds),
+        "ceilings, measured": tables.ceilings_sentence(conditions.ceilings, conditions.threads),
+        "quiet": tables.disturbance_sentence(results),
+    }
+    return _table(["", ""], [[name, value] for name, value in facts.items()])
+
+
+def _group(rows: list[Row], conditions: Conditions) -> str:
+    lines = [tables.cells(row, conditions.libraries, conditions.ceilings) for row in rows]
+    remarks = [f"- {line}" for line in (tables.verdict(rows), *tables.remarks(rows))]
+    table = _table(tables.header(conditions.libraries), lines)
+    return "\n\n".join([f"## {tables.title(rows)}", table, "\n".join(remarks)])
+
+
+def _table(header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

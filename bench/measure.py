@@ -1,0 +1,90 @@
+"""The order of a measurement: every library on one problem, verified, then timed in turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from bench.process import FailureError, Process, RefusalError
+from bench.reference import Reference
+from bench.rest import Rest
+from bench.results import Row
+
+ROUND_SECONDS = 0.03
+# A library that took longer than this for its rounds on one problem sits out the others.
+PATIENCE_SECONDS = 5.0
+
+
+@dataclass
+class Libraries:
+    """The processes of the libraries that are installed, why the others are missing, and the pause between two."""
+
+    running: list[Process] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    rest: Rest = field(default_factory=Rest)
+
+
+@contextmanager
+def libraries(names: tuple[str, ...], threads: int) -> Iterator[Libraries]:
+    """Start each library in its process; all are ended at the exit."""
+    started = Libraries()
+    try:
+        for name in names:
+            try:
+                started.running.append(Process(name, threads))
+            except RefusalError as refusal:
+                started.missing[name] = str(refusal)
+        yield started
+    finally:
+        for process in started.running:
+            process.close()
+
+
+def measure(row: Row, among: Libraries, algorithm: str, rounds: int) -> None:
+    """Fill in the row: a library with a right result is timed, any other one is left with its reason."""
+    row.refusals.update(among.missing)
+    reference = Reference(row.problem, row.op)
+    right = []
+    for process in among.running:
+        try:
+            _verify(process, row, reference, algorithm)
+            right.append(process)
+        except RefusalError as refusal:
+            row.refusals[process.name] = str(refusal)
+        except FailureError as failure:
+            row.failures[process.name] = str(failure)
+    for process, times in _rounds(right, among.rest, row, rounds):
+        row.seconds[process.name] = median(times)
+
+
+def _verify(process: Process, row: Row, reference: Reference, algorithm: str) -> None:
+    prepared = process.ask("prepare", problem=str(row.problem), op=row.op.value, algorithm=algorithm)
+    if prepared["note"]:
+        row.notes[process.name] = prepared["note"]
+    reply = process.ask("verify", points=reference.points.tolist())
+    row.errors[process.name] = reference.error(np.array(reply["values"]))
+    fault = reference.fault(tuple(reply["shape"]), row.errors[process.name])
+    if fault is not None:
+        raise FailureError(f"wrong result: {fault}")
+
+
+def _rounds(processes: list[Process], rest: Rest, row: Row, rounds: int) -> Iterator[tuple[Process, list[float]]]:
+    """Each library in turn, again and again, so that a change of the machine's speed meets them all."""
+    times: dict[Process, list[float]] = {process: [] for process in processes}
+    spent = dict.fromkeys(processes, 0.0)
+    for _ in range(rounds):
+        for process in [each for each in times if spent[each] < PATIENCE_SECONDS]:
+            rest.pause()
+            start = time.perf_counter()
+            try:
+                times[process].append(process.ask("time", seconds=ROUND_SECONDS)["seconds"])
+            except FailureError as failure:
+                row.failures[process.name] = str(failure)
+                del times[process]
+            spent[process] += time.perf_counter() - start
+    yield from times.items()

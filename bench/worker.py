@@ -1,0 +1,102 @@
+"""The process of one library: ``python -m bench.worker NAME THREADS``, requests and replies as lines of JSON.
+
+Each request names what to do; each reply holds the answer, or "refused" or "failed" with a reason:
+
+- ``prepare`` with problem, op and algorithm makes the tensors and gives a note on the way of computing;
+- ``verify`` with points, flat indices, gives the shape of the result and its elements there;
+- ``time`` with seconds runs one round of calls and gives the time of its fastest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from time import perf_counter
+from typing import Any, TextIO
+
+import numpy as np
+
+from bench.peers import Case, Prepare, Prepared, RefusedError, load
+from bench.reference import tensors
+from fastconv.core.problem import ConvProblem, Op
+
+Message = dict[str, Any]
+
+# A first call as long as this many rounds is a measurement; a shorter one only warms the caches.
+_LONG = 10
+
+
+class Worker:
+    """One library and the call that it prepared last."""
+
+    def __init__(self, prepare: Prepare, threads: int) -> None:
+        self._prepare = prepare
+        self._threads = threads
+        self._prepared: Prepared | None = None
+
+    def answer(self, request: Message) -> Message:
+        """Do what is asked; a reason takes the place of an exception."""
+        try:
+            if request["do"] == "prepare":
+                return self._make(request)
+            assert self._prepared is not None, "the first request is to prepare"
+            return _verify(self._prepared, request) if request["do"] == "verify" else _time(self._prepared, request)
+        except RefusedError as refusal:
+            return {"refused": str(refusal)}
+        except Exception as error:  # whatever a library raises is a finding about it
+            return {"failed": f"{type(error).__name__}: {error}"}
+
+    def _make(self, request: Message) -> Message:
+        self._prepared = None  # releases the tensors of the last problem first
+        problem = ConvProblem.parse(request["problem"])
+        case = Case(problem, Op(request["op"]), tensors(problem), self._threads, request["algorithm"])
+        self._prepared = self._prepare(case)
+        return {"note": self._prepared.note}
+
+
+def _verify(prepared: Prepared, request: Message) -> Message:
+    result = prepared.to_array(prepared.call())
+    points = np.unravel_index(np.minimum(request["points"], result.size - 1), result.shape)
+    return {"shape": result.shape, "values": result[points].tolist()}
+
+
+def _time(prepared: Prepared, request: Message) -> Message:
+    start = perf_counter()
+    prepared.call()
+    best = perf_counter() - start
+    if best >= _LONG * request["seconds"]:
+        return {"seconds": best}
+    best, start = float("inf"), perf_counter()
+    now = start
+    while now - start < request["seconds"]:
+        prepared.call()
+        before, now = now, perf_counter()
+        best = min(best, now - before)
+    return {"seconds": best}
+
+
+def main(name: str, threads: int) -> None:
+    replies = _own_stdout()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    try:
+        prepare = load(name)
+    except ModuleNotFoundError as error:
+        print(json.dumps({"refused": f"{error.name} is not installed"}), file=replies, flush=True)
+        return
+    print(json.dumps({}), file=replies, flush=True)
+    worker = Worker(prepare, threads)
+    for line in sys.stdin:
+        print(json.dumps(worker.answer(json.loads(line))), file=replies, flush=True)
+
+
+def _own_stdout() -> TextIO:
+    """Standard output for the replies alone: what a library prints goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

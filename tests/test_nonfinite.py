@@ -1,0 +1,95 @@
+"""NaN and Inf: they reach the results that depend on them, and no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastconv
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import Op
+from fastconv.core.registry import algorithms
+
+from .problems import conv_problems, expected, inputs_of, random_tensors
+
+NAMES = ["auto", *(each.name for each in algorithms() if not each.spreads)]
+SPREADING = [each.name for each in algorithms() if each.spreads]
+DATA = {Op.FORWARD: "x", Op.GRAD_INPUT: "y", Op.GRAD_WEIGHT: "x"}
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+@pytest.mark.parametrize("op", Op)
+@given(problem=conv_problems(dtypes=("float32", "float64")), seed=st.integers(0, 2**32 - 1), data=st.data())
+def test_they_reach_exactly_what_depends_on_them(algorithm, op, problem, seed, data):
+    tensors = random_tensors(problem, seed)
+    bad = tensors[DATA[op]]
+    place = data.draw(st.integers(0, bad.size - 1))
+    bad.flat[place] = data.draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    result = evaluate(op, problem, algorithm=algorithm, **inputs_of(op, tensors))
+    with np.errstate(invalid="ignore"):
+        exact = expected(problem, op, tensors)
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
+    np.testing.assert_array_equal(np.isposinf(result), np.isposinf(exact))
+    np.testing.assert_array_equal(np.isneginf(result), np.isneginf(exact))
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+@given(problem=conv_problems(dtypes=("float64",)), seed=st.integers(0, 2**32 - 1))
+def test_grad_weight_with_a_nan_in_grad_output(algorithm, problem, seed):
+    """It reaches every tap of its output channel, and no other channel."""
+    tensors = random_tensors(problem, seed)
+    channel = seed % problem.K
+    where = (0, channel) if problem.layout == "channels_first" else (0, ..., channel)
+    tensors["y"][where] = np.nan
+    result = evaluate(Op.GRAD_WEIGHT, problem, x=tensors["x"], y=tensors["y"], algorithm=algorithm)
+    bad = np.zeros(problem.w_shape, bool)
+    bad[channel] = True
+    np.testing.assert_array_equal(np.isnan(result), bad)
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_weight_stays_in_its_output_channel(algorithm, bad):
+    """The padding counts as numbers: zero times Inf is NaN at the border."""
+    x, weight = np.ones((1, 2, 5)), np.ones((3, 2, 3))
+    weight[1, 0, 0] = bad
+    y = fastconv.conv1d(x, weight, padding=1, algorithm=algorithm)
+    np.testing.assert_array_equal(y[0, [0, 2]], [[4, 6, 6, 6, 4]] * 2)
+    np.testing.assert_array_equal(y[0, 1], [np.nan, bad, bad, bad, bad])
+
+
+@pytest.mark.parametrize("algorithm", SPREADING)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("which", ["x", "weight", "pad_value"])
+def test_an_algorithm_that_would_spread_them_refuses_by_name(algorithm, bad, which):
+    arguments = {"x": np.ones((1, 1, 64), np.float32), "weight": np.ones((1, 1, 9), np.float32), "pad_value": 0}
+    if which == "pad_value":
+        arguments["pad_value"] = bad
+    else:
+        arguments[which][0, 0, 3] = bad
+    arguments |= {"padding": 4, "padding_mode": "constant"}
+    with pytest.raises(ValueError, match=f"algorithm='{algorithm}': spreads NaN, Inf"):
+        fastconv.conv1d(**arguments, algorithm=algorithm)
+    y = fastconv.conv1d(**arguments)
+    np.testing.assert_array_equal(y, fastconv.conv1d(**arguments, algorithm="direct"))
+
+
+def test_auto_leaves_the_transform_for_one_nan():
+    """A problem that the transform would be taken for."""
+    x, weight = np.ones((1, 1, 256, 256), np.float32), np.ones((1, 1, 45, 45), np.float32)
+    assert fastconv.explain(x, weight, 1, 22).algorithm == "fft"
+    x[0, 0, 100, 100] = np.nan
+    y = fastconv.conv2d(x, weight, padding=22)
+    bad = np.zeros((256, 256), bool)
+    bad[78:123, 78:123] = True
+    np.testing.assert_array_equal(np.isnan(y[0, 0]), bad)
+
+
+def test_large_sums_overflow_only_where_they_are():
+    x = np.zeros((1, 1, 300), np.float32)
+    x[0, 0, 100:102] = 3e38
+    y = fastconv.conv1d(x, np.ones((1, 1, 2), np.float32))
+    assert np.flatnonzero(np.isinf(y[0, 0])).tolist() == [100]
+    assert y[0, 0, 99] == y[0, 0, 101] == np.float32(3e38)

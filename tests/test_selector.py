@@ -1,0 +1,87 @@
+"""The choice: the cheapest that is accurate enough and fits, said aloud."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import fastconv
+from fastconv.core import registry, selector
+from fastconv.core.problem import ConvProblem, Op
+from fastconv.core.selector import explain_problem, plan_for
+
+from .problems import FLOATING, INTEGERS, conv_problems
+
+
+@pytest.mark.parametrize("op", Op)
+@given(problem=conv_problems(dtypes=FLOATING + INTEGERS))
+def test_auto_takes_the_cheapest_that_is_allowed(op, problem):
+    explanation = explain_problem(problem, op)
+    allowed = [each for each in explanation.candidates if each.refusal is None]
+    assert explanation.algorithm == min(allowed, key=lambda each: each.seconds).name
+    assert plan_for(problem, op).algorithm == explanation.algorithm
+    for candidate in explanation.candidates:
+        assert candidate.name in str(explanation)
+        assert candidate.refusal is None or candidate.refusal in str(explanation)
+
+
+def test_the_table_names_the_choice_and_the_reasons():
+    text = str(fastconv.explain("x=1x1x512x512 w=1x1x31x31 i32"))
+    assert "auto takes: direct" in text
+    assert "not taken: it computes in floating point, and integers must be exact" in text
+    assert "times the price" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "algorithm"),
+    [
+        ("x=1x1x1024x1024 w=1x1x127x127 p=63", "fft"),
+        ("x=1x64x56x56 w=64x64x1x1", "direct im2col"),
+        ("x=1x32x112x112 w=32x1x3x3 p=1 g=32", "direct"),
+    ],
+)
+def test_what_is_taken_for_the_families(line, algorithm):
+    assert fastconv.explain(line).algorithm in algorithm.split()
+
+
+def test_arguments_and_lines_explain_the_same():
+    x, weight = np.ones((2, 3, 9, 9), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    first = fastconv.explain(x, weight, 2, padding=1, op="grad_weight")
+    assert str(first) == str(fastconv.explain("x=2x3x9x9 w=4x3x3x3 s=2 p=1", op="grad_weight"))
+    assert str(first) == str(fastconv.explain(first.problem, op="grad_weight"))
+
+
+def test_the_error_budget_and_the_memory_limit_exclude(monkeypatch):
+    problem = ConvProblem.parse("x=1x1x1024x1024 w=1x1x127x127 p=63")
+    monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 5e-6, 8: 1e-12})
+    refusals = {each.name: each.refusal for each in explain_problem(problem, Op.FORWARD).candidates}
+    assert refusals["direct"] is not None
+    assert "exceeds" in refusals["direct"]
+    monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 1, 8: 1})
+    monkeypatch.setattr(selector, "WORKSPACE_LIMIT", 1)
+    with pytest.raises(fastconv.UnsupportedError, match=r"no algorithm serves forward.*workspace"):
+        explain_problem(problem, Op.FORWARD)
+
+
+def test_only_auto_falls_back(monkeypatch):
+    """An algorithm asked for by name is taken although it is dearer, or refuses."""
+    refusing = [
+        dataclasses.replace(each, supports=lambda problem, op: "not today") if each.name == "direct" else each
+        for each in registry.algorithms()
+    ]
+    monkeypatch.setattr(selector, "algorithms", lambda device="cpu": tuple(refusing))
+    selector.plan_for.cache_clear()
+    x, weight = np.ones((1, 1, 9)), np.ones((1, 1, 3))
+    with pytest.raises(fastconv.UnsupportedError, match="algorithm='direct': not today"):
+        fastconv.conv1d(x, weight, algorithm="direct")
+    assert fastconv.explain(x, weight).algorithm != "direct"
+    np.testing.assert_allclose(fastconv.conv1d(x, weight), np.full((1, 1, 7), 3.0))
+    selector.plan_for.cache_clear()
+
+
+def test_plans_are_kept():
+    problem = ConvProblem.parse("x=1x3x20x20 w=4x3x3x3")
+    assert plan_for(problem, Op.FORWARD) is plan_for(ConvProblem.parse(str(problem)), Op.FORWARD)

@@ -17,7 +17,8 @@ up to 1024 of its elements are compared with sums in float64, and the largest er
 result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
 libraries are timed in turns, with {1e3 * rest.SECONDS:.0f} ms of rest between them. A round is a call that warms the
 caches and calls for {1e3 * ROUND_SECONDS:.0f} ms, of which the fastest counts; the time in the tables is the median
-over the rounds. A library that took {PATIENCE_SECONDS:.0f} s for its rounds on one problem sits out the rest of them.
+over the rounds. A library that took {PATIENCE_SECONDS:.0f} s for its rounds on one problem sits out the rest of them; a
+call that takes as long is timed once, while its result is verified.
 
 A call starts from the tensors in the layout of the library and ends with a new tensor. `torch_cl` is PyTorch with all
 tensors in channels_last. ONNX Runtime has packed the constant weight before the call; no other library does that.

@@ -27,10 +27,9 @@ def write(results: Results, path: Path) -> None:
 
 def _draw_times(axes: Axes, rows: list[Row], peers: list[str]) -> None:
     """A bar for fastconv and a dot for each peer; the best peer stands at 1."""
-    places = np.arange(len(rows))
-    relative = [1 / row.ratio for row in rows if row.ratio is not None]
-    colors = [_FASTER if time <= 1 else _SLOWER for time in relative]
-    axes.barh(places, [time - 1 for time in relative], left=1, color=colors, label=OURS)
+    relative = np.array([1 / row.ratio for row in rows if row.ratio is not None])
+    for label, color, these in (("faster", _FASTER, relative < 1), ("slower", _SLOWER, relative >= 1)):
+        axes.barh(np.flatnonzero(these), relative[these] - 1, left=1, color=color, label=f"{OURS}, {label}")
     for peer, color in zip(peers, _PEERS, strict=False):
         members = [(at, row) for at, row in enumerate(rows) if peer in row.seconds]
         if not members:
@@ -39,11 +38,12 @@ def _draw_times(axes: Axes, rows: list[Row], peers: list[str]) -> None:
         axes.scatter(times, [at for at, _ in members], s=16, color=color, label=peer, zorder=3)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(places, [f"{row.problem}  {row.op.value}" for row in rows], fontsize=7, family="monospace")
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    labels = [f"{row.problem}  {row.op.value}" for row in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=7, family="monospace")
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_xlabel("time relative to the best peer (left of 1: fastconv is faster)")
     axes.grid(axis="x", which="both", alpha=0.3)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(peers) + 1, fontsize=8, frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(peers) + 2, fontsize=8, frameon=False)
 
 
 def _draw_roof(axes: Axes, results: Results) -> None:

@@ -2,7 +2,7 @@
 
 Thread pools spin for a while after their last task, each library's in its own way and for its own time. Between
 requests the process is therefore stopped by a signal. Telling the pools to sleep instead would slow down what is
-measured: waking a sleeping thread took longer than many of the convolutions.
+measured: waking a sleeping thread took longer than many of the convolutions. Stopping a process needs a POSIX system.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each request names what to do; each reply holds the answer, or "refused" or "failed" with a reason:
 
 - ``prepare`` with problem, op and algorithm makes the tensors and gives a note on the way of computing;
-- ``verify`` with points, flat indices, gives the shape of the result and its elements there;
+- ``verify`` with points, flat indices, gives the shape of the result, its elements there and the time of the call;
 - ``time`` with seconds runs one round of calls and gives the time of its fastest.
 """
 
@@ -46,7 +46,7 @@ class Worker:
         except RefusedError as refusal:
             return {"refused": str(refusal)}
         except Exception as error:  # whatever a library raises is a finding about it
-            return {"failed": f"{type(error).__name__}: {error}"}
+            return {"failed": " ".join(f"{type(error).__name__}: {error}".split())}
 
     def _make(self, request: Message) -> Message:
         self._prepared = None  # releases the tensors of the last problem first
@@ -57,9 +57,12 @@ class Worker:
 
 
 def _verify(prepared: Prepared, request: Message) -> Message:
-    result = prepared.to_array(prepared.call())
+    start = perf_counter()
+    result = prepared.call()
+    seconds = perf_counter() - start
+    result = prepared.to_array(result)
     points = np.unravel_index(np.minimum(request["points"], result.size - 1), result.shape)
-    return {"shape": result.shape, "values": result[points].tolist()}
+    return {"shape": result.shape, "values": result[points].tolist(), "seconds": seconds}
 
 
 def _time(prepared: Prepared, request: Message) -> Message:

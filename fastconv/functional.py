@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from .core.arrays import Array, as_array, common_dtype
@@ -50,21 +49,6 @@ def bias_array(bias: ArrayLike | None, channels: int) -> Array | None:
 def flipped(weight: Array, flip: bool) -> Array:
     """The weight, reversed along its spatial axes if `flip`."""
     return weight[(slice(None), slice(None), *[slice(None, None, -1)] * (weight.ndim - 2))] if flip else weight
-
-
-def with_batch(tensor: Array, rank: int) -> Array:
-    """The tensor with a batch axis, which is added if there is none."""
-    return tensor[np.newaxis] if tensor.ndim == rank + 1 else tensor
-
-
-def unbatched(result: Array, like_ndim: int) -> Array:
-    """The result without its batch axis, if the input had none."""
-    return result[0] if like_ndim == result.ndim - 1 else result
-
-
-def batched_out(out: Any, like_ndim: int, rank: int) -> Any:
-    """`out=` with the batch axis that the input was given."""
-    return out[np.newaxis] if like_ndim == rank + 1 and isinstance(out, np.ndarray) else out
 
 
 def _conv(rank: int) -> Callable[..., Array]:
@@ -146,17 +130,17 @@ def _conv(rank: int) -> Callable[..., Array]:
                 layout=layout,
                 dtype=common_dtype(x, weight, bias),
             )
-            result = evaluate(
+            return evaluate(
                 Op.FORWARD,
                 problem,
-                x=with_batch(x, rank),
+                x=x,
                 w=weight,
                 bias=bias,
-                out=batched_out(out, x.ndim, rank),
+                out=out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=x.ndim == rank + 2,
             )
-        return unbatched(result, x.ndim) if out is None else out
 
     return of_rank(conv, "conv{n}d", rank, __name__)
 
@@ -221,17 +205,17 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
                 layout=layout,
                 dtype=common_dtype(x, weight, None if bias is None else as_array("bias", bias)),
             )
-            result = evaluate(
+            return evaluate(
                 Op.GRAD_INPUT,
                 problem,
-                y=with_batch(x, rank),
+                y=x,
                 w=weight,
                 bias=bias_array(bias, problem.C),
-                out=batched_out(out, x.ndim, rank),
+                out=out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=x.ndim == rank + 2,
             )
-        return unbatched(result, x.ndim) if out is None else out
 
     return of_rank(conv_transpose, "conv_transpose{n}d", rank, __name__)
 

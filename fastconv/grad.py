@@ -22,7 +22,8 @@ from .core.arrays import Array, as_array, common_dtype
 from .core.errors import RejectedError, reporting
 from .core.evaluate import evaluate
 from .core.problem import ConvProblem, Extents, Op, Padding
-from .functional import batched_out, flipped, of_rank, unbatched, weight_array, with_batch
+from .functional import flipped, of_rank, weight_array
+from .shapes import conv_output_shape, conv_transpose_output_shape
 
 Gradients = tuple[Array | None, Array | None, Array | None]
 Options = dict[str, Any]
@@ -117,16 +118,16 @@ def _conv_input(rank: int) -> Callable[..., Array]:
                 dtype=common_dtype(given, weight),
             )
             given = _as_gradient("grad_output", given, shape, problem.y_shape)
-            result = evaluate(
+            return evaluate(
                 Op.GRAD_INPUT,
                 problem,
-                y=with_batch(given, rank),
+                y=given,
                 w=np.conj(weight) if weight.dtype.kind == "c" else weight,
-                out=batched_out(out, len(shape), rank),
+                out=out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=len(shape) == rank + 2,
             )
-        return unbatched(result, len(shape)) if out is None else out
 
     return of_rank(conv_input, "conv{n}d_input", rank, __name__)
 
@@ -183,7 +184,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
                 dilation,
                 groups,
                 padding_mode=padding_mode,
-                pad_value=pad_value.conjugate() if isinstance(pad_value, complex) else pad_value,
+                pad_value=np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value,
                 layout=layout,
                 dtype=common_dtype(x, given),
             )
@@ -191,11 +192,12 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
             result = evaluate(
                 Op.GRAD_WEIGHT,
                 problem,
-                x=with_batch(np.conj(x) if x.dtype.kind == "c" else x, rank),
-                y=with_batch(given, rank),
+                x=np.conj(x) if x.dtype.kind == "c" else x,
+                y=given,
                 out=flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=x.ndim == rank + 2,
             )
         return flipped(result, flip) if out is None else out
 
@@ -361,16 +363,16 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
                 dtype=common_dtype(given, weight),
             )
             given = _as_gradient("grad_output", given, shape, problem.x_shape)
-            result = evaluate(
+            return evaluate(
                 Op.FORWARD,
                 problem,
-                x=with_batch(given, rank),
+                x=given,
                 w=np.conj(weight) if weight.dtype.kind == "c" else weight,
-                out=batched_out(out, len(shape), rank),
+                out=out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=len(shape) == rank + 2,
             )
-        return unbatched(result, len(shape)) if out is None else out
 
     return of_rank(conv_transpose_input, "conv_transpose{n}d_input", rank, __name__)
 
@@ -406,9 +408,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         -------
         array of shape `weight_size`
         """
-        with reporting(
-            x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
-        ):
+        with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
             shape = _shape_of("weight_size", weight_size, (rank + 2,))
             problem = ConvProblem.from_transposed(
@@ -426,11 +426,12 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
             return evaluate(
                 Op.GRAD_WEIGHT,
                 problem,
-                x=with_batch(given, rank),
-                y=with_batch(np.conj(x) if x.dtype.kind == "c" else x, rank),
+                x=given,
+                y=np.conj(x) if x.dtype.kind == "c" else x,
                 out=out,
                 algorithm=algorithm,
                 num_threads=num_threads,
+                batched=x.ndim == rank + 2,
             )
 
     return of_rank(conv_transpose_weight, "conv_transpose{n}d_weight", rank, __name__)
@@ -515,6 +516,7 @@ class _Family(NamedTuple):
     forward: Callable[..., Array]
     input: Callable[..., Array]
     weight: Callable[..., Array]
+    output_shape: Callable[..., tuple[int, ...]]
     rank: int
 
 
@@ -553,6 +555,14 @@ def _double_backward(
 ) -> Gradients:
     to_x, to_weight, to_bias = grad_grads
     grad_output, x, weight = arguments
+    layout = affine["layout"]
+    y_shape = family.output_shape(np.shape(x), np.shape(weight), *window, layout=layout)
+    with reporting(x=x, w=weight, layout=layout):
+        channels = y_shape[-1 if layout == "channels_last" else -1 - family.rank]
+        _require_shape("grad_output", grad_output, y_shape)
+        _require_shape("grad_grad_x", to_x, np.shape(x))
+        _require_shape("grad_grad_weight", to_weight, np.shape(weight))
+        _require_shape("grad_grad_bias", to_bias, (channels,))
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
         grad_grad_output = _zeros_like(grad_output)
@@ -561,7 +571,7 @@ def _double_backward(
         if to_weight is not None:
             grad_grad_output = grad_grad_output + family.forward(x, to_weight, None, *window, **affine)
         if to_bias is not None:
-            grad_grad_output = grad_grad_output + _per_channel(to_bias, family.rank, affine["layout"])
+            grad_grad_output = grad_grad_output + _per_channel(to_bias, family.rank, layout)
     if mask[1]:
         grad_x = _zeros_like(x)
         if to_weight is not None:
@@ -571,6 +581,11 @@ def _double_backward(
         if to_x is not None:
             grad_weight = family.weight(to_x, np.shape(weight), grad_output, *window, **linear)
     return grad_grad_output, grad_x, grad_weight
+
+
+def _require_shape(argument: str, value: ArrayLike | None, shape: tuple[int, ...]) -> None:
+    if value is not None and as_array(argument, value).shape != shape:
+        raise RejectedError(f"{argument}.shape", np.shape(value), f"must be {shape}")
 
 
 def _zeros_like(tensor: ArrayLike) -> Array:
@@ -592,20 +607,24 @@ conv1d_backward, conv2d_backward, conv3d_backward = map(_conv_backward, _RANKS)
 conv1d_double_backward, conv2d_double_backward, conv3d_double_backward = map(_conv_double_backward, _RANKS)
 conv_transpose1d_input, conv_transpose2d_input, conv_transpose3d_input = map(_conv_transpose_input, _RANKS)
 conv_transpose1d_weight, conv_transpose2d_weight, conv_transpose3d_weight = map(_conv_transpose_weight, _RANKS)
-conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = map(
-    _conv_transpose_backward, _RANKS
-)
+conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = map(_conv_transpose_backward, _RANKS)
 conv_transpose1d_double_backward, conv_transpose2d_double_backward, conv_transpose3d_double_backward = map(
     _conv_transpose_double_backward, _RANKS
 )
 
 _CONV = {
-    1: _Family(functional.conv1d, conv1d_input, conv1d_weight, 1),
-    2: _Family(functional.conv2d, conv2d_input, conv2d_weight, 2),
-    3: _Family(functional.conv3d, conv3d_input, conv3d_weight, 3),
+    rank: _Family(forward, grad_input, grad_weight, conv_output_shape, rank)
+    for rank, forward, grad_input, grad_weight in (
+        (1, functional.conv1d, conv1d_input, conv1d_weight),
+        (2, functional.conv2d, conv2d_input, conv2d_weight),
+        (3, functional.conv3d, conv3d_input, conv3d_weight),
+    )
 }
 _CONV_TRANSPOSE = {
-    1: _Family(functional.conv_transpose1d, conv_transpose1d_input, conv_transpose1d_weight, 1),
-    2: _Family(functional.conv_transpose2d, conv_transpose2d_input, conv_transpose2d_weight, 2),
-    3: _Family(functional.conv_transpose3d, conv_transpose3d_input, conv_transpose3d_weight, 3),
+    rank: _Family(forward, grad_input, grad_weight, conv_transpose_output_shape, rank)
+    for rank, forward, grad_input, grad_weight in (
+        (1, functional.conv_transpose1d, conv_transpose1d_input, conv_transpose1d_weight),
+        (2, functional.conv_transpose2d, conv_transpose2d_input, conv_transpose2d_weight),
+        (3, functional.conv_transpose3d, conv_transpose3d_input, conv_transpose3d_weight),
+    )
 }

@@ -69,9 +69,7 @@ def conv_transpose_output_shape(
     ValueError, TypeError
         Where the transposed convolution would raise it.
     """
-    with reporting(
-        x=x_shape, w=weight_shape, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
-    ):
+    with reporting(x=x_shape, w=weight_shape, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
         problem = ConvProblem.from_transposed(
             x_shape, weight_shape, stride, padding, output_padding, groups, dilation, layout=layout
         )

@@ -47,7 +47,7 @@ CASES = [
     (conv(pad_value=1), ValueError, 'pad_value=1: needs padding_mode="constant"', LINE),
     (conv(pad_value="a", padding_mode="constant"), TypeError, "pad_value='a': must be a number", LINE),
     (conv(x=X.astype(int), weight=W.astype(int), pad_value=0.5, padding_mode="constant"), ValueError,
-     "pad_value=0.5: must be an integer that int64 can hold", LINE),
+     "pad_value=0.5: must be a number that int64 can hold", LINE),
     (conv(x=X.astype("u1"), weight=W.astype("u1"), pad_value=-1, padding_mode="constant"), TypeError,
      "pad_value=-1: must be a number that uint8 can hold", LINE),
     (conv(layout="NHWC"), ValueError, "layout='NHWC': must be one of channels_first, channels_last", LINE),
@@ -72,13 +72,25 @@ CASES = [
      "grad_output.shape=(1, 6, 5, 6): must be (1, 6, 6, 6)", LINE),
     (lambda: grad.conv2d_input((4, 8), W, Y), ValueError, "input_size=(4, 8): must be a shape of 3 or 4", "x=4x8"),
     (lambda: grad.conv2d_input("ab", W, Y), TypeError, "input_size='ab': must be a shape", "x='ab'"),
-    (lambda: grad.conv2d_weight(X, (6, 2, 3), Y, groups=2), ValueError, "weight_size=(6, 2, 3): must be a shape of 4", "w=6x2x3"),
+    (lambda: grad.conv2d_weight(X, (6, 2, 3), Y, groups=2), ValueError,
+     "weight_size=(6, 2, 3): must be a shape of 4 integers", "w=6x2x3"),
     (lambda: grad.conv2d_weight(X, (6, 2, 3, 3), Y[0], groups=2), ValueError,
      "grad_output.shape=(6, 6, 6): must be (1, 6, 6, 6)", LINE),
     (lambda: grad.conv2d_backward(Y[0], X, W, groups=2, output_mask=(False, False, True)), ValueError,
      "grad_output.shape=(6, 6, 6): must have 4 axes", LINE),
     (lambda: grad.conv_transpose2d_input((1, 6, 6, 6), W, Y, groups=2), ValueError,
      "grad_output.shape=(1, 6, 6, 6): must be (1, 4, 8, 8)", "x=1x6x6x6"),
+    (lambda: grad.conv2d_double_backward(None, None, np.ones(5), Y, X, W, groups=2), ValueError,
+     "grad_grad_bias.shape=(5,): must be (6,)", LINE),
+    (lambda: grad.conv2d_double_backward(X, None, None, Y[:, :1], X, W, groups=2), ValueError,
+     "grad_output.shape=(1, 1, 6, 6): must be (1, 6, 6, 6)", LINE),
+    (conv(pad_value="3", padding_mode="constant"), TypeError, "pad_value='3': must be a number that float32", LINE),
+    (conv(pad_value=1e60, padding_mode="constant"), ValueError, "pad_value=1e+60: must be a number that", LINE),
+    (transposed(x=Y[:, :0], weight=W[:0]), ValueError, "channels and every spatial extent", "x=1x0x6x6"),
+    (lambda: fastconv.conv_output_shape((-1, 1, 5), (1, 1, 3)), ValueError, "must not be negative", "x=-1x1x5"),
+    (lambda: fastconv.conv_output_shape((1, 1, 5.5), (1, 1, 3)), TypeError, "must be integers", "w=1x1x3"),
+    (lambda: fastconv.conv_output_shape((1, 1), (1, 1)), ValueError, "must have 3, 4 or 5 axes", "w=1x1"),
+    (lambda: fastconv.conv_output_shape((1,) * 6, (1,) * 6), ValueError, "must have 3, 4 or 5 axes", "w=1x1x1x1x1x1"),
     (lambda: fastconv.conv_output_shape((1, 4, 8, 8), (6, 2, 3, 3), groups=3), ValueError, "groups=3", LINE),
 ]  # fmt: skip
 
@@ -91,6 +103,11 @@ def test_what_the_message_says(call, exception, says, line):
     assert says in message
     assert re.search(rf"\[problem: .*{re.escape(line)}", message)
     assert caught.value.__suppress_context__
+
+
+def test_an_out_without_a_batch_is_named_as_the_caller_sees_it():
+    with pytest.raises(ValueError, match=re.escape("out.shape=(6, 6, 5): must be (6, 6, 6)")):
+        fastconv.conv2d(X[0], W, groups=2, out=np.ones((6, 6, 5), np.float32))
 
 
 OUTS = [
@@ -121,6 +138,8 @@ def test_out_must_be_writeable_and_apart_from_the_inputs():
 def test_an_algorithm_that_cannot_serve_says_why():
     with pytest.raises(fastconv.UnsupportedError, match=r"algorithm='fft': it computes in floating point.*int64|i64"):
         fastconv.conv2d(X.astype(int), W.astype(int), groups=2, algorithm="fft")
+    with pytest.raises(fastconv.UnsupportedError):
+        fastconv.conv2d(X[:0].astype(int), W.astype(int), groups=2, algorithm="fft")
     assert issubclass(fastconv.UnsupportedError, ValueError)
 
 

@@ -106,7 +106,7 @@ MEMORY = {
 @pytest.mark.parametrize("how", MEMORY)
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_any_memory_gives_the_same(how, layout):
-    x, weight, bias = integers((2, 4, 6, 4)), integers((6, 2 if layout == "channels_first" else 2, 3, 2)), integers(6)
+    x, weight, bias = integers((2, 4, 6, 4)), integers((6, 2, 3, 2)), integers(6)
     expected = fastconv.conv2d(x, weight, bias, padding=1, groups=2, layout=layout)
     before = x.copy(), weight.copy()
     result = fastconv.conv2d(MEMORY[how](x), MEMORY[how](weight), bias, padding=1, groups=2, layout=layout)

@@ -151,3 +151,12 @@ def test_the_bias_gradient_of_float16_is_summed_in_float32():
     )[2]
     assert grad_bias.dtype == np.float16
     assert grad_bias[0] == 5000
+
+
+def test_a_complex_pad_value_is_conjugated_whatever_its_type():
+    x, grad_output = np.ones((1, 1, 3), np.complex64), np.ones((1, 1, 7), np.complex64)
+    results = [
+        grad.conv1d_weight(x, (1, 1, 1), grad_output, padding=2, padding_mode="constant", pad_value=value)
+        for value in (1 + 2j, np.complex64(1 + 2j))
+    ]
+    np.testing.assert_allclose(results, np.full((2, 1, 1, 1), 7 - 8j))

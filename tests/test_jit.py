@@ -6,7 +6,6 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from numba.core import event
 
@@ -14,6 +13,7 @@ from fastconv.core import jit
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithms
+from fastconv.cpu import direct
 
 from .problems import inputs_of, random_tensors
 
@@ -111,15 +111,13 @@ def test_the_stamp_covers_what_kernels_call(tmp_path):
 
 
 def test_fast_math_keeps_nan_and_inf():
-    assert jit.FASTMATH == {"contract", "reassoc"}
+    assert {"contract", "reassoc"} == jit.FASTMATH
 
 
 def test_a_kernel_has_one_address_for_each_type():
     kernel = algorithms()[0].plan(ConvProblem.parse("x=1x1x4 w=1x1x2"), Op.FORWARD)
     assert kernel.workspace_bytes > 0
-    from fastconv.cpu import direct
 
     addresses = {dtype: direct._forward.address(dtype) for dtype in ("float32", "float64")}
     assert len(set(addresses.values())) == 2
     assert addresses == {dtype: direct._forward.address(dtype) for dtype in addresses}
-    assert np.dtype("float32").name in addresses

@@ -104,4 +104,7 @@ def test_the_first_call_does_not_import_cuda():
         "fastconv.conv1d(numpy.ones((1, 1, 4)), numpy.ones((1, 1, 2)))\n"
         "print('numba' in sys.modules, 'numba.cuda' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "True False\n"
+    )

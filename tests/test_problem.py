@@ -83,7 +83,10 @@ def test_the_problem_line_of_the_documentation():
     [
         ("x=1x4x9x9 w=2x2x3x3 s=2x1 p=0:1x2 g=2 i32", "s=2x1 p=0:1x2 d=1 g=2 i32"),
         ("x=1x4x9 w=2x4x3 p=causal c64", "s=1 p=2:0 d=1 g=1 c64"),
-        ("x=1x4x9x9 w=2x4x3x3 p=same mode=reflect layout=channels_last", "p=1 d=1 g=1 f32 mode=reflect layout=channels_last"),
+        (
+            "x=1x4x9x9 w=2x4x3x3 p=same mode=reflect layout=channels_last",
+            "p=1 d=1 g=1 f32 mode=reflect layout=channels_last",
+        ),
         ("x=1x4x9x9 w=2x4x3x3 mode=constant value=2.5", "f32 mode=constant value=2.5"),
     ],
 )
@@ -93,7 +96,16 @@ def test_what_the_problem_line_may_leave_out(line, rest):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "x=1x1x3", "x=1x1x3 w=1x1x2 q=1", "x=1x1xa w=1x1x2", "x=1x1x3 w=1x1x2 f33", "x=1x1x3 w=1x1x2 s=0", "x=1x1x3 w=1x1x4"],
+    [
+        "",
+        "x=1x1x3",
+        "x=1x1x3 w=1x1x2 q=1",
+        "x=1x1xa w=1x1x2",
+        "x=1x1x3 w=1x1x2 f33",
+        "x=1x1x3 w=1x1x2 s=0",
+        "x=1x1x3 w=1x1x4",
+        "x=1x3 w=1x1x3",
+    ],
 )
 def test_a_bad_line_says_so(line):
     with pytest.raises(ValueError, match=r"problem( line|:)"):

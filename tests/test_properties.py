@@ -72,12 +72,8 @@ def test_linear_in_each_argument(algorithm, problem, seed):
         return evaluate(Op.FORWARD, problem, x=x, w=w, algorithm=algorithm)
 
     scale = problem.terms(Op.FORWARD) * 100
-    assert near(
-        conv(2 * t["x"] + 3 * u["x"], t["w"]), 2 * conv(t["x"], t["w"]) + 3 * conv(u["x"], t["w"]), scale
-    )
-    assert near(
-        conv(t["x"], 2 * t["w"] + 3 * u["w"]), 2 * conv(t["x"], t["w"]) + 3 * conv(t["x"], u["w"]), scale
-    )
+    assert near(conv(2 * t["x"] + 3 * u["x"], t["w"]), 2 * conv(t["x"], t["w"]) + 3 * conv(u["x"], t["w"]), scale)
+    assert near(conv(t["x"], 2 * t["w"] + 3 * u["w"]), 2 * conv(t["x"], t["w"]) + 3 * conv(t["x"], u["w"]), scale)
 
 
 @ALGORITHMS

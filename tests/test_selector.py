@@ -20,10 +20,10 @@ from .problems import FLOATING, INTEGERS, conv_problems
 @given(problem=conv_problems(dtypes=FLOATING + INTEGERS))
 def test_auto_takes_the_cheapest_that_is_allowed(op, problem):
     explanation = explain_problem(problem, op)
-    allowed = [each for each in explanation.candidates if each.refusal is None]
+    allowed = [each for each in explanation.candidates.values() if each.refusal is None]
     assert explanation.algorithm == min(allowed, key=lambda each: each.seconds).name
     assert plan_for(problem, op).algorithm == explanation.algorithm
-    for candidate in explanation.candidates:
+    for candidate in explanation.candidates.values():
         assert candidate.name in str(explanation)
         assert candidate.refusal is None or candidate.refusal in str(explanation)
 
@@ -57,9 +57,7 @@ def test_arguments_and_lines_explain_the_same():
 def test_the_error_budget_and_the_memory_limit_exclude(monkeypatch):
     problem = ConvProblem.parse("x=1x1x1024x1024 w=1x1x127x127 p=63")
     monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 5e-6, 8: 1e-12})
-    refusals = {each.name: each.refusal for each in explain_problem(problem, Op.FORWARD).candidates}
-    assert refusals["direct"] is not None
-    assert "exceeds" in refusals["direct"]
+    assert "exceeds" in explain_problem(problem, Op.FORWARD).candidates["direct"].refusal
     monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 1, 8: 1})
     monkeypatch.setattr(selector, "WORKSPACE_LIMIT", 1)
     with pytest.raises(fastconv.UnsupportedError, match=r"no algorithm serves forward.*workspace"):
@@ -85,3 +83,19 @@ def test_only_auto_falls_back(monkeypatch):
 def test_plans_are_kept():
     problem = ConvProblem.parse("x=1x3x20x20 w=4x3x3x3")
     assert plan_for(problem, Op.FORWARD) is plan_for(ConvProblem.parse(str(problem)), Op.FORWARD)
+
+
+@pytest.mark.parametrize("line", ["x=1x0x8x8 w=4x0x3x3", "x=0x3x8x8 w=4x3x3x3"])
+@pytest.mark.parametrize("op", ["forward", "grad_input", "grad_weight"])
+def test_empty_problems_need_no_algorithm(line, op):
+    with pytest.raises(fastconv.UnsupportedError, match="nothing to multiply"):
+        fastconv.explain(line, op=op)
+
+
+@pytest.mark.parametrize("op", Op)
+def test_many_terms_stay_within_the_budget(op):
+    """A batch of large images is no reason to leave the direct method, which adds up tile by tile."""
+    problem = ConvProblem.parse("x=64x64x56x56 w=64x64x3x3 p=1")
+    assert explain_problem(problem, op).candidates["direct"].refusal is None
+    beyond = ConvProblem.parse("x=8x1x256x256 w=1x1x3x3 p=1").replace(N=10**6)
+    assert selector.contained_plan_for(beyond, op).limit is None

@@ -28,9 +28,7 @@ def test_true_convolution_of_two_sequences(algorithm):
 @ALGORITHMS
 def test_cross_correlation_of_a_3x3_image(algorithm):
     x, weight = np.arange(9.0).reshape(1, 1, 3, 3), image([0, 1], [2, 3])
-    np.testing.assert_allclose(
-        fastconv.conv2d(x, weight, algorithm=algorithm), image([19, 25], [37, 43]), atol=1e-13
-    )
+    np.testing.assert_allclose(fastconv.conv2d(x, weight, algorithm=algorithm), image([19, 25], [37, 43]), atol=1e-13)
 
 
 @EXACT
@@ -88,9 +86,7 @@ def test_convolution_is_a_matrix_and_transposed_convolution_its_transpose(algori
     weight = image([a, b], [c, d])
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((1, 1, 3, 3)), rng.standard_normal((1, 1, 2, 2))
-    np.testing.assert_allclose(
-        fastconv.conv2d(x, weight, algorithm=algorithm).ravel(), matrix @ x.ravel(), atol=1e-13
-    )
+    np.testing.assert_allclose(fastconv.conv2d(x, weight, algorithm=algorithm).ravel(), matrix @ x.ravel(), atol=1e-13)
     np.testing.assert_allclose(
         fastconv.conv_transpose2d(y, weight, algorithm=algorithm).ravel(), matrix.T @ y.ravel(), atol=1e-13
     )

@@ -16,15 +16,15 @@ Array = NDArray[Any]
 Run = Callable[[Array, Array, Array, Array, int | None], None]
 
 
-def running_sum_error(problem: ConvProblem, op: Op) -> float:
-    """Error bound of a method that adds the products one after the other.
+def running_sum_error(problem: ConvProblem, additions: int) -> float:
+    """Error bound of a method in which this many additions follow one another in the sum of a result.
 
-    The rounding errors of n random terms add up like a random walk: their root mean square grows with sqrt(n)
-    (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 2.8); 4 of it is the largest of
-    many results.
+    The rounding errors of random terms add up like a random walk: their root mean square, over that of the result,
+    grows with sqrt(additions) (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 2.8);
+    4 of it is the largest of many results.
     """
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return 0.0 if problem.is_exact else 4 * precision * math.sqrt(problem.terms(op) + 1)
+    return 0.0 if problem.is_exact else 4 * precision * math.sqrt(additions)
 
 
 def unpacked(weight: Array) -> Array:

@@ -41,10 +41,15 @@ def common_dtype(*arrays: Array | None) -> str:
     return dtype.name
 
 
+def is_plain(array: Array, dtype: str) -> bool:
+    """Whether kernels can use the array's memory as it is."""
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned and array.dtype == dtype
+
+
 def plain(array: Array, dtype: str) -> Array:
     """The array as C-contiguous, aligned, native elements of `dtype`; itself where it already is so."""
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned and array.dtype == dtype:
+    if is_plain(array, dtype):
         return array
     if array.dtype.kind in "iu" and np.dtype(dtype).kind == "i":
         return array.astype(dtype, order="C", casting="unsafe")  # modulo the width, on purpose
@@ -75,7 +80,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str, inputs: tuple[Array,
 
 def _overlap(first: Array, second: Array) -> bool:
     try:
-        return np.shares_memory(first, second, max_work=1000)
+        return np.shares_memory(first, second, max_work=1000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:  # interleaved in a way that is expensive to tell apart
         return True
 

@@ -13,9 +13,7 @@ class UnsupportedError(ValueError):
 class RejectedError(Exception):
     """An argument was refused where the whole problem is not in sight; `reporting` makes it complete."""
 
-    def __init__(
-        self, argument: str, value: object, allowed: str, kind: type[Exception] = ValueError
-    ) -> None:
+    def __init__(self, argument: str, value: object, allowed: str, kind: type[Exception] = ValueError) -> None:
         super().__init__(argument, value, allowed)
         self.argument = argument
         self.value = value
@@ -23,6 +21,7 @@ class RejectedError(Exception):
         self.kind = kind
 
     def completed(self, line: str) -> Exception:
+        """The exception that the caller sees."""
         return self.kind(f"{self.argument}={self.value!r}: {self.allowed}  [problem: {line}]")
 
 

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from .algorithm import Plan
-from .arrays import Array, allocate, check_out, extreme, plain
+from .arrays import Array, allocate, check_out, extreme, is_plain, plain
 from .errors import RejectedError
 from .problem import ConvProblem, Op
 from .registry import algorithm_names
-from .selector import contained_plan_for, plan_for
+from .selector import contained_plan_for, plan_for, require_support
 
-
-# Operations below which one thread is faster: 1e6 take 20 us in one thread of the machine of docs/performance.md, where
-# waking a second costs 3 us, and far more when another program holds its core.
-SERIAL_FLOPS = 1_000_000
+# Operations below which one thread is used: 4e6 take about 100 us on the machine of docs/performance.md, where waking
+# a second thread costs 3 us, but 8 ms and more while another program holds its core.
+SERIAL_FLOPS = 4_000_000
 
 
 def evaluate(
@@ -30,6 +29,7 @@ def evaluate(
     out: Any = None,
     algorithm: str = "auto",
     num_threads: int | None = None,
+    batched: bool = True,
 ) -> Array:
     """Compute the tensor of `op` from the other two.
 
@@ -47,6 +47,8 @@ def evaluate(
         "auto" or the name of one.
     num_threads
         Most threads to use, or None for all of Numba's.
+    batched
+        Whether x and y come and go with their batch axis.
 
     Raises
     ------
@@ -55,31 +57,49 @@ def evaluate(
     UnsupportedError
         If the named algorithm cannot serve.
     """
-    given = tuple(array for array in (x, w, y, bias) if array is not None)
     _check_options(algorithm, num_threads)
+    require_support(algorithm, problem, op)
     shape = problem.result_shape(op)
+    caller_shape = shape if batched or op is Op.GRAD_WEIGHT else shape[1:]
     if out is not None:
-        check_out(out, shape, problem.dtype, given)
+        check_out(out, caller_shape, problem.dtype, tuple(each for each in (x, w, y, bias) if each is not None))
     dtype = problem.computed.dtype
-    result = out if out is not None and plain(out, dtype) is out else allocate(shape, dtype)
-    constants = _constants(op, problem, bias)
-    tensors = {name: plain(array, dtype) for name, array in (("x", x), ("w", w), ("y", y)) if array is not None}
-    threads = 1 if problem.flops < SERIAL_FLOPS else num_threads
-    if all(tensor.size for tensor in tensors.values()):
-        plan = _plan_within_limits(op, problem, algorithm, [*tensors.values(), constants[-1:]])
-        if op is Op.GRAD_WEIGHT:
-            plan.run(tensors["x"], result, tensors["y"], constants, threads)
-        elif op is Op.FORWARD:
-            plan.run(tensors["x"], _packed(plan, tensors["w"]), result, constants, threads)
-        else:
-            plan.run(result, _packed(plan, tensors["w"]), tensors["y"], constants, threads)
-    else:
-        result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
+    in_place = out is not None and is_plain(out, dtype)
+    result = out.reshape(shape) if in_place else allocate(shape, dtype)
+    _compute(op, problem, x, w, y, _constants(op, problem, bias), result, algorithm, num_threads)
+    if in_place:
+        return out  # type: ignore[no-any-return]
+    result = result.reshape(caller_shape).astype(problem.dtype, copy=False)
     if out is None:
-        return result if dtype == problem.dtype else result.astype(problem.dtype)
-    if result is not out:
-        out[...] = result.astype(problem.dtype, copy=False)
+        return result
+    out[...] = result
     return out  # type: ignore[no-any-return]
+
+
+def _compute(
+    op: Op,
+    problem: ConvProblem,
+    x: Array | None,
+    w: Array | None,
+    y: Array | None,
+    constants: Array,
+    result: Array,
+    algorithm: str,
+    num_threads: int | None,
+) -> None:
+    """Write the result, an array of the computed type in the problem's shape."""
+    dtype = problem.computed.dtype
+    x = result if x is None else plain(x, dtype).reshape(problem.x_shape)
+    w = result if w is None else plain(w, dtype)
+    y = result if y is None else plain(y, dtype).reshape(problem.y_shape)
+    inputs = [tensor for tensor in (x, w, y) if tensor is not result]
+    if not all(tensor.size for tensor in inputs):
+        result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
+        return
+    plan = _plan_within_limits(op, problem, algorithm, [*inputs, constants[-1:]])
+    if op is not Op.GRAD_WEIGHT:
+        w = plan.pack(w.reshape(problem.K, -1, *problem.filter))
+    plan.run(x, w, y, constants, 1 if problem.flops < SERIAL_FLOPS else num_threads)
 
 
 def _check_options(algorithm: str, num_threads: Any) -> None:
@@ -119,7 +139,3 @@ def _plan_within_limits(op: Op, problem: ConvProblem, algorithm: str, inputs: li
             'and the input holds one; "auto" goes another way',
         )
     return contained_plan_for(problem, op)
-
-
-def _packed(plan: Plan, weight: Array) -> Array:
-    return plan.pack(weight.reshape(plan.problem.K, -1, *plan.problem.filter))

@@ -46,7 +46,7 @@ class Kernel:
 
     def __init__(self, body: Callable[..., None]) -> None:
         self._body = body
-        self._compiled: dict[str, CFunc] = {}
+        self._compiled: dict[str, Any] = {}
         self.__doc__ = body.__doc__
         self.__name__ = body.__name__
 
@@ -57,13 +57,14 @@ class Kernel:
             with _lock:
                 compiled = self._compiled.get(dtype) or self._compile(dtype)
                 self._compiled[dtype] = compiled
-        return int(compiled.address)
+        address: int = compiled.address
+        return address
 
-    def _compile(self, dtype: str) -> CFunc:
+    def _compile(self, dtype: str) -> Any:
         element = numba.types.CPointer(numba.from_dtype(np.dtype(dtype)))
         integer = numba.types.int64
         signature = numba.types.void(integer, *[element] * 5, numba.types.CPointer(integer))
-        compiled = CFunc(self._body, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+        compiled: Any = CFunc(self._body, (signature.args, signature.return_type), {}, dict(_OPTIONS))
         compiled._cache = _package_cache(self._body)
         compiled.compile()
         return compiled
@@ -84,13 +85,15 @@ def driver(function: Callable[..., Any], signature: Any, *, parallel: bool) -> A
     return dispatcher
 
 
-class _PackageCache(FunctionCache):
+class _PackageCache(FunctionCache):  # type: ignore[misc]
     """Numba's function cache, stamped with every source file that the function may call."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=_stamp(function.__code__.co_filename)
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=_stamp(function.__code__.co_filename),
         )
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 
-
 @dataclass(frozen=True)
 class Machine:
     """Roofs of one machine.
@@ -43,7 +42,7 @@ class Machine:
         threads
             Tasks that can run at once; the machine may have fewer threads.
         """
-        rate = self.flops * efficiency * min(self.threads, threads) * 4 / max(4, real_bytes)
+        rate = self.flops * efficiency * max(1, min(self.threads, threads)) * 4 / max(4, real_bytes)
         return self.launch + max(flops / rate, bytes / self.bandwidth)
 
 

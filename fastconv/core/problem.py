@@ -117,14 +117,17 @@ class ConvProblem:
 
     @cached_property
     def x_shape(self) -> tuple[int, ...]:
+        """Shape of x in the problem's layout."""
         return self._tensor_shape(self.C, self.input)
 
     @cached_property
     def y_shape(self) -> tuple[int, ...]:
+        """Shape of y in the problem's layout."""
         return self._tensor_shape(self.K, self.output)
 
     @cached_property
     def w_shape(self) -> tuple[int, ...]:
+        """Shape of w, (K, C / groups, ...) in either layout."""
         return (self.K, self.C // self.groups, *self.filter[3 - self.rank :])
 
     def _tensor_shape(self, channels: int, extents: Axes) -> tuple[int, ...]:
@@ -200,6 +203,7 @@ class ConvProblem:
         return self if COMPUTE_DTYPES[self.dtype] == self.dtype else self.replace(dtype=COMPUTE_DTYPES[self.dtype])
 
     def replace(self, **changes: Any) -> ConvProblem:
+        """The same problem with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
     # ---- making one
@@ -240,16 +244,15 @@ class ConvProblem:
         RejectedError
             Inside `reporting`, a ValueError or TypeError that names the argument and the problem.
         """
-        rank = len(weight_shape) - 2
+        x_shape, weight_shape = _shape("x", x_shape), _shape("weight", weight_shape)
+        rank = _rank(weight_shape)
         N, C, extents = _split(x_shape, rank, _one_of("layout", layout, LAYOUTS), "x")
         K, channels = weight_shape[0], weight_shape[1]
         groups = _integer("groups", groups, 1)
         if C % groups or K % groups:
             raise RejectedError("groups", groups, f"must divide the {C} input and the {K} output channels")
         if channels * groups != C:
-            raise RejectedError(
-                "weight.shape", tuple(weight_shape), f"axis 1 must be channels / groups = {C} / {groups}"
-            )
+            raise RejectedError("weight.shape", weight_shape, f"axis 1 must be channels / groups = {C} / {groups}")
         filter_extents = tuple(weight_shape[2:])
         strides = _per_axis("stride", stride, rank, 1)
         dilations = _per_axis("dilation", dilation, rank, 1)
@@ -291,13 +294,18 @@ class ConvProblem:
         result x, (N, K, ...), with extents
         (input - 1) * stride - pads + dilation * (filter - 1) + output_padding + 1.
         """
-        rank = len(weight_shape) - 2
+        shape, weight_shape = _shape("x", shape), _shape("weight", weight_shape)
+        rank = _rank(weight_shape)
         N, channels, extents = _split(shape, rank, _one_of("layout", layout, LAYOUTS), "x")
+        if min(channels, *extents) < 1:
+            raise RejectedError("x.shape", shape, "channels and every spatial extent must be at least 1")
+        if weight_shape[1] < 1:
+            raise RejectedError("weight.shape", weight_shape, "needs at least one output channel")
         groups = _integer("groups", groups, 1)
         if channels % groups:
             raise RejectedError("groups", groups, f"must divide the {channels} input channels")
         if weight_shape[0] != channels:
-            raise RejectedError("weight.shape", tuple(weight_shape), f"axis 0 must be the {channels} input channels")
+            raise RejectedError("weight.shape", weight_shape, f"axis 0 must be the {channels} input channels")
         strides = _per_axis("stride", stride, rank, 1)
         dilations = _per_axis("dilation", dilation, rank, 1)
         extra = _per_axis("output_padding", output_padding, rank, 0)
@@ -315,9 +323,7 @@ class ConvProblem:
             raise RejectedError("padding", padding, f"leaves nothing of the output, extents {result}")
         channels_out = weight_shape[1] * groups
         x_shape = (N, channels_out, *result) if layout == "channels_first" else (N, *result, channels_out)
-        return cls.from_shapes(
-            x_shape, weight_shape, strides, pads, dilations, groups, layout=layout, dtype=dtype
-        )
+        return cls.from_shapes(x_shape, weight_shape, strides, pads, dilations, groups, layout=layout, dtype=dtype)
 
     def _checked(self) -> ConvProblem:
         """Refuse what no algorithm can mean."""
@@ -378,6 +384,8 @@ class ConvProblem:
         codes = {code: name for name, code in DTYPE_CODES.items()}
         try:
             x_shape, weight_shape = _split_integers(words["x"]), _split_integers(words["w"])
+            if len(x_shape) != len(weight_shape):
+                raise ValueError("x and w have different numbers of axes, which")
             parameters = (
                 _split_integers(words.get("s", "1")),
                 _split_padding(words.get("p", "0")),
@@ -430,6 +438,24 @@ def _integer(argument: str, value: Any, least: int) -> int:
     if number < least:
         raise RejectedError(argument, value, allowed)
     return number
+
+
+def _shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape as integers of at least 0."""
+    try:
+        extents = tuple(map(operator.index, shape))
+    except TypeError:
+        raise RejectedError(f"{argument}.shape", shape, "must be integers", TypeError) from None
+    if extents and min(extents) < 0:
+        raise RejectedError(f"{argument}.shape", extents, "must not be negative")
+    return extents
+
+
+def _rank(weight_shape: tuple[int, ...]) -> int:
+    rank = len(weight_shape) - 2
+    if rank not in (1, 2, 3):
+        raise RejectedError("weight.shape", weight_shape, "must have 3, 4 or 5 axes: one, two or three of them spatial")
+    return rank
 
 
 def _one_of(argument: str, value: Any, allowed: Sequence[str]) -> str:
@@ -520,14 +546,20 @@ def _pad_value(value: Any, padding_mode: str, dtype: str) -> complex:
     if padding_mode != "constant":
         raise RejectedError("pad_value", value, 'needs padding_mode="constant"')
     target = np.dtype(dtype)
+    allowed = f"must be a number that {dtype} can hold"
+    if isinstance(value, (str, bytes)):
+        raise RejectedError("pad_value", value, allowed, TypeError)
     try:
         number: complex = value.item() if hasattr(value, "item") else value
-        held = target.type(number)
+        with np.errstate(over="ignore"):
+            held = target.type(number)
     except (TypeError, ValueError, OverflowError):
-        raise RejectedError("pad_value", value, f"must be a number that {dtype} can hold", TypeError) from None
-    if target.kind in "iu" and held != number:
-        raise RejectedError("pad_value", value, f"must be an integer that {dtype} can hold")
-    return held.item()
+        raise RejectedError("pad_value", value, allowed, TypeError) from None
+    if (target.kind in "iu" and held != number) or (np.isinf(held) and not np.isinf(number)):
+        raise RejectedError("pad_value", value, allowed)
+    result: complex = held.item()
+    # The one NaN of the math module is equal to itself as part of a key; a new one never is.
+    return math.nan if isinstance(result, float) and math.isnan(result) else result
 
 
 # ---- the text form

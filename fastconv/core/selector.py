@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,16 +45,26 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `auto` takes for a problem, and why it does not take the others; `str` of it is a table."""
+    """What `auto` takes for a problem, and why it does not take the others; `str` of it is a table.
+
+    Attributes
+    ----------
+    problem, op
+        What is to be computed.
+    algorithm
+        The name of the one that is taken.
+    candidates
+        Every algorithm of the device, by name.
+    """
 
     problem: ConvProblem
     op: Op
     algorithm: str
-    candidates: tuple[Candidate, ...]
+    candidates: Mapping[str, Candidate]
 
     def __str__(self) -> str:
         lines = [f"{self.op.value} of {self.problem}", f"auto takes: {self.algorithm}"]
-        for candidate in sorted(self.candidates, key=lambda each: each.seconds):
+        for candidate in sorted(self.candidates.values(), key=lambda each: each.seconds):
             price = "" if candidate.seconds == float("inf") else f"{candidate.seconds * 1e3:10.3f} ms predicted, "
             lines.append(f"  {candidate.name:<8}{price}{self._verdict(candidate)}")
         return "\n".join(lines)
@@ -63,7 +74,7 @@ class Explanation:
     def _verdict(self, candidate: Candidate) -> str:
         if candidate.refusal is not None:
             return f"not taken: {candidate.refusal}"
-        best = next(each for each in self.candidates if each.name == self.algorithm)
+        best = self.candidates[self.algorithm]
         facts = f"error {candidate.error_bound:.1e}, workspace {candidate.workspace_bytes / 1024:.0f} KiB a thread"
         if candidate is best:
             return f"taken: the cheapest ({facts})"
@@ -72,11 +83,13 @@ class Explanation:
 
 def explain_problem(problem: ConvProblem, op: Op) -> Explanation:
     """Ask every algorithm its price and take the cheapest that is allowed."""
+    if problem.multiplications == 0:
+        raise UnsupportedError(f"{op.value} of {problem} has nothing to multiply and needs no algorithm")
     computed = problem.computed
-    candidates = tuple(_candidate(each, computed, op) for each in algorithms())
-    allowed = [each for each in candidates if each.refusal is None]
+    candidates = {each.name: _candidate(each, computed, op) for each in algorithms()}
+    allowed = [each for each in candidates.values() if each.refusal is None]
     if not allowed:
-        reasons = "; ".join(f"{each.name}: {each.refusal}" for each in candidates)
+        reasons = "; ".join(f"{each.name}: {each.refusal}" for each in candidates.values())
         raise UnsupportedError(f"no algorithm serves {op.value} of {problem}: {reasons}")
     return Explanation(problem, op, min(allowed, key=lambda each: each.seconds).name, candidates)
 
@@ -104,22 +117,24 @@ def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto") -> Plan:
     UnsupportedError
         If the named algorithm cannot serve; the message gives its reason.
     """
+    require_support(algorithm, problem, op)
     chosen = find(explain_problem(problem, op).algorithm if algorithm == "auto" else algorithm)
-    refusal = chosen.supports(problem.computed, op)
-    if refusal is not None:
-        raise UnsupportedError(f"algorithm={algorithm!r}: {refusal}  [problem: {problem}, {op.value}]")
     return chosen.plan(problem.computed, op)
 
 
 @lru_cache(maxsize=1024)
 def contained_plan_for(problem: ConvProblem, op: Op) -> Plan:
-    """The cheapest plan among the algorithms that keep a NaN where it belongs."""
-    allowed = [
-        each
-        for each in explain_problem(problem, op).candidates
-        if each.refusal is None and not find(each.name).spreads
-    ]
-    return plan_for(problem, op, min(allowed, key=lambda each: each.seconds).name)
+    """The cheapest plan among the algorithms that keep a NaN where it belongs, whatever their rounding error."""
+    candidates = [_candidate(each, problem.computed, op) for each in algorithms() if not each.spreads]
+    return plan_for(problem, op, min(candidates, key=lambda each: each.seconds).name)
+
+
+def require_support(algorithm: str, problem: ConvProblem, op: Op) -> None:
+    """Raise UnsupportedError, with the reason, if an algorithm was asked for by name and cannot serve."""
+    if algorithm != "auto":
+        refusal = find(algorithm).supports(problem.computed, op)
+        if refusal is not None:
+            raise UnsupportedError(f"algorithm={algorithm!r}: {refusal}  [problem: {problem}, {op.value}]")
 
 
 def find(name: str) -> Algorithm:

@@ -7,18 +7,17 @@ Numba runs parallel loops on one of three layers. What each cannot do, and what 
   parallel launch runs serially, on every layer.
 - ``tbb`` has neither fault.
 
-Serial means the same kernel, called for one task after the other.
+Serial means the same kernel, called for one task after the other. This module watches for forks from the moment that
+fastconv is imported, and imports Numba only when it is asked for threads.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numba
-from numba.np.ufunc import parallel as layers
 
 _workqueue = threading.Lock()
 _inherited = False
@@ -26,7 +25,8 @@ _inherited = False
 
 def _after_fork() -> None:
     global _inherited, _workqueue
-    _inherited = _inherited or bool(layers._is_initialized)
+    layers = sys.modules.get("numba.np.ufunc.parallel")
+    _inherited = _inherited or bool(layers and layers._is_initialized)
     _workqueue = threading.Lock()
 
 
@@ -38,6 +38,8 @@ def allowed_threads(requested: int | None) -> int:
     """Threads that a launch may use: the caller's wish within Numba's number, 1 where threads are unsafe."""
     if requested == 1 or _inherited:
         return 1
+    import numba
+
     available = int(numba.get_num_threads())
     return available if requested is None else min(requested, available)
 
@@ -45,7 +47,9 @@ def allowed_threads(requested: int | None) -> int:
 @contextmanager
 def team(threads: int) -> Iterator[int]:
     """Hold a team of threads for one launch; gives the number that may run."""
-    if threads == 1 or layers.threading_layer() != "workqueue":
+    import numba
+
+    if threads == 1 or numba.threading_layer() != "workqueue":
         yield threads
     elif _workqueue.acquire(blocking=False):
         try:

@@ -48,7 +48,7 @@ class Axis:
 
     @property
     def positions(self) -> int:
-        return self.index.shape[1]
+        return int(self.index.shape[1])
 
     def packed(self) -> Integers:
         """All of it as one vector: positions, step, then for each plane its run and its indices."""

@@ -78,6 +78,7 @@ def grouped(problem: ConvProblem, weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def even_split(extent: int, most: int) -> int:
-    """Size of the equal parts, of at most `most`, that an extent is divided into."""
-    parts = -(-extent // max(1, min(most, extent)))
-    return -(-extent // parts)
+    """Size of the equal parts, of at most `most`, that an extent is divided into; at least 1."""
+    whole = max(1, extent)
+    parts = -(-whole // max(1, min(most, whole)))
+    return -(-whole // parts)

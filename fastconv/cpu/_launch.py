@@ -25,12 +25,12 @@ from ..core.threads import allowed_threads, team
 Array = NDArray[Any]
 
 
-@intrinsic  # type: ignore[misc]
-def _call(typing_context, address, task, x, w, y, constants, workspace, geometry):  # type: ignore[no-untyped-def]
+@intrinsic
+def _call(typing_context, address, task, x, w, y, constants, workspace, geometry):
     """Call a kernel through its address, with the data pointers of the arrays."""
     signature = types.void(types.int64, types.int64, x, w, y, constants, workspace, geometry)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         pointers = [
             make_array(kind)(context, builder, array).data
             for kind, array in zip(signature.args[2:], arguments[2:], strict=True)
@@ -42,18 +42,18 @@ def _call(typing_context, address, task, x, w, y, constants, workspace, geometry
     return signature, codegen
 
 
-@intrinsic  # type: ignore[misc]
-def _next_task(typing_context, counter):  # type: ignore[no-untyped-def]
+@intrinsic
+def _next_task(typing_context, counter):
     """Take one number from the counter, an int64 array of one element."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         pointer = make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(counter), codegen
 
 
-def _parallel(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):  # type: ignore[no-untyped-def]
+def _parallel(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):
     for thread in prange(threads):
         scratch = workspace[thread * stride :]
         task = _next_task(counter)
@@ -62,7 +62,7 @@ def _parallel(address, tasks, threads, stride, x, w, y, constants, workspace, ge
             task = _next_task(counter)
 
 
-def _serial(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):  # type: ignore[no-untyped-def]
+def _serial(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):
     for task in range(tasks):
         _call(address, task, x, w, y, constants, workspace, geometry)
 

@@ -7,10 +7,11 @@ called ``..._at`` are positions in a flat array. Planes are those of `fastconv.c
 
 from __future__ import annotations
 
-import numpy as np
 from numba import carray, uint64
 
+from ..core.algorithm import running_sum_error
 from ..core.jit import subroutine
+from ..core.problem import ConvProblem, Op
 
 # Numbers at the head of every geometry vector: the sizes of x, w, y, constants, workspace and the vector itself.
 SIZES = 6
@@ -20,6 +21,17 @@ UNROLL = 8
 # Elements of the source rows that are used for every row of sums before the next are taken: half of a first-level
 # cache of 32 KiB. Walking the weights along their rows then made 512x7x7 to 2048, 1x1, 2.2 times as fast.
 SOURCE_ELEMENTS = 4096
+
+
+# Pixels of a tile, of which eight rows, as many as `multiply` reads at once, take half of a first-level cache.
+TILE_PIXELS = 512
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    """Error bound of the loops below: one sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
+    if op is Op.GRAD_WEIGHT:
+        return running_sum_error(problem, TILE_PIXELS + problem.N * -(-problem.pixels // TILE_PIXELS))
+    return running_sum_error(problem, problem.terms(op) + 1)
 
 
 @subroutine
@@ -125,11 +137,10 @@ def _store(target, target_at, stride, element, value, bias, add):
 
 
 @subroutine
-def multiply(sums, sums_at, pitch, rows, pixels, weights, weights_at, weights_pitch, source, offsets, offsets_at, terms):
-    """sums[k, i] += sum over j of weights[k, j] * source[offsets[j] + i], for k < rows, i < pixels, j < terms.
-
-    sums: (rows, pitch); weights: (rows, weights_pitch); offsets: (terms,), positions in `source`.
-    """
+def multiply_plain(
+    sums, sums_at, pitch, rows, pixels, weights, weights_at, weights_pitch, source, offsets, offsets_at, terms
+):
+    """`fastconv.cpu._gemm.multiply` for any type."""
     whole = terms - terms % UNROLL
     span = _span(pixels)
     for first in range(0, whole, span):

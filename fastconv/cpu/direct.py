@@ -31,18 +31,29 @@ import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from ..core.algorithm import Algorithm, Array, Plan, running_sum_error, unpacked
+from ..core.algorithm import Algorithm, Array, Plan, unpacked
 from ..core.boundary import folds
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Tap, input_axis, output_axis, transposed_axes
+from ._gemm import multiply, padded, whole_rows
 from ._geometry import Tables, even_split, grouped, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
-from ._loops import SIZES, all_finite, dots, fill, gather_row, multiply, place, plane_at, scatter_row, views
+from ._loops import (
+    SIZES,
+    TILE_PIXELS,
+    all_finite,
+    dots,
+    error_bound,
+    fill,
+    gather_row,
+    place,
+    plane_at,
+    scatter_row,
+    views,
+)
 
-# Pixels of a tile: the eight rows that `multiply` reads at once then take half of a 32 KiB first-level cache.
-TILE_PIXELS = 512
 # Strips and sums of a task, each a quarter of a second-level cache of 1 MiB.
 STRIP_BYTES = 256 << 10
 SUMS_BYTES = 256 << 10
@@ -95,6 +106,7 @@ class Strips(NamedTuple):
     planes_w: int
     channel_pitch: int  # elements of all planes of a channel
     pixels: int  # of a tile, border columns included
+    pitch: int  # distance of their rows
     source_axis_d: int  # positions of packed axes in the vector
     source_axis_h: int
     source_axis_w: int
@@ -149,7 +161,7 @@ def _correlate(task, source, weights, target, constants, workspace, geometry):
         for phase in range(g.phases):
             entry = g.phases_at + phase * PHASE
             taps, weights_at, offsets_at = geometry[entry], geometry[entry + 1], geometry[entry + 2]
-            fill(workspace, sums, rows * g.pixels, 0)
+            fill(workspace, sums, rows * g.pitch, 0)
             for first in range(0, g.source_channels, g.channel_block):
                 channels = min(g.channel_block, g.source_channels - first)
                 if phase == 0 or g.channel_block < g.source_channels:
@@ -158,11 +170,13 @@ def _correlate(task, source, weights, target, constants, workspace, geometry):
                         constants[constants.size - 1],
                     )  # fmt: skip
                 multiply(
-                    workspace, sums, g.pixels, rows, g.pixels,
+                    workspace, sums, g.pitch, rows, g.pixels,
                     weights, weights_at + (channel * g.source_channels + first) * taps, g.source_channels * taps,
                     workspace, geometry, offsets_at, channels * taps,
                 )  # fmt: skip
-            _scatter_tile(target, image * g.target_n, constants, channel, rows, workspace, sums, g, geometry, tile, entry)
+            _scatter_tile(
+                target, image * g.target_n, constants, channel, rows, workspace, sums, g, geometry, tile, entry
+            )
 
 
 @kernel
@@ -193,7 +207,21 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
         _gather_strips(workspace, g, geometry, x, source_at, channels, tile, constants[constants.size - 1])
         _gather_tile(workspace, y_at, rows, y, image * g.target_n + channel * g.target_c, g, geometry, tile)
         if all_finite(workspace, 0, channels * g.channel_pitch):
-            dots(w, w_at, width, rows, workspace, y_at, g.pixels, workspace, geometry, offsets_at, channels * taps, 0, g.pixels)
+            dots(
+                w,
+                w_at,
+                width,
+                rows,
+                workspace,
+                y_at,
+                g.pitch,
+                workspace,
+                geometry,
+                offsets_at,
+                channels * taps,
+                0,
+                g.pixels,
+            )
         else:
             _dots_by_row(w, w_at, width, rows, workspace, y_at, g, geometry, offsets_at, channels * taps, tile)
 
@@ -236,7 +264,7 @@ def _gather_strips(workspace, g, geometry, source, source_at, channels, tile, ou
 
 @subroutine
 def _scatter_tile(target, target_at, constants, channel, rows, workspace, sums, g, geometry, tile, entry):
-    """Store the sums (rows, pixels) of a tile, less their border columns, in one phase of the target."""
+    """Store the sums (rows, pitch) of a tile, less their border columns, in one phase of the target."""
     z, p, q = _origin(g, tile)
     plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
     plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
@@ -252,18 +280,18 @@ def _scatter_tile(target, target_at, constants, channel, rows, workspace, sums, 
                 if in_d >= 0 and in_h >= 0:
                     scatter_row(
                         target, at + in_d * g.target_d + in_h * g.target_h, g.target_w, geometry, plane_w, step, q,
-                        workspace, sums + k * g.pixels + (d * g.strip_h + h) * g.strip_w, g.tile_q, bias, g.add,
+                        workspace, sums + k * g.pitch + (d * g.strip_h + h) * g.strip_w, g.tile_q, bias, g.add,
                     )  # fmt: skip
 
 
 @subroutine
 def _gather_tile(workspace, y_at, rows, y, source_at, g, geometry, tile):
-    """workspace[y_at:] = a tile of y as (rows, pixels), with zeros in the border columns."""
+    """workspace[y_at:] = a tile of y as (rows, pitch), with zeros in the border columns."""
     z, p, q = _origin(g, tile)
     plane_d = plane_at(geometry, g.target_axis_d, 0)
     plane_h = plane_at(geometry, g.target_axis_h, 0)
     plane_w = plane_at(geometry, g.target_axis_w, 0)
-    fill(workspace, y_at, rows * g.pixels, 0)
+    fill(workspace, y_at, rows * g.pitch, 0)
     for k in range(rows):
         for d in range(g.tile_z):
             in_d = place(geometry, plane_d, z + d)
@@ -271,7 +299,7 @@ def _gather_tile(workspace, y_at, rows, y, source_at, g, geometry, tile):
                 in_h = place(geometry, plane_h, p + h)
                 if in_d >= 0 and in_h >= 0:
                     gather_row(
-                        workspace, y_at + k * g.pixels + (d * g.strip_h + h) * g.strip_w, g.tile_q,
+                        workspace, y_at + k * g.pitch + (d * g.strip_h + h) * g.strip_w, g.tile_q,
                         y, source_at + k * g.target_c + in_d * g.target_d + in_h * g.target_h, g.target_w, 0,
                         geometry, plane_w, 1, q,
                     )  # fmt: skip
@@ -289,7 +317,21 @@ def _dots_by_row(w, w_at, width, rows, workspace, y_at, g, geometry, offsets_at,
         for h in range(g.tile_p):
             if place(geometry, plane_d, z + d) >= 0 and place(geometry, plane_h, p + h) >= 0:
                 begin = (d * g.strip_h + h) * g.strip_w
-                dots(w, w_at, width, rows, workspace, y_at, g.pixels, workspace, geometry, offsets_at, terms, begin, count)
+                dots(
+                    w,
+                    w_at,
+                    width,
+                    rows,
+                    workspace,
+                    y_at,
+                    g.pitch,
+                    workspace,
+                    geometry,
+                    offsets_at,
+                    terms,
+                    begin,
+                    count,
+                )
 
 
 # ---- sizes
@@ -308,6 +350,7 @@ class _Tiling:
     tiles_per_task: int
     tasks: int
     parts: int
+    pitch: int
 
     @property
     def channel_pitch(self) -> int:
@@ -319,7 +362,7 @@ class _Tiling:
 
     @property
     def workspace_elements(self) -> int:
-        return self.channel_block * self.channel_pitch + self.row_block * self.pixels
+        return self.channel_block * self.channel_pitch + self.row_block * self.pitch
 
 
 @lru_cache(maxsize=256)
@@ -342,7 +385,8 @@ def _tiling(problem: ConvProblem, op: Op) -> _Tiling:
     pitch = math.prod(planes) * math.prod(strip)
     pixels = ((tile_z - 1) * strip[1] + tile_p - 1) * strip[2] + tile_q
     channel_block = max(1, min(sources, STRIP_BYTES // (pitch * size)))
-    row_block = max(min(targets, ROWS_LEAST), min(targets, SUMS_BYTES // (pixels * size)))
+    row_pitch = padded(pixels, problem.dtype)
+    row_block = whole_rows(targets, max(ROWS_LEAST, SUMS_BYTES // (row_pitch * size)))
     if op is Op.GRAD_WEIGHT:
         channel_block = min(channel_block, max(1, even_split(sources, 16)))
         items = problem.N * math.prod(tiles)
@@ -355,9 +399,9 @@ def _tiling(problem: ConvProblem, op: Op) -> _Tiling:
         tiles_per_task = math.prod(tiles) if transposed and folds(problem.padding_mode) else 1
         whole = problem.N * problem.groups * -(-math.prod(tiles) // tiles_per_task)
         while whole * -(-targets // row_block) < 2 * local_machine().threads and row_block > ROWS_LEAST:
-            row_block = max(ROWS_LEAST, even_split(row_block, row_block // 2))
+            row_block = whole_rows(row_block, max(ROWS_LEAST, row_block // 2))
         tasks = whole * -(-targets // row_block)
-    return _Tiling(tile, tiles, strip, planes, channel_block, row_block, tiles_per_task, tasks, parts)  # type: ignore[arg-type]
+    return _Tiling(tile, tiles, strip, planes, channel_block, row_block, tiles_per_task, tasks, parts, row_pitch)  # type: ignore[arg-type]
 
 
 def _positions(problem: ConvProblem, op: Op) -> Axes:
@@ -391,14 +435,13 @@ def _axes_and_phases(problem: ConvProblem, op: Op, tiling: _Tiling) -> tuple[lis
     """Source axes, target axes and the phases of the target."""
     covered = [count * size for count, size in zip(tiling.tiles, tiling.tile, strict=True)]
     if op is Op.GRAD_INPUT:
-        sources, targets, meets = zip(
-            *[transposed_axes(problem, axis, covered[axis]) for axis in range(3)], strict=True
-        )
+        transposed = [transposed_axes(problem, axis, covered[axis]) for axis in range(3)]
+        sources, targets, meets = map(list, zip(*transposed, strict=True))
         phases = [
             _Phase(slots, tuple(meets[axis][slot] for axis, slot in enumerate(slots)))  # type: ignore[arg-type]
             for slots in itertools.product(*[range(len(each)) for each in meets])
         ]
-        return list(sources), list(targets), phases
+        return sources, targets, phases
     gathered = [input_axis(problem, axis, covered[axis]) for axis in range(3)]
     taps = tuple(list(enumerate(reads)) for _, reads in gathered)
     targets = [output_axis(problem, axis, covered[axis]) for axis in range(3)]
@@ -434,28 +477,31 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
         entries += [phase.count, weights_at, tables.add(_offsets(phase, tiling)), *phase.slots]
         weights_at += problem.groups * targets * sources * phase.count
     folding = op is Op.GRAD_INPUT and folds(problem.padding_mode)
-    header = Strips(
-        *[0] * SIZES,
-        problem.groups,
-        sources,
-        targets,
-        tiling.channel_block,
-        tiling.row_block,
-        *source_strides,
-        *target_strides,
-        *tiling.tiles,
-        *tiling.tile,
-        tiling.tiles_per_task,
-        *tiling.strip,
-        *tiling.planes,
-        tiling.channel_pitch,
-        tiling.pixels,
-        *source_at,
-        *target_at,
-        int(folding),
-        problem.N,
-        len(phases),
-        tables.add(entries),
+    header = Strips._make(
+        (
+            *[0] * SIZES,
+            problem.groups,
+            sources,
+            targets,
+            tiling.channel_block,
+            tiling.row_block,
+            *source_strides,
+            *target_strides,
+            *tiling.tiles,
+            *tiling.tile,
+            tiling.tiles_per_task,
+            *tiling.strip,
+            *tiling.planes,
+            tiling.channel_pitch,
+            tiling.pixels,
+            tiling.pitch,
+            *source_at,
+            *target_at,
+            int(folding),
+            problem.N,
+            len(phases),
+            tables.add(entries),
+        )
     )
     parts = tiling.parts
     geometry = with_sizes(
@@ -498,8 +544,8 @@ def _packed_by_phase(weight: NDArray[Any], phases: list[_Phase]) -> NDArray[Any]
     swapped = weight.swapaxes(1, 2)
     parts = []
     for phase in phases:
-        taps = np.ix_(*[[tap for tap, _ in axis] for axis in phase.taps])
-        parts.append(swapped[(..., *taps)].reshape(-1))
+        t, r, s = np.ix_(*[[tap for tap, _ in axis] for axis in phase.taps])
+        parts.append(swapped[..., t, r, s].reshape(-1))
     return np.concatenate(parts)
 
 
@@ -533,7 +579,7 @@ ALGORITHM = Algorithm(
     device="cpu",
     supports=supports,
     cost=cost,
-    error_bound=running_sum_error,
+    error_bound=error_bound,
     workspace=workspace,
     plan=plan,
 )

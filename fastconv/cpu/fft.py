@@ -21,22 +21,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import uint64
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from ..core.algorithm import Algorithm, Array, Plan
+from ..core.algorithm import Algorithm, Array, Plan, Run, running_sum_error
 from ..core.arrays import allocate
 from ..core.boundary import OUTSIDE, source_index
-from ..core.jit import kernel
+from ..core.jit import Kernel, kernel
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
+from ..core.threads import allowed_threads
 from ._geometry import grouped, initialise
 from ._launch import launch
 from ._loops import views
@@ -112,18 +113,6 @@ def _outer_spectra(task, x, w, y, constants, workspace, geometry):
             w[w_at + f] += x[x_at + f] * y[y_at + f]
 
 
-def _accumulate(product: object, x: Array, w: Array, y: Array, threads: int | None) -> None:
-    """Run one of the two products; w has shape (groups, targets, sources, ...)."""
-    groups, targets, sources = w.shape[:3]
-    frequencies = math.prod(w.shape[3:])
-    blocks = -(-frequencies // FREQUENCIES)
-    geometry = np.array(
-        Spectra(x.size, w.size, y.size, 1, 0, HEADER, sources, targets, frequencies, blocks), np.int64
-    )
-    none = np.zeros(1, x.dtype)
-    launch(product, groups * targets * blocks, x, w, y, none, geometry, 0, threads)  # type: ignore[arg-type]
-
-
 # ---- tiles
 
 
@@ -169,7 +158,7 @@ def _window(index: NDArray[np.int64], start: int, length: int) -> NDArray[np.int
     return np.where(held, index[np.where(held, places, 0)], OUTSIDE)
 
 
-def _gather(tensor: Array, segments: list[list[Segment]], extents: Axes, outside: object) -> Array:
+def _gather(tensor: Array, segments: list[list[Segment]], extents: Axes, outside: Any) -> Array:
     """A tile (..., extents) of a tensor (..., D, H, W)."""
     tile = allocate((*tensor.shape[:-3], *extents), tensor.dtype.name)
     tile[...] = outside
@@ -249,8 +238,9 @@ def _transform_extents(covered: Axes, reach: Axes) -> Axes:
         n = math.prod(points)
         return math.prod(_tile_counts(covered, reach, points)) * (n * math.log2(n + 1) + CALL_POINTS)
 
-    choices = [_fast_lengths(whole, part) for whole, part in zip(covered, reach, strict=True)]
-    return min(itertools.product(*choices), key=lambda points: (math.prod(points) > TILE_POINTS, seconds(points)))
+    first, second, third = (_fast_lengths(whole, part) for whole, part in zip(covered, reach, strict=True))
+    choices = itertools.product(first, second, third)
+    return min(choices, key=lambda points: (math.prod(points) > TILE_POINTS, seconds(points)))
 
 
 def _tile_counts(covered: Axes, reach: Axes, points: Axes) -> Axes:
@@ -282,7 +272,7 @@ class _Transforms:
         real = np.dtype(dtype).kind != "c"
         self._transform = fft.rfftn if real else fft.fftn
         self._inverse = fft.irfftn if real else fft.ifftn
-        self._workers = threads
+        self._workers = allowed_threads(threads)
 
     def forward(self, tile: Array) -> Array:
         return np.ascontiguousarray(self._transform(tile, axes=self._axes, workers=self._workers))
@@ -297,20 +287,31 @@ class _Transforms:
         result: Array = self._inverse(spectrum, s=self._lengths, axes=self._axes, workers=self._workers)
         return result
 
+    def accumulate(self, product: Kernel, x: Array, w: Array, y: Array) -> None:
+        """Run one of the two products; w has shape (groups, targets, sources, ...)."""
+        groups, targets, sources = w.shape[:3]
+        frequencies = math.prod(w.shape[3:])
+        blocks = -(-frequencies // FREQUENCIES)
+        header = Spectra(x.size, w.size, y.size, 1, 0, HEADER, sources, targets, frequencies, blocks)
+        tasks, none = groups * targets * blocks, np.zeros(1, x.dtype)
+        launch(product, tasks, x, w, y, none, np.array(header, np.int64), 0, self._workers)
+
 
 def _stuffed(weight: Array, problem: ConvProblem, points: Axes) -> Array:
     """The filter with its dilation written out, in a tile of zeros."""
     tile = np.zeros((*weight.shape[:-3], *points), weight.dtype)
-    tile[(..., *_taps(problem))] = weight
+    t, r, s = _taps(problem)
+    tile[..., t, r, s] = weight
     return tile
 
 
-def _taps(problem: ConvProblem) -> tuple[slice, ...]:
-    return tuple(slice(0, reach, d) for reach, d in zip(problem.reach, problem.dilation, strict=True))
+def _taps(problem: ConvProblem) -> tuple[slice, slice, slice]:
+    t, r, s = (slice(0, reach, d) for reach, d in zip(problem.reach, problem.dilation, strict=True))
+    return t, r, s
 
 
 def _as_groups(tensor: Array, problem: ConvProblem) -> Array:
-    """x or y as a view (N, groups, channels, D, H, W), whatever its layout."""
+    """View x or y as (N, groups, channels, D, H, W), whatever its layout."""
     first = tensor if problem.layout == "channels_first" else np.moveaxis(tensor, -1, 1)
     spatial = (1,) * (3 - problem.rank) + first.shape[2:]
     return first.reshape(first.shape[0], problem.groups, -1, *spatial)
@@ -333,8 +334,10 @@ class _Tiles:
 
     def __iter__(self) -> Iterator[Axes]:
         """First place of every tile."""
-        ranges = [range(0, n * size, size) for n, size in zip(self._sizes.tiles, self._sizes.tile, strict=True)]
-        return itertools.product(*ranges)
+        first, second, third = (
+            range(0, n * size, size) for n, size in zip(self._sizes.tiles, self._sizes.tile, strict=True)
+        )
+        return itertools.product(first, second, third)
 
     def input(self, start: Axes) -> list[list[Segment]]:
         """The padded input from a place on."""
@@ -382,54 +385,40 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     )
 
 
-Runner = Callable[[Array, Array, Array, Array, int | None], None]
-
-
-def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
+def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
     def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
         bias = constants[:-1].reshape(problem.groups, -1, 1, 1, 1)
         for g, k in itertools.product(_blocks(problem.groups, sizes.groups), _blocks(target.shape[2], sizes.targets)):
-            spectra = _FilterSpectra(weight[g, k], problem, transforms.reflected, sizes)
+            filters = _FilterSpectra(weight[g, k], problem, sizes, transforms, reflect=True)
             for image, start in itertools.product(range(problem.N), tiles):
-                read = tiles.input(start)
-                total = spectra.correlate(
-                    lambda c, g=g, image=image, read=read: transforms.forward(
-                        _gather(source[image, g, c], read, sizes.points, constants[-1])
-                    ),
-                    threads,
-                )
-                result = transforms.inverse(total)
+                tile = filters.multiply(source[image, g], tiles.input(start), constants[-1]) + bias[g, k]
                 for d, h, v in itertools.product(*tiles.output(start)):
-                    target[image, g, k, d.tensor, h.tensor, v.tensor] = result[..., d.tile, h.tile, v.tile] + bias[g, k]
+                    target[image, g, k, d.tensor, h.tensor, v.tensor] = tile[..., d.tile, h.tile, v.tile]
 
     return run
 
 
-def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
-    valid = tuple(slice(reach - 1, None) for reach in problem.reach)
+def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
+    first, second, third = (reach - 1 for reach in problem.reach)
 
     def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(y, problem), _as_groups(x, problem), grouped(problem, w).swapaxes(1, 2)
         initialise(x, problem, constants)
         for g, c in itertools.product(_blocks(problem.groups, sizes.groups), _blocks(target.shape[2], sizes.targets)):
-            spectra = _FilterSpectra(weight[g, c], problem, transforms.forward, sizes)
+            filters = _FilterSpectra(weight[g, c], problem, sizes, transforms, reflect=False)
             for image, start in itertools.product(range(problem.N), tiles):
-                read = tiles.output_before(start)
-                total = spectra.correlate(
-                    lambda k, g=g, image=image, read=read: transforms.forward(
-                        _gather(source[image, g, k], read, sizes.points, 0)
-                    ),
-                    threads,
-                )
-                _scatter(target[image, g, c], tiles.input_valid(start), transforms.inverse(total)[(..., *valid)])
+                tile = filters.multiply(source[image, g], tiles.output_before(start), 0)
+                _scatter(target[image, g, c], tiles.input_valid(start), tile[..., first:, second:, third:])
 
     return run
 
 
-def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
+def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
+    t, r, s = _taps(problem)
+
     def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         inputs, outputs, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
@@ -440,12 +429,14 @@ def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Runner:
         ):
             total = None
             for image, start in itertools.product(range(problem.N), tiles):
-                spectrum = transforms.forward(_gather(inputs[image, g, c], tiles.input(start), sizes.points, constants[-1]))
-                other = transforms.reflected(_gather(outputs[image, g, k], tiles.output(start), sizes.points, 0))
+                seen = _gather(inputs[image, g, c], tiles.input(start), sizes.points, constants[-1])
+                given = _gather(outputs[image, g, k], tiles.output(start), sizes.points, 0)
+                spectrum, other = transforms.forward(seen), transforms.reflected(given)
                 if total is None:
-                    total = np.zeros((*other.shape[:2], spectrum.shape[1], *spectrum.shape[2:]), spectrum.dtype)
-                _accumulate(_outer_spectra, spectrum, total, other, threads)
-            weight[g, k, c] = 0 if total is None else transforms.inverse(total)[(..., *_taps(problem))]
+                    total = np.zeros((*other.shape[:2], *spectrum.shape[1:]), spectrum.dtype)
+                transforms.accumulate(_outer_spectra, spectrum, total, other)
+            assert total is not None, "a problem without images does not come here"
+            weight[g, k, c] = transforms.inverse(total)[..., t, r, s]
 
     return run
 
@@ -454,22 +445,24 @@ class _FilterSpectra:
     """Spectra of a block of filters (groups, targets, sources, T, R, S), kept if all sources fit at once."""
 
     def __init__(
-        self, weight: Array, problem: ConvProblem, transform: Callable[[Array], Array], sizes: _Sizes
+        self, weight: Array, problem: ConvProblem, sizes: _Sizes, transforms: _Transforms, reflect: bool
     ) -> None:
-        self._weight, self._problem, self._transform, self._sizes = weight, problem, transform, sizes
+        self._weight, self._problem, self._sizes = weight, problem, sizes
+        self._transforms = transforms
+        self._transform = transforms.reflected if reflect else transforms.forward
         self._kept: tuple[slice, Array] | None = None
 
-    def correlate(self, spectrum_of: Callable[[slice], Array], threads: int | None) -> Array:
-        """Sum over all sources of their spectra times the filters', (groups, targets, frequencies)."""
+    def multiply(self, tensor: Array, read: list[list[Segment]], outside: Any) -> Array:
+        """A tile (groups, targets, points) of the result, from a tensor (groups, sources, D, H, W)."""
         total = None
         for sources in _blocks(self._weight.shape[2], self._sizes.sources):
             filters = self._filters(sources)
-            spectrum = spectrum_of(sources)
+            tile = _gather(tensor[:, sources], read, self._sizes.points, outside)
             if total is None:
                 total = np.zeros((*filters.shape[:2], *filters.shape[3:]), filters.dtype)
-            _accumulate(_multiply_spectra, spectrum, filters, total, threads)
+            self._transforms.accumulate(_multiply_spectra, self._transforms.forward(tile), filters, total)
         assert total is not None, "a problem without channels does not come here"
-        return total
+        return self._transforms.inverse(total)
 
     def _filters(self, sources: slice) -> Array:
         if self._kept is None or self._kept[0] != sources:
@@ -493,13 +486,19 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
-    """Rounding errors grow with the number of passes, log2 of the points.
+    """Rounding errors grow with the number of passes, log2 of the points, and as in any sum with that of the products.
 
     Source: Schatzman, "Accuracy of the Discrete Fourier Transform and the Fast Fourier Transform", SIAM J. Sci.
     Comput. 17 (1996), 1150-1166; 4 of it is the largest of many results, over three transforms.
     """
-    precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return 4 * precision * (math.log2(math.prod(_sizes(problem, op).points)) + 1)
+    sizes = _sizes(problem, op)
+    additions = {
+        Op.FORWARD: problem.C // problem.groups,
+        Op.GRAD_INPUT: problem.K // problem.groups,
+        Op.GRAD_WEIGHT: problem.N * math.prod(sizes.tiles),
+    }[op]
+    passes = math.log2(math.prod(sizes.points)) + 1
+    return running_sum_error(problem, math.ceil((passes + math.sqrt(additions)) ** 2))
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

@@ -27,17 +27,27 @@ import numpy as np
 from numba import uint64
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from ..core.algorithm import Algorithm, Array, Plan, running_sum_error, unpacked
+from ..core.algorithm import Algorithm, Array, Plan, unpacked
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._axes import input_axis
+from ._gemm import multiply, padded, whole_rows
 from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
-from ._loops import SIZES, dots, fill, gather_row, multiply, place, plane_at, scatter_row, views
+from ._loops import (
+    SIZES,
+    TILE_PIXELS,
+    dots,
+    error_bound,
+    fill,
+    gather_row,
+    place,
+    plane_at,
+    scatter_row,
+    views,
+)
 
-# Pixels of a slab; the eight rows that `multiply` reads at once then take half of a first-level cache of 32 KiB.
-SLAB_PIXELS = 512
 # The slab and the sums of a task, each a quarter of a second-level cache of 1 MiB.
 SLAB_BYTES = 256 << 10
 SUMS_BYTES = 256 << 10
@@ -68,6 +78,7 @@ class Slabs(NamedTuple):
     channel_block: int  # output channels in the workspace at once
     span: int  # GRAD_INPUT: patch rows of a task, those of whole channels
     run_pixels: int  # pixels of a slab
+    pitch: int  # distance of its rows
     runs: int  # slabs that the pixels of one image make
     runs_per_task: int  # GRAD_WEIGHT: of all images
     pixels: int
@@ -100,7 +111,7 @@ TAP = 6
 def _forward(task, x, w, y, constants, workspace, geometry):
     """One task: a run of pixels of one image, one block of output channels of one group.
 
-    w: (groups, K / groups, patch rows); workspace: slab (row_block, run_pixels), sums (channel_block, run_pixels).
+    w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), sums (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
     g = Slabs(*to_fixed_tuple(geometry, HEADER))
@@ -112,14 +123,14 @@ def _forward(task, x, w, y, constants, workspace, geometry):
     count = min(g.run_pixels, g.pixels - pixel)
     rows = min(g.channel_block, g.output_channels - block * g.channel_block)
     channel = group * g.output_channels + block * g.channel_block
-    sums = g.row_block * g.run_pixels
+    sums = g.row_block * g.pitch
     outside = constants[constants.size - 1]
-    fill(workspace, sums, rows * g.run_pixels, 0)
+    fill(workspace, sums, rows * g.pitch, 0)
     for first in range(0, g.patch_rows, g.row_block):
         terms = min(g.row_block, g.patch_rows - first)
         _gather_patches(workspace, g, geometry, x, image, group, first, terms, pixel, count, outside)
         multiply(
-            workspace, sums, g.run_pixels, rows, count,
+            workspace, sums, g.pitch, rows, count,
             w, channel * g.patch_rows + first, g.patch_rows,
             workspace, geometry, g.offsets_at, terms,
         )  # fmt: skip
@@ -130,7 +141,7 @@ def _forward(task, x, w, y, constants, workspace, geometry):
 def _grad_input(task, x, w, y, constants, workspace, geometry):
     """One task: some channels of x of one image and group, which hold their bias already.
 
-    w: (groups, patch rows, K / groups); workspace: slab (row_block, run_pixels), y (channel_block, run_pixels).
+    w: (groups, patch rows, K / groups); workspace: slab (row_block, pitch), y (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
     g = Slabs(*to_fixed_tuple(geometry, HEADER))
@@ -138,19 +149,19 @@ def _grad_input(task, x, w, y, constants, workspace, geometry):
     image, rest = divmod(task, g.groups * blocks)
     group, block = divmod(rest, blocks)
     end = min((block + 1) * g.span, g.patch_rows)
-    y_at = g.row_block * g.run_pixels
+    y_at = g.row_block * g.pitch
     for run in range(g.runs):
         pixel = run * g.run_pixels
         count = min(g.run_pixels, g.pixels - pixel)
         for first in range(block * g.span, end, g.row_block):
             rows = min(g.row_block, end - first)
-            fill(workspace, 0, rows * g.run_pixels, 0)
+            fill(workspace, 0, rows * g.pitch, 0)
             for k in range(0, g.output_channels, g.channel_block):
                 terms = min(g.channel_block, g.output_channels - k)
                 if first == block * g.span or g.channel_block < g.output_channels:
                     _gather_pixels(workspace, y_at, y, g, image, group * g.output_channels + k, terms, pixel, count)
                 multiply(
-                    workspace, 0, g.run_pixels, rows, count,
+                    workspace, 0, g.pitch, rows, count,
                     w, (group * g.patch_rows + first) * g.output_channels + k, g.output_channels,
                     workspace, geometry, g.offsets_at, terms,
                 )  # fmt: skip
@@ -162,7 +173,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     """One task: part of the runs of all images, one block of patch rows of one group.
 
     w: (parts, groups, K / groups, patch rows), zero at first, to be added up over the parts; workspace: slab
-    (row_block, run_pixels), y (channel_block, run_pixels).
+    (row_block, pitch), y (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
     g = Slabs(*to_fixed_tuple(geometry, HEADER))
@@ -172,7 +183,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     first = block * g.row_block
     terms = min(g.row_block, g.patch_rows - first)
     outside = constants[constants.size - 1]
-    y_at = g.row_block * g.run_pixels
+    y_at = g.row_block * g.pitch
     for item in range(part * g.runs_per_task, min((part + 1) * g.runs_per_task, g.images * g.runs)):
         image, run = divmod(item, g.runs)
         pixel = run * g.run_pixels
@@ -184,7 +195,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
             _gather_pixels(workspace, y_at, y, g, image, channel, rows, pixel, count)
             dots(
                 w, ((part * g.groups * g.output_channels) + channel) * g.patch_rows + first, g.patch_rows, rows,
-                workspace, y_at, g.run_pixels,
+                workspace, y_at, g.pitch,
                 workspace, geometry, g.offsets_at, terms, 0, count,
             )  # fmt: skip
 
@@ -201,7 +212,7 @@ def _gather_patches(workspace, g, geometry, x, image, group, first, rows, pixel,
         plane_d = plane_at(geometry, g.axis_d, geometry[t])
         plane_h = plane_at(geometry, g.axis_h, geometry[t + 2])
         plane_w = plane_at(geometry, g.axis_w, geometry[t + 4])
-        at = j * g.run_pixels
+        at = j * g.pitch
         left = count
         row, q = divmod(pixel, g.output_w)
         z, p = divmod(row, g.output_h)
@@ -233,7 +244,7 @@ def _scatter_patches(x, workspace, g, geometry, image, group, first, rows, pixel
         plane_d = plane_at(geometry, g.axis_d, geometry[t])
         plane_h = plane_at(geometry, g.axis_h, geometry[t + 2])
         plane_w = plane_at(geometry, g.axis_w, geometry[t + 4])
-        at = j * g.run_pixels
+        at = j * g.pitch
         left = count
         row, q = divmod(pixel, g.output_w)
         z, p = divmod(row, g.output_h)
@@ -259,23 +270,23 @@ def _next_row(g, z, p):
 
 @subroutine
 def _gather_pixels(workspace, at, y, g, image, channel, rows, pixel, count):
-    """workspace[at:] = y as (rows, run_pixels): some channels of a run of pixels."""
+    """workspace[at:] = y as (rows, pitch): some channels of a run of pixels."""
     stride = uint64(g.y_pixel)
     for k in range(rows):
         begin = uint64(image * g.y_n + (channel + k) * g.y_c + pixel * g.y_pixel)
-        to = uint64(at + k * g.run_pixels)
+        to = uint64(at + k * g.pitch)
         for i in range(uint64(count)):
             workspace[to + i] = y[begin + i * stride]
 
 
 @subroutine
 def _store_pixels(y, workspace, at, g, image, channel, rows, pixel, count, constants):
-    """y = sums (rows, run_pixels) + bias, for some channels of a run of pixels."""
+    """Y = sums (rows, pitch) + bias, for some channels of a run of pixels."""
     stride = uint64(g.y_pixel)
     for k in range(rows):
         bias = constants[channel + k]
         begin = uint64(image * g.y_n + (channel + k) * g.y_c + pixel * g.y_pixel)
-        source = uint64(at + k * g.run_pixels)
+        source = uint64(at + k * g.pitch)
         for i in range(uint64(count)):
             y[begin + i * stride] = workspace[source + i] + bias
 
@@ -288,6 +299,7 @@ class _Slabbing:
     """Sizes of slabs and blocks."""
 
     run_pixels: int
+    pitch: int
     runs: int
     row_block: int
     channel_block: int
@@ -297,7 +309,7 @@ class _Slabbing:
 
     @property
     def workspace_elements(self) -> int:
-        return (self.row_block + self.channel_block) * self.run_pixels
+        return (self.row_block + self.channel_block) * self.pitch
 
 
 @lru_cache(maxsize=256)
@@ -305,16 +317,17 @@ def _slabbing(problem: ConvProblem, op: Op) -> _Slabbing:
     size = np.dtype(problem.dtype).itemsize
     channels, outputs = problem.C // problem.groups, problem.K // problem.groups
     rows = channels * problem.taps
-    run_pixels = even_split(problem.pixels, SLAB_PIXELS)
+    run_pixels = even_split(problem.pixels, TILE_PIXELS)
     runs = -(-problem.pixels // run_pixels)
-    row_block = max(1, even_split(rows, max(ROWS_LEAST, SLAB_BYTES // (run_pixels * size))))
-    channel_block = even_split(outputs, max(ROWS_LEAST, SUMS_BYTES // (run_pixels * size)))
+    pitch = padded(run_pixels, problem.dtype)
+    row_block = whole_rows(rows, max(ROWS_LEAST, SLAB_BYTES // (pitch * size)))
+    channel_block = whole_rows(outputs, max(ROWS_LEAST, SUMS_BYTES // (pitch * size)))
     wanted = 2 * local_machine().threads
     span, runs_per_task = rows, 1
     whole = problem.N * problem.groups
     if op is Op.FORWARD:
         while whole * runs * -(-outputs // channel_block) < wanted and channel_block > ROWS_LEAST:
-            channel_block = even_split(channel_block, max(ROWS_LEAST, channel_block // 2))
+            channel_block = whole_rows(channel_block, max(ROWS_LEAST, channel_block // 2))
         tasks = whole * runs * -(-outputs // channel_block)
     elif op is Op.GRAD_INPUT:
         span = problem.taps * even_split(channels, max(1, -(-channels * whole // wanted))) if channels else 1
@@ -325,7 +338,7 @@ def _slabbing(problem: ConvProblem, op: Op) -> _Slabbing:
         items = problem.N * runs
         runs_per_task = max(1, -(-items // max(1, PARTS_LEAST // max(1, blocks))))
         tasks = blocks * max(1, -(-items // runs_per_task))
-    return _Slabbing(run_pixels, runs, row_block, channel_block, span, runs_per_task, tasks)
+    return _Slabbing(run_pixels, pitch, runs, row_block, channel_block, span, runs_per_task, tasks)
 
 
 # ---- plans
@@ -340,28 +353,31 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     axes_at = [tables.add(axis.packed()) for axis in axes]
     taps_at = tables.add([number for combination in itertools.product(*taps) for tap in combination for number in tap])
     first, count = (slabbing.row_block, slabbing.channel_block) if op is Op.GRAD_INPUT else (0, slabbing.row_block)
-    offsets_at = tables.add(slabbing.run_pixels * np.arange(first, first + count))
-    header = Slabs(
-        *[0] * SIZES,
-        problem.groups,
-        problem.N,
-        problem.C // problem.groups * problem.taps,
-        outputs,
-        slabbing.row_block,
-        slabbing.channel_block,
-        slabbing.span,
-        slabbing.run_pixels,
-        slabbing.runs,
-        slabbing.runs_per_task,
-        problem.pixels,
-        *problem.output[1:],
-        *x_strides,
-        *y_strides[:2],
-        y_strides[4],
-        *axes_at,
-        problem.taps,
-        taps_at,
-        offsets_at,
+    offsets_at = tables.add(slabbing.pitch * np.arange(first, first + count))
+    header = Slabs._make(
+        (
+            *[0] * SIZES,
+            problem.groups,
+            problem.N,
+            problem.C // problem.groups * problem.taps,
+            outputs,
+            slabbing.row_block,
+            slabbing.channel_block,
+            slabbing.span,
+            slabbing.run_pixels,
+            slabbing.pitch,
+            slabbing.runs,
+            slabbing.runs_per_task,
+            problem.pixels,
+            *problem.output[1:],
+            *x_strides,
+            *y_strides[:2],
+            y_strides[4],
+            *axes_at,
+            problem.taps,
+            taps_at,
+            offsets_at,
+        )
     )
     parts = max(1, -(-problem.N * slabbing.runs // slabbing.runs_per_task)) if op is Op.GRAD_WEIGHT else 1
     geometry = with_sizes(
@@ -425,7 +441,7 @@ ALGORITHM = Algorithm(
     device="cpu",
     supports=supports,
     cost=cost,
-    error_bound=running_sum_error,
+    error_bound=error_bound,
     workspace=workspace,
     plan=plan,
 )

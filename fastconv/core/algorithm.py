@@ -27,11 +27,6 @@ def running_sum_error(problem: ConvProblem, additions: int) -> float:
     return 0.0 if problem.is_exact else 4 * precision * math.sqrt(additions)
 
 
-def unpacked(weight: Array) -> Array:
-    """The packing of an algorithm that reads the weight as it stands."""
-    return weight
-
-
 @dataclass(frozen=True)
 class Plan:
     """One operation of one problem, ready to run any number of times.
@@ -46,11 +41,8 @@ class Plan:
         Scratch memory of one thread, in bytes.
     run
         ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All
-        three are C-contiguous arrays in the problem's shapes, layout and type; ``w`` is packed unless it is the
-        result. ``constants`` holds the bias of each channel of the result, then the value that stands outside
+        three are C-contiguous arrays in the problem's shapes, layout and type. ``constants`` holds the bias of each channel of the result, then the value that stands outside
         the tensor that is gathered: the pad value, or zero around y.
-    pack
-        Brings the weight, of shape (K, C / groups, T, R, S), into the form in which `run` reads it.
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.
@@ -63,7 +55,6 @@ class Plan:
     op: Op
     workspace_bytes: int
     run: Run
-    pack: Callable[[Array], Array] = unpacked
     limit: float | None = None
     tiles: Mapping[str, int] = field(default_factory=dict)
 

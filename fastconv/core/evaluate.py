@@ -97,8 +97,6 @@ def _compute(
         result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
         return
     plan = _plan_within_limits(op, problem, algorithm, [*inputs, constants[-1:]])
-    if op is not Op.GRAD_WEIGHT:
-        w = plan.pack(w.reshape(problem.K, -1, *problem.filter))
     plan.run(x, w, y, constants, 1 if problem.flops < SERIAL_FLOPS else num_threads)
 
 

@@ -31,14 +31,14 @@ from numba.core.ccallback import CFunc
 FASTMATH = {"contract", "reassoc"}
 
 # Division by zero gives Inf as in NumPy: a kernel cannot raise.
-_OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
 
 _lock = threading.RLock()
 
 
 def subroutine(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call; LLVM inlines it where that pays."""
-    return numba.njit(**_OPTIONS)(function)
+    return numba.njit(**OPTIONS)(function)
 
 
 class Kernel:
@@ -64,7 +64,7 @@ class Kernel:
         element = numba.types.CPointer(numba.from_dtype(np.dtype(dtype)))
         integer = numba.types.int64
         signature = numba.types.void(integer, *[element] * 5, numba.types.CPointer(integer))
-        compiled: Any = CFunc(self._body, (signature.args, signature.return_type), {}, dict(_OPTIONS))
+        compiled: Any = CFunc(self._body, (signature.args, signature.return_type), {}, dict(OPTIONS))
         compiled._cache = _package_cache(self._body)
         compiled.compile()
         return compiled

@@ -138,7 +138,7 @@ def _store(target, target_at, stride, element, value, bias, add):
 
 @subroutine
 def multiply_plain(
-    sums, sums_at, pitch, rows, pixels, weights, weights_at, weights_pitch, source, offsets, offsets_at, terms
+    sums, sums_at, pitch, rows, pixels, weights, weights_at, weights_pitch, source, table, source_at, taken_at, terms
 ):
     """`fastconv.cpu._gemm.multiply` for any type."""
     whole = terms - terms % UNROLL
@@ -148,13 +148,13 @@ def multiply_plain(
             for j in range(first, min(first + span, whole), UNROLL):
                 _add_eight(
                     sums, uint64(sums_at + k * pitch), uint64(pixels),
-                    weights, uint64(weights_at + k * weights_pitch + j),
-                    source, offsets, uint64(offsets_at + j),
+                    weights, weights_at + k * weights_pitch,
+                    source, table, uint64(source_at + j), uint64(taken_at + j),
                 )  # fmt: skip
     for j in range(whole, terms):
-        begin = uint64(offsets[offsets_at + j])
+        begin = uint64(table[source_at + j])
         for k in range(rows):
-            weight = weights[weights_at + k * weights_pitch + j]
+            weight = weights[weights_at + k * weights_pitch + table[taken_at + j]]
             at = uint64(sums_at + k * pitch)
             for i in range(uint64(pixels)):
                 sums[at + i] += weight * source[begin + i]
@@ -167,13 +167,15 @@ def _span(pixels):
 
 
 @subroutine
-def _add_eight(sums, at, pixels, weights, w, source, offsets, o):
-    w0, w1, w2, w3 = weights[w], weights[w + uint64(1)], weights[w + uint64(2)], weights[w + uint64(3)]
-    w4, w5, w6, w7 = weights[w + uint64(4)], weights[w + uint64(5)], weights[w + uint64(6)], weights[w + uint64(7)]
-    s0, s1 = uint64(offsets[o]), uint64(offsets[o + uint64(1)])
-    s2, s3 = uint64(offsets[o + uint64(2)]), uint64(offsets[o + uint64(3)])
-    s4, s5 = uint64(offsets[o + uint64(4)]), uint64(offsets[o + uint64(5)])
-    s6, s7 = uint64(offsets[o + uint64(6)]), uint64(offsets[o + uint64(7)])
+def _add_eight(sums, at, pixels, weights, w, source, table, o, t):
+    w0, w1 = weights[w + table[t]], weights[w + table[t + uint64(1)]]
+    w2, w3 = weights[w + table[t + uint64(2)]], weights[w + table[t + uint64(3)]]
+    w4, w5 = weights[w + table[t + uint64(4)]], weights[w + table[t + uint64(5)]]
+    w6, w7 = weights[w + table[t + uint64(6)]], weights[w + table[t + uint64(7)]]
+    s0, s1 = uint64(table[o]), uint64(table[o + uint64(1)])
+    s2, s3 = uint64(table[o + uint64(2)]), uint64(table[o + uint64(3)])
+    s4, s5 = uint64(table[o + uint64(4)]), uint64(table[o + uint64(5)])
+    s6, s7 = uint64(table[o + uint64(6)]), uint64(table[o + uint64(7)])
     for i in range(pixels):
         sums[at + i] += (
             w0 * source[s0 + i]
@@ -188,11 +190,8 @@ def _add_eight(sums, at, pixels, weights, w, source, offsets, o):
 
 
 @subroutine
-def dots(sums, sums_at, pitch, rows, y, y_at, y_pitch, source, offsets, offsets_at, terms, begin, pixels):
-    """sums[k, j] += sum over i of y[k, begin + i] * source[offsets[j] + begin + i], for k < rows, j < terms.
-
-    sums: (rows, pitch); y: (rows, y_pitch); offsets: (terms,), positions in `source`.
-    """
+def dots_plain(sums, sums_at, pitch, rows, y, y_at, y_pitch, source, offsets, offsets_at, terms, begin, pixels):
+    """`fastconv.cpu._gemm.dots` for any type."""
     whole = terms - terms % UNROLL
     span = _span(pixels)
     for first in range(0, whole, span):

@@ -25,26 +25,25 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
-from ..core.algorithm import Algorithm, Array, Plan, unpacked
+from ..core.algorithm import Algorithm, Array, Plan
 from ..core.boundary import folds
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Tap, input_axis, output_axis, transposed_axes
-from ._gemm import multiply, padded, whole_rows
-from ._geometry import Tables, even_split, grouped, initialise, tensor_strides, with_sizes
+from ._gemm import dots, multiply, padded, whole_rows
+from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
 from ._loops import (
     SIZES,
     TILE_PIXELS,
     all_finite,
-    dots,
     error_bound,
     fill,
     gather_row,
@@ -116,7 +115,10 @@ class Strips(NamedTuple):
     add: int  # whether the target is added to
     images: int
     phases: int
-    phases_at: int  # for each phase: taps, weights_at, offsets_at, target slots in d, h, w
+    weight_group: int  # strides of the weight in elements
+    weight_source: int
+    weight_target: int
+    phases_at: int  # for each phase: taps, source offsets and taken weights in the vector, target slots in d, h, w
 
 
 HEADER = len(Strips._fields)
@@ -142,8 +144,7 @@ def _grad_input(task, x, w, y, constants, workspace, geometry):
 def _correlate(task, source, weights, target, constants, workspace, geometry):
     """One task: a run of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors in either layout; weights: for each phase (groups, target channels, source channels,
-    taps); workspace: strips, then sums.
+    source, target: tensors in either layout; weights: (K, C / groups, taps); workspace: strips, then sums.
     """
     g = Strips(*to_fixed_tuple(geometry, HEADER))
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
@@ -160,7 +161,7 @@ def _correlate(task, source, weights, target, constants, workspace, geometry):
     for tile in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
         for phase in range(g.phases):
             entry = g.phases_at + phase * PHASE
-            taps, weights_at, offsets_at = geometry[entry], geometry[entry + 1], geometry[entry + 2]
+            taps, offsets_at, taken_at = geometry[entry], geometry[entry + 1], geometry[entry + 2]
             fill(workspace, sums, rows * g.pitch, 0)
             for first in range(0, g.source_channels, g.channel_block):
                 channels = min(g.channel_block, g.source_channels - first)
@@ -171,8 +172,8 @@ def _correlate(task, source, weights, target, constants, workspace, geometry):
                     )  # fmt: skip
                 multiply(
                     workspace, sums, g.pitch, rows, g.pixels,
-                    weights, weights_at + (channel * g.source_channels + first) * taps, g.source_channels * taps,
-                    workspace, geometry, offsets_at, channels * taps,
+                    weights, group * g.weight_group + row * g.weight_target + first * g.weight_source, g.weight_target,
+                    workspace, geometry, offsets_at, taken_at, channels * taps,
                 )  # fmt: skip
             _scatter_tile(
                 target, image * g.target_n, constants, channel, rows, workspace, sums, g, geometry, tile, entry
@@ -188,7 +189,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
     g = Strips(*to_fixed_tuple(geometry, HEADER))
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
-    taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 2]
+    taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
     channel_blocks = -(-g.source_channels // g.channel_block)
     row_blocks = -(-g.target_channels // g.row_block)
     run, rest = divmod(task, g.groups * channel_blocks * row_blocks)
@@ -461,6 +462,13 @@ def _offsets(phase: _Phase, tiling: _Tiling) -> NDArray[np.int64]:
     return channels[:, None] + np.asarray(taps, np.int64)
 
 
+def _taken_weights(phase: _Phase, problem: ConvProblem, channels: int, channel_stride: int) -> NDArray[np.int64]:
+    """Places of the weights of every (channel, tap) of a phase, from the first channel's first tap."""
+    _, height, width = problem.filter
+    taps = [(t * height + r) * width + s for (t, _), (r, _), (s, _) in itertools.product(*phase.taps)]
+    return channel_stride * np.arange(channels, dtype=np.int64)[:, None] + np.asarray(taps, np.int64)
+
+
 def plan(problem: ConvProblem, op: Op) -> Plan:
     tiling = _tiling(problem, op)
     source_axes, target_axes, phases = _axes_and_phases(problem, op, tiling)
@@ -472,10 +480,13 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     tables = Tables(HEADER)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
-    entries, weights_at = [], 0
+    entries: list[int] = []
+    elements_of_source, elements_of_target = problem.taps, problem.C // problem.groups * problem.taps
+    if op is Op.GRAD_INPUT:
+        elements_of_source, elements_of_target = elements_of_target, elements_of_source
     for phase in phases:
-        entries += [phase.count, weights_at, tables.add(_offsets(phase, tiling)), *phase.slots]
-        weights_at += problem.groups * targets * sources * phase.count
+        taken = _taken_weights(phase, problem, tiling.channel_block, elements_of_source)
+        entries += [phase.count, tables.add(_offsets(phase, tiling)), tables.add(taken), *phase.slots]
     folding = op is Op.GRAD_INPUT and folds(problem.padding_mode)
     header = Strips._make(
         (
@@ -500,6 +511,9 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
             int(folding),
             problem.N,
             len(phases),
+            math.prod(problem.w_shape) // problem.groups,
+            elements_of_source,
+            elements_of_target,
             tables.add(entries),
         )
     )
@@ -520,16 +534,12 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
         summed_in_parts(_grad_weight, parts, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def pack_phases(weight: Array) -> Array:
-        return _packed_by_phase(grouped(problem, weight), phases)
-
     return Plan(
         algorithm="direct",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
         run={Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op],
-        pack=pack_phases if op is Op.GRAD_INPUT else unpacked,
         tiles={
             "pixels": tiling.pixels,
             "channels": tiling.channel_block,
@@ -537,16 +547,6 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
             "tasks": tasks,
         },
     )
-
-
-def _packed_by_phase(weight: NDArray[Any], phases: list[_Phase]) -> NDArray[Any]:
-    """For each phase the weight as (groups, C / groups, K / groups, taps), one after the other."""
-    swapped = weight.swapaxes(1, 2)
-    parts = []
-    for phase in phases:
-        t, r, s = np.ix_(*[[tap for tap, _ in axis] for axis in phase.taps])
-        parts.append(swapped[..., t, r, s].reshape(-1))
-    return np.concatenate(parts)
 
 
 # ---- what the selector asks

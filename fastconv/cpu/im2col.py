@@ -27,18 +27,17 @@ import numpy as np
 from numba import uint64
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
-from ..core.algorithm import Algorithm, Array, Plan, unpacked
+from ..core.algorithm import Algorithm, Array, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._axes import input_axis
-from ._gemm import multiply, padded, whole_rows
+from ._gemm import dots, multiply, padded, whole_rows
 from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
 from ._loops import (
     SIZES,
     TILE_PIXELS,
-    dots,
     error_bound,
     fill,
     gather_row,
@@ -98,6 +97,7 @@ class Slabs(NamedTuple):
     taps: int
     taps_at: int  # for each tap its slot and shift in d, h and w
     offsets_at: int  # the rows that `multiply` and `dots` read in the workspace
+    taken_at: int  # the weights that belong to them
 
 
 HEADER = len(Slabs._fields)
@@ -132,7 +132,7 @@ def _forward(task, x, w, y, constants, workspace, geometry):
         multiply(
             workspace, sums, g.pitch, rows, count,
             w, channel * g.patch_rows + first, g.patch_rows,
-            workspace, geometry, g.offsets_at, terms,
+            workspace, geometry, g.offsets_at, g.taken_at, terms,
         )  # fmt: skip
     _store_pixels(y, workspace, sums, g, image, channel, rows, pixel, count, constants)
 
@@ -141,7 +141,7 @@ def _forward(task, x, w, y, constants, workspace, geometry):
 def _grad_input(task, x, w, y, constants, workspace, geometry):
     """One task: some channels of x of one image and group, which hold their bias already.
 
-    w: (groups, patch rows, K / groups); workspace: slab (row_block, pitch), y (channel_block, pitch).
+    w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), y (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
     g = Slabs(*to_fixed_tuple(geometry, HEADER))
@@ -162,8 +162,8 @@ def _grad_input(task, x, w, y, constants, workspace, geometry):
                     _gather_pixels(workspace, y_at, y, g, image, group * g.output_channels + k, terms, pixel, count)
                 multiply(
                     workspace, 0, g.pitch, rows, count,
-                    w, (group * g.patch_rows + first) * g.output_channels + k, g.output_channels,
-                    workspace, geometry, g.offsets_at, terms,
+                    w, (group * g.output_channels + k) * g.patch_rows + first, 1,
+                    workspace, geometry, g.offsets_at, g.taken_at, terms,
                 )  # fmt: skip
             _scatter_patches(x, workspace, g, geometry, image, group, first, rows, pixel, count)
 
@@ -354,6 +354,7 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     taps_at = tables.add([number for combination in itertools.product(*taps) for tap in combination for number in tap])
     first, count = (slabbing.row_block, slabbing.channel_block) if op is Op.GRAD_INPUT else (0, slabbing.row_block)
     offsets_at = tables.add(slabbing.pitch * np.arange(first, first + count))
+    taken_at = tables.add((problem.C // problem.groups * problem.taps if op is Op.GRAD_INPUT else 1) * np.arange(count))
     header = Slabs._make(
         (
             *[0] * SIZES,
@@ -377,6 +378,7 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
             problem.taps,
             taps_at,
             offsets_at,
+            taken_at,
         )
     )
     parts = max(1, -(-problem.N * slabbing.runs // slabbing.runs_per_task)) if op is Op.GRAD_WEIGHT else 1
@@ -395,17 +397,12 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
         summed_in_parts(_grad_weight, parts, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def pack_transposed(weight: Array) -> Array:
-        groups = problem.groups
-        return np.ascontiguousarray(weight.reshape(groups, outputs, -1).swapaxes(1, 2))
-
     return Plan(
         algorithm="im2col",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
         run={Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op],
-        pack=pack_transposed if op is Op.GRAD_INPUT else unpacked,
         tiles={
             "pixels": slabbing.run_pixels,
             "rows": slabbing.row_block,

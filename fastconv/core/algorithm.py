@@ -40,9 +40,9 @@ class Plan:
     workspace_bytes
         Scratch memory of one thread, in bytes.
     run
-        ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All
-        three are C-contiguous arrays in the problem's shapes, layout and type. ``constants`` holds the bias of each channel of the result, then the value that stands outside
-        the tensor that is gathered: the pad value, or zero around y.
+        ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All three are
+        C-contiguous arrays in the problem's shapes, layout and type. ``constants`` holds the bias of each channel of
+        the result, then the value that stands outside the tensor that is gathered: the pad value, or zero around y.
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.

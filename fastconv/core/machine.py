@@ -28,22 +28,26 @@ class Machine:
     bandwidth: float
     launch: float
 
-    def seconds(self, flops: float, bytes: float, efficiency: float, real_bytes: int, threads: int) -> float:
+    def seconds(self, flops: float, copying: float, bytes: float, real_bytes: int, tasks: int) -> float:
         """Time of a piece of work: the longer of computing and moving, after the launch.
 
         Parameters
         ----------
-        flops, bytes
-            Work in single-precision operations, traffic in bytes.
-        efficiency
-            Part of the peak that the algorithm reaches.
+        flops
+            Work in single-precision operations at the peak: what an algorithm does, over the part of the peak that
+            it reaches.
+        copying
+            Seconds of one thread that go into gathering and storing.
+        bytes
+            Traffic with memory.
         real_bytes
             Bytes of a real number; the rate of 8-byte numbers is half of that of 4-byte ones.
-        threads
-            Tasks that can run at once; the machine may have fewer threads.
+        tasks
+            Pieces that can run at once; the machine may have fewer threads.
         """
-        rate = self.flops * efficiency * max(1, min(self.threads, threads)) * 4 / max(4, real_bytes)
-        return self.launch + max(flops / rate, bytes / self.bandwidth)
+        rate = self.flops * 4 / max(4, real_bytes)
+        working = (flops / rate + copying) / max(1, min(self.threads, tasks))
+        return self.launch + max(working, bytes / self.bandwidth)
 
 
 @cache

@@ -22,6 +22,7 @@ from numba.extending import intrinsic, overload
 from numba.np.arrayobj import make_array
 
 from ..core.jit import OPTIONS, subroutine
+from ..core.problem import ConvProblem
 from ._geometry import even_split
 from ._loops import dots_plain, multiply_plain
 
@@ -55,6 +56,16 @@ def _host_tile() -> RegisterTile:
 
 TILE = _host_tile()
 ROWS, VECTORS, WIDE, DOT_ROWS, DOT_TERMS = TILE[1:]
+
+
+# Part of the peak that register tiles and plain loops reach; plain complex products do not vectorise well. On the
+# machine of docs/performance.md.
+EFFICIENCY = {"f": 0.9, "i": 0.35, "c": 0.15}
+
+
+def peak_flops(problem: ConvProblem, products: float) -> float:
+    """Operations at the peak that take as long as this many products."""
+    return 2 * products * problem.real_products / EFFICIENCY[np.dtype(problem.dtype).kind]
 
 
 def padded(pixels: int, dtype: str) -> int:

@@ -34,6 +34,17 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
     return running_sum_error(problem, problem.terms(op) + 1)
 
 
+# Seconds for each row that is gathered or stored, and for each of its elements, fitted to the rows of resnet.txt on the
+# machine of docs/performance.md.
+ROW_SECONDS = 8e-9
+ELEMENT_SECONDS = 0.5e-9
+
+
+def copying(elements: float, row: float) -> float:
+    """Seconds of one thread to gather or store elements in rows of this length."""
+    return elements * (ELEMENT_SECONDS + ROW_SECONDS / max(1.0, row))
+
+
 @subroutine
 def views(x, w, y, constants, workspace, geometry):
     """The kernel's pointers as flat arrays of the sizes in the geometry vector."""

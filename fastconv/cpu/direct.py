@@ -37,13 +37,14 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Tap, input_axis, output_axis, transposed_axes
-from ._gemm import dots, multiply, padded, whole_rows
+from ._gemm import dots, multiply, padded, peak_flops, whole_rows
 from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
 from ._loops import (
     SIZES,
     TILE_PIXELS,
     all_finite,
+    copying,
     error_bound,
     fill,
     gather_row,
@@ -60,10 +61,6 @@ SUMS_BYTES = 256 << 10
 # depend on the machine.
 PARTS_LEAST = 8
 ROWS_LEAST = 16
-# Part of the FMA peak that the loops reach, and the price of moving an element through strip and sums, in flops.
-# Both fitted to the rows of resnet.txt on the machine of docs/performance.md.
-EFFICIENCY = 0.35
-ELEMENT_FLOPS = 30
 
 
 class Strips(NamedTuple):
@@ -561,17 +558,19 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
-    """Products over the tiles' border columns too, and every element that goes through strips and sums."""
+    """Products over the tiles' border columns too, and every element that is gathered or stored, as often as it is."""
     tiling = _tiling(problem, op)
     tiles = problem.N * problem.groups * math.prod(tiling.tiles)
     sources, targets = problem.C // problem.groups, problem.K // problem.groups
     if op is Op.GRAD_INPUT:
         sources, targets = targets, sources
-    products = tiles * tiling.pixels * problem.K * problem.C // problem.groups**2 * problem.taps
-    gathers = -(-targets // tiling.row_block)
-    moved = tiles * (gathers * sources * tiling.channel_pitch + 2 * targets * tiling.pixels)
-    flops = 2 * products * problem.real_products + ELEMENT_FLOPS * EFFICIENCY * moved
-    return machine.seconds(flops, problem.bytes, EFFICIENCY, problem.real_bytes, tiling.tasks)
+    products = tiles * tiling.pixels * sources * targets * problem.taps
+    gathers = tiles * sources * tiling.channel_pitch * -(-targets // tiling.row_block)
+    again = -(-sources // tiling.channel_block) if op is Op.GRAD_WEIGHT else 1
+    phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
+    stores = 2 * tiles * targets * tiling.pixels * again * phases
+    copied = copying(gathers, tiling.strip[2]) + copying(stores, tiling.tile[2])
+    return machine.seconds(peak_flops(problem, products), copied, problem.bytes, problem.real_bytes, tiling.tasks)
 
 
 ALGORITHM = Algorithm(

@@ -516,7 +516,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     flops = real * 5 * n * math.log2(n + 1) * transforms / TRANSFORM_EFFICIENCY
     flops += 8 * sizes.frequencies * groups * targets * sources * tiles / PRODUCT_EFFICIENCY
     calls = 2 * tiles * -(-groups // sizes.groups) * target_blocks * source_blocks
-    return calls * CALL_SECONDS + machine.seconds(flops, problem.bytes, 1.0, problem.real_bytes, machine.threads)
+    return calls * CALL_SECONDS + machine.seconds(flops, 0.0, problem.bytes, problem.real_bytes, machine.threads)
 
 
 ALGORITHM = Algorithm(

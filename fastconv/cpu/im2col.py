@@ -32,12 +32,13 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._axes import input_axis
-from ._gemm import dots, multiply, padded, whole_rows
+from ._gemm import dots, multiply, padded, peak_flops, whole_rows
 from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
 from ._launch import launch, summed_in_parts
 from ._loops import (
     SIZES,
     TILE_PIXELS,
+    copying,
     error_bound,
     fill,
     gather_row,
@@ -54,10 +55,6 @@ SUMS_BYTES = 256 << 10
 # depend on the machine.
 PARTS_LEAST = 8
 ROWS_LEAST = 16
-# Part of the FMA peak that the loops reach, and the price of moving an element through a slab, in flops. Both
-# fitted to the rows of resnet.txt on the machine of docs/performance.md.
-EFFICIENCY = 0.35
-ELEMENT_FLOPS = 60
 
 
 class Slabs(NamedTuple):
@@ -424,13 +421,18 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
-    """Every product once, and every element of the patch matrix, as often as it is made."""
+    """Every product once, and every element of the patch matrix and of y, as often as it is gathered or stored."""
     slabbing = _slabbing(problem, op)
-    rows = problem.C * problem.taps
-    made = -(-(problem.K // problem.groups) // slabbing.channel_block) if op is Op.FORWARD else 1
-    moved = problem.N * problem.pixels * (made * rows + 2 * problem.K)
-    flops = problem.flops + ELEMENT_FLOPS * EFFICIENCY * moved
-    return machine.seconds(flops, problem.bytes, EFFICIENCY, problem.real_bytes, slabbing.tasks)
+    rows, outputs = problem.C // problem.groups * problem.taps, problem.K // problem.groups
+    whole = problem.N * problem.groups * problem.pixels
+    patches = whole * rows * (-(-outputs // slabbing.channel_block) if op is Op.FORWARD else 1)
+    again = {Op.FORWARD: 1, Op.GRAD_INPUT: -(-rows // slabbing.span), Op.GRAD_WEIGHT: -(-rows // slabbing.row_block)}[
+        op
+    ]
+    copied = copying(patches, min(problem.output[2], slabbing.run_pixels))
+    copied += copying(2 * whole * outputs * again, slabbing.run_pixels)
+    flops = peak_flops(problem, problem.multiplications)
+    return machine.seconds(flops, copied, problem.bytes, problem.real_bytes, slabbing.tasks)
 
 
 ALGORITHM = Algorithm(

@@ -58,14 +58,18 @@ TILE = _host_tile()
 ROWS, VECTORS, WIDE, DOT_ROWS, DOT_TERMS = TILE[1:]
 
 
-# Part of the peak that register tiles and plain loops reach; plain complex products do not vectorise well. On the
-# machine of docs/performance.md.
+# Part of the peak that register tiles and plain loops reach; plain complex products do not vectorise well, and a tile of a
+# single row loads a vector for each multiplication. On the machine of docs/performance.md.
 EFFICIENCY = {"f": 0.9, "i": 0.35, "c": 0.15}
+SINGLE_ROW_EFFICIENCY = 0.5
 
 
-def peak_flops(problem: ConvProblem, products: float) -> float:
-    """Operations at the peak that take as long as this many products."""
-    return 2 * products * problem.real_products / EFFICIENCY[np.dtype(problem.dtype).kind]
+def peak_flops(problem: ConvProblem, products: float, rows: int) -> float:
+    """Operations at the peak that take as long as this many products, with this many rows of sums."""
+    efficiency = EFFICIENCY[np.dtype(problem.dtype).kind]
+    single = rows % ROWS / max(1, rows)
+    slowness = (1 - single) / efficiency + single / min(efficiency, SINGLE_ROW_EFFICIENCY)
+    return 2 * products * problem.real_products * slowness
 
 
 def padded(pixels: int, dtype: str) -> int:

@@ -570,7 +570,9 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     stores = 2 * tiles * targets * tiling.pixels * again * phases
     copied = copying(gathers, tiling.strip[2]) + copying(stores, tiling.tile[2])
-    return machine.seconds(peak_flops(problem, products), copied, problem.bytes, problem.real_bytes, tiling.tasks)
+    return machine.seconds(
+        peak_flops(problem, products, targets), copied, problem.bytes, problem.real_bytes, tiling.tasks
+    )
 
 
 ALGORITHM = Algorithm(

@@ -50,8 +50,8 @@ SPECTRA_BYTES = 32 << 20
 FREQUENCIES = 1024
 # Parts of the FMA peak of the machine of docs/performance.md: scipy.fft, with 5 n log2 n operations counted for
 # a complex transform, and the products of spectra, with 8 for each.
-TRANSFORM_EFFICIENCY = 0.08
-PRODUCT_EFFICIENCY = 0.10
+TRANSFORM_EFFICIENCY = 0.04
+PRODUCT_EFFICIENCY = 0.05
 # Seconds for each call of a transform and its gathering in Python, and the points times passes transformed meanwhile.
 CALL_SECONDS = 40e-6
 CALL_POINTS = 150_000

@@ -431,7 +431,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     ]
     copied = copying(patches, min(problem.output[2], slabbing.run_pixels))
     copied += copying(2 * whole * outputs * again, slabbing.run_pixels)
-    flops = peak_flops(problem, problem.multiplications)
+    flops = peak_flops(problem, problem.multiplications, rows if op is Op.GRAD_INPUT else outputs)
     return machine.seconds(flops, copied, problem.bytes, problem.real_bytes, slabbing.tasks)
 
 

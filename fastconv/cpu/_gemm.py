@@ -58,8 +58,8 @@ TILE = _host_tile()
 ROWS, VECTORS, WIDE, DOT_ROWS, DOT_TERMS = TILE[1:]
 
 
-# Part of the peak that register tiles and plain loops reach on the machine of docs/performance.md. Plain complex products
-# do not vectorise well, and a tile of a single row loads a vector for each multiplication.
+# Part of the peak that register tiles and plain loops reach on the machine of docs/performance.md. Plain complex
+# products do not vectorise well, and a tile of a single row loads a vector for each multiplication.
 EFFICIENCY = {"f": 0.9, "i": 0.35, "c": 0.15}
 SINGLE_ROW_EFFICIENCY = 0.5
 

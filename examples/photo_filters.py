@@ -169,9 +169,9 @@ def tolerance(photo: Array, weight: Array, algorithm: str) -> float:
     `explain` gives the error to expect of each algorithm, as a part of the size of the result. No result is
     greater than the sum of the magnitudes of the taps times the brightest pixel, and the two errors may add up.
     """
-    error = {each.name: each.error_bound for each in fastconv.explain(photo, weight, **OPTIONS).candidates}
+    candidates = fastconv.explain(photo, weight, **OPTIONS).candidates
     greatest_result = np.abs(weight).sum(axis=(1, 2, 3)).max() * photo.max()
-    return float((error[algorithm] + error["direct"]) * greatest_result)
+    return float((candidates[algorithm].error_bound + candidates["direct"].error_bound) * greatest_result)
 
 
 def median_milliseconds(call: Callable[[], Array]) -> float:

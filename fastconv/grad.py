@@ -530,17 +530,16 @@ def _backward(
     linear: Options,
     mask: tuple[bool, bool, bool],
 ) -> Gradients:
+    y_shape = family.output_shape(np.shape(x), np.shape(weight), *window, layout=affine["layout"])
+    with reporting(x=x, w=weight, layout=affine["layout"]):
+        _require_shape("grad_output", grad_output, y_shape)
     grad_x = grad_weight = grad_bias = None
     if mask[0]:
         grad_x = family.input(np.shape(x), weight, grad_output, *window, **linear)
     if mask[1]:
         grad_weight = family.weight(x, np.shape(weight), grad_output, *window, **affine)
     if mask[2]:
-        with reporting(x=x, w=weight):
-            given = as_array("grad_output", grad_output)
-            if given.ndim != np.ndim(x):
-                raise RejectedError("grad_output.shape", given.shape, f"must have {np.ndim(x)} axes, as x")
-        grad_bias = _grad_bias(given, family.rank, affine["layout"])
+        grad_bias = _grad_bias(np.asarray(grad_output), family.rank, affine["layout"])
     return grad_x, grad_weight, grad_bias
 
 

@@ -93,3 +93,50 @@ def test_large_sums_overflow_only_where_they_are():
     y = fastconv.conv1d(x, np.ones((1, 1, 2), np.float32))
     assert np.flatnonzero(np.isinf(y[0, 0])).tolist() == [100]
     assert y[0, 0, 99] == y[0, 0, 101] == np.float32(3e38)
+
+
+def integers(*shape):
+    """Small integers, none of them zero, so that every dependence shows."""
+    values = np.random.default_rng(len(shape)).integers(1, 4, shape)
+    return (values * np.random.default_rng(7).choice([-1, 1], shape)).astype(float)
+
+
+X, W, Y = integers(1, 2, 6, 7), integers(3, 2, 3, 2), integers(1, 3, 4, 6)
+PUBLIC = {
+    "conv2d": (fastconv.conv2d, (X, W)),
+    "conv_transpose2d": (fastconv.conv_transpose2d, (Y, W)),
+    "conv2d_input": (lambda w, y: fastconv.grad.conv2d_input(X.shape, w, y), (W, Y)),
+    "conv2d_weight": (lambda x, y: fastconv.grad.conv2d_weight(x, W.shape, y), (X, Y)),
+    "conv_transpose2d_input": (lambda w, x: fastconv.grad.conv_transpose2d_input(Y.shape, w, x), (W, X)),
+    "conv_transpose2d_weight": (lambda y, x: fastconv.grad.conv_transpose2d_weight(y, W.shape, x), (Y, X)),
+    "conv2d_backward": (fastconv.grad.conv2d_backward, (Y, X, W)),
+    "conv_transpose2d_backward": (fastconv.grad.conv_transpose2d_backward, (X, Y, W)),
+    "conv2d_double_backward": (fastconv.grad.conv2d_double_backward, (X, W, integers(3), Y, X, W)),
+    "conv_transpose2d_double_backward": (fastconv.grad.conv_transpose2d_double_backward, (Y, W, integers(2), X, Y, W)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+@given(data=st.data())
+def test_public_functions_pass_them_on_to_what_depends_on_them(name, data):
+    """What a large change of an element changes is what its NaN must reach.
+
+    Not the data around the border of a gradient: zeros that stand there in place of nothing are multiplied, so a
+    bad weight may reach any pixel of its channels.
+    """
+    function, arguments = PUBLIC[name]
+    number = data.draw(st.integers(0, len(arguments) - 1))
+    place = data.draw(st.integers(0, arguments[number].size - 1))
+
+    def results(value):
+        changed = [argument.copy() for argument in arguments]
+        changed[number].flat[place] = value
+        result = function(*changed)
+        return result if isinstance(result, tuple) else (result,)
+
+    is_weight = arguments[number].shape == W.shape
+    for before, after, bad in zip(results(0.0), results(1e6), results(np.nan), strict=True):
+        depends = before != after
+        assert np.all(np.isnan(bad[depends]))
+        assert is_weight or not np.any(np.isnan(bad[~depends]))
+        assert np.all(np.isfinite(before))

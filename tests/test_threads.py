@@ -62,6 +62,21 @@ print(numba.threading_layer(), os.waitpid(child, 0)[1], right)
 """
 
 
+NUMBA_FIRST = """
+@numba.njit(parallel=True)
+def total(values):
+    result = 0.0
+    for i in numba.prange(len(values)):
+        result += values[i]
+    return result
+total(np.ones(1000))
+child = os.fork()
+if child == 0:
+    os._exit(0 if same(results(), results()) else 1)
+print(numba.threading_layer(), os.waitpid(child, 0)[1], True)
+"""
+
+
 def run(code, layer):
     done = subprocess.run(
         [sys.executable, "-c", PREAMBLE + code],
@@ -94,6 +109,12 @@ def test_a_child_forked_after_a_call(layer):
 @FORKS
 def test_a_child_forked_before_the_first_call(layer):
     assert run(FORK_FIRST, layer) == f"{layer} 0 True"
+
+
+@LAYERS
+@FORKS
+def test_a_child_forked_after_threads_that_numba_started_elsewhere(layer):
+    assert run(NUMBA_FIRST, layer) == f"{layer} 0 True"
 
 
 def test_numbas_own_number_of_threads_is_obeyed():

@@ -13,7 +13,7 @@ from .machine import Machine
 from .problem import ConvProblem, Op
 
 Array = NDArray[Any]
-Run = Callable[[Array, Array, Array, Array, int | None], None]
+Run = Callable[[Array, Array, Array, Array, int], None]
 
 
 def running_sum_error(problem: ConvProblem, additions: int) -> float:
@@ -43,6 +43,7 @@ class Plan:
         ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All three are
         C-contiguous arrays in the problem's shapes, layout and type. ``constants`` holds the bias of each channel of
         the result, then the value that stands outside the tensor that is gathered: the pad value, or zero around y.
+        ``threads`` is the most threads to use.
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.

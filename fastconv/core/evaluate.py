@@ -12,6 +12,7 @@ from .errors import RejectedError
 from .problem import ConvProblem, Op
 from .registry import algorithm_names
 from .selector import contained_plan_for, plan_for, require_support
+from .threads import allowed_threads
 
 # Operations below which one thread is used: 4e6 take about 100 us on the machine of docs/performance.md, where waking
 # a second thread costs 3 us, but 8 ms and more while another program holds its core.
@@ -97,7 +98,7 @@ def _compute(
         result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
         return
     plan = _plan_within_limits(op, problem, algorithm, [*inputs, constants[-1:]])
-    plan.run(x, w, y, constants, 1 if problem.flops < SERIAL_FLOPS else num_threads)
+    plan.run(x, w, y, constants, 1 if problem.flops < SERIAL_FLOPS else allowed_threads(num_threads))
 
 
 def _check_options(algorithm: str, num_threads: Any) -> None:

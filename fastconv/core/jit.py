@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -126,8 +127,9 @@ def _package_cache(function: Callable[..., Any]) -> Any:
 
 @cache
 def _stamp(filename: str) -> str:
-    """Digest of this file and of all files beside the function's: what the kernels of one device share."""
+    """Digest of this file, of all files beside the function's, and of what the processor can do."""
     digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    digest.update(llvm.get_host_cpu_features().flatten().encode())
     for path in sorted(pathlib.Path(filename).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -14,10 +14,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import numbers
 import operator
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Extents = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Value = TypeVar("Value")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -44,6 +47,20 @@ COMPUTE_DTYPES = {
     **dict.fromkeys(("int64", "uint64"), "int64"),
 }
 DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for name in COMPUTE_DTYPES}
+
+
+def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Keep what a function gives for hashable arguments, told apart by type too; others are computed each time."""
+    kept = lru_cache(maxsize=4096, typed=True)(function)
+
+    @wraps(function)
+    def recalled(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        try:
+            return kept(*arguments, **options)  # type: ignore[arg-type]
+        except TypeError:  # unhashable, or refused: then it is refused again
+            return function(*arguments, **options)
+
+    return recalled
 
 
 class Op(enum.Enum):
@@ -209,6 +226,7 @@ class ConvProblem:
     # ---- making one
 
     @classmethod
+    @remembered
     def from_shapes(
         cls,
         x_shape: Sequence[int],
@@ -275,6 +293,7 @@ class ConvProblem:
         return problem._checked()
 
     @classmethod
+    @remembered
     def from_transposed(
         cls,
         shape: Sequence[int],
@@ -541,25 +560,23 @@ def _pads(
 
 def _pad_value(value: Any, padding_mode: str, dtype: str) -> complex:
     """The pad value as a Python number that the type can hold."""
-    if padding_mode != "constant" and value == 0:
-        return 0
-    if padding_mode != "constant":
-        raise RejectedError("pad_value", value, 'needs padding_mode="constant"')
-    target = np.dtype(dtype)
-    allowed = f"must be a number that {dtype} can hold"
-    if isinstance(value, (str, bytes)):
+    target, allowed = np.dtype(dtype), f"must be a number that {dtype} can hold"
+    if not isinstance(value, numbers.Number) or isinstance(value, bool):
         raise RejectedError("pad_value", value, allowed, TypeError)
+    number: complex = value.item() if isinstance(value, np.number) else value  # type: ignore[assignment]
+    if padding_mode != "constant":
+        if number == 0:
+            return 0
+        raise RejectedError("pad_value", value, 'needs padding_mode="constant"')
     try:
-        number: complex = value.item() if hasattr(value, "item") else value
         with np.errstate(over="ignore"):
-            held = target.type(number)
+            held: complex = target.type(number).item()
     except (TypeError, ValueError, OverflowError):
-        raise RejectedError("pad_value", value, allowed, TypeError) from None
+        raise RejectedError("pad_value", value, allowed) from None
     if (target.kind in "iu" and held != number) or (np.isinf(held) and not np.isinf(number)):
         raise RejectedError("pad_value", value, allowed)
-    result: complex = held.item()
     # The one NaN of the math module is equal to itself as part of a key; a new one never is.
-    return math.nan if isinstance(result, float) and math.isnan(result) else result
+    return math.nan if isinstance(held, float) and math.isnan(held) else held
 
 
 # ---- the text form

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..core import jit
 from ..core.arrays import allocate
-from ..core.threads import allowed_threads, team
+from ..core.threads import team
 
 Array = NDArray[Any]
 
@@ -110,7 +110,7 @@ def launch(
     constants: Array,
     geometry: NDArray[np.int64],
     workspace_elements: int,
-    threads: int | None,
+    threads: int,
 ) -> None:
     """Run a kernel for every task.
 
@@ -125,13 +125,13 @@ def launch(
     workspace_elements
         Scratch elements of one thread.
     threads
-        The caller's wish; None for as many as Numba has.
+        Most threads to use.
     """
     if tasks == 0:
         return
     dtype = x.dtype.name
     address = kernel.address(dtype)
-    with team(min(tasks, allowed_threads(threads))) as running:
+    with team(min(tasks, threads)) as running:
         _driver(dtype, running > 1)(
             address,
             tasks,
@@ -157,7 +157,7 @@ def summed_in_parts(
     constants: Array,
     geometry: NDArray[np.int64],
     workspace_elements: int,
-    threads: int | None,
+    threads: int,
 ) -> None:
     """Launch a GRAD_WEIGHT kernel whose tasks add to `parts` weights, and add those up in their order."""
     partial = w if parts == 1 else allocate((parts, *w.shape), w.dtype.name)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -60,6 +61,8 @@ SUMS_BYTES = 256 << 10
 # The sum over the pixels is cut into parts until there are this many tasks; a constant, so that the result does not
 # depend on the machine.
 PARTS_LEAST = 8
+# Input channels of a task of GRAD_WEIGHT: enough terms for each row of y that is gathered, and several tasks.
+SUM_CHANNELS = 16
 ROWS_LEAST = 16
 
 
@@ -206,20 +209,9 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
         _gather_tile(workspace, y_at, rows, y, image * g.target_n + channel * g.target_c, g, geometry, tile)
         if all_finite(workspace, 0, channels * g.channel_pitch):
             dots(
-                w,
-                w_at,
-                width,
-                rows,
-                workspace,
-                y_at,
-                g.pitch,
-                workspace,
-                geometry,
-                offsets_at,
-                channels * taps,
-                0,
-                g.pixels,
-            )
+                w, w_at, width, rows, workspace, y_at, g.pitch,
+                workspace, geometry, offsets_at, channels * taps, 0, g.pixels,
+            )  # fmt: skip
         else:
             _dots_by_row(w, w_at, width, rows, workspace, y_at, g, geometry, offsets_at, channels * taps, tile)
 
@@ -316,20 +308,9 @@ def _dots_by_row(w, w_at, width, rows, workspace, y_at, g, geometry, offsets_at,
             if place(geometry, plane_d, z + d) >= 0 and place(geometry, plane_h, p + h) >= 0:
                 begin = (d * g.strip_h + h) * g.strip_w
                 dots(
-                    w,
-                    w_at,
-                    width,
-                    rows,
-                    workspace,
-                    y_at,
-                    g.pitch,
-                    workspace,
-                    geometry,
-                    offsets_at,
-                    terms,
-                    begin,
-                    count,
-                )
+                    w, w_at, width, rows, workspace, y_at, g.pitch,
+                    workspace, geometry, offsets_at, terms, begin, count,
+                )  # fmt: skip
 
 
 # ---- sizes
@@ -345,10 +326,10 @@ class _Tiling:
     planes: Axes
     channel_block: int
     row_block: int
+    pitch: int
     tiles_per_task: int
     tasks: int
     parts: int
-    pitch: int
 
     @property
     def channel_pitch(self) -> int:
@@ -356,7 +337,7 @@ class _Tiling:
 
     @property
     def pixels(self) -> int:
-        return ((self.tile[0] - 1) * self.strip[1] + self.tile[1] - 1) * self.strip[2] + self.tile[2]
+        return _row_of_pixels(self.tile, self.strip)
 
     @property
     def workspace_elements(self) -> int:
@@ -365,28 +346,20 @@ class _Tiling:
 
 @lru_cache(maxsize=256)
 def _tiling(problem: ConvProblem, op: Op) -> _Tiling:
-    transposed = op is Op.GRAD_INPUT
-    stride, reach = problem.stride, problem.reach
-    halo = [(length - 1) // step for length, step in zip(reach, stride, strict=True)]
+    sources, targets = _channels(problem, op)
     positions = _positions(problem, op)
-    planes = (1, 1, 1) if transposed else tuple(len(_input_phases(problem, axis)) for axis in range(3))
-    tile_q = even_split(positions[2], TILE_PIXELS)
-    tile_p = even_split(positions[1], TILE_PIXELS // (tile_q + halo[2]))
-    tile_z = even_split(positions[0], TILE_PIXELS // ((tile_q + halo[2]) * (tile_p + halo[1])))
-    tile = (tile_z, tile_p, tile_q)
-    tiles = tuple(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
-    strip = tuple(part + more for part, more in zip(tile, halo, strict=True))
-    sources, targets = problem.C // problem.groups, problem.K // problem.groups
-    if transposed:
-        sources, targets = targets, sources
+    halo = [(reach - 1) // stride for reach, stride in zip(problem.reach, problem.stride, strict=True)]
+    tile = _tile_extents(positions, halo)
+    tiles = _axes(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
+    strip = _axes(part + more for part, more in zip(tile, halo, strict=True))
+    planes = (1, 1, 1) if op is Op.GRAD_INPUT else _axes(len(_input_phases(problem, axis)) for axis in range(3))
     size = np.dtype(problem.dtype).itemsize
-    pitch = math.prod(planes) * math.prod(strip)
-    pixels = ((tile_z - 1) * strip[1] + tile_p - 1) * strip[2] + tile_q
-    channel_block = max(1, min(sources, STRIP_BYTES // (pitch * size)))
-    row_pitch = padded(pixels, problem.dtype)
-    row_block = whole_rows(targets, max(ROWS_LEAST, SUMS_BYTES // (row_pitch * size)))
+    channel_bytes = math.prod(planes) * math.prod(strip) * size
+    row_bytes = padded(_row_of_pixels(tile, strip), problem.dtype) * size
+    channel_block = max(1, min(sources, STRIP_BYTES // channel_bytes))
+    row_block = whole_rows(targets, max(ROWS_LEAST, SUMS_BYTES // row_bytes))
     if op is Op.GRAD_WEIGHT:
-        channel_block = min(channel_block, max(1, even_split(sources, 16)))
+        channel_block = min(channel_block, even_split(sources, SUM_CHANNELS))
         items = problem.N * math.prod(tiles)
         blocks = problem.groups * -(-sources // channel_block) * -(-targets // row_block)
         tiles_per_task = max(1, -(-items // max(1, PARTS_LEAST // max(1, blocks))))
@@ -394,20 +367,44 @@ def _tiling(problem: ConvProblem, op: Op) -> _Tiling:
         tasks = blocks * parts
     else:
         parts = 1
-        tiles_per_task = math.prod(tiles) if transposed and folds(problem.padding_mode) else 1
+        tiles_per_task = math.prod(tiles) if op is Op.GRAD_INPUT and folds(problem.padding_mode) else 1
         whole = problem.N * problem.groups * -(-math.prod(tiles) // tiles_per_task)
         while whole * -(-targets // row_block) < 2 * local_machine().threads and row_block > ROWS_LEAST:
             row_block = whole_rows(row_block, max(ROWS_LEAST, row_block // 2))
         tasks = whole * -(-targets // row_block)
-    return _Tiling(tile, tiles, strip, planes, channel_block, row_block, tiles_per_task, tasks, parts, row_pitch)  # type: ignore[arg-type]
+    pitch = row_bytes // size
+    return _Tiling(tile, tiles, strip, planes, channel_block, row_block, pitch, tiles_per_task, tasks, parts)
+
+
+def _axes(values: Iterable[int]) -> Axes:
+    first, second, third = values
+    return first, second, third
+
+
+def _channels(problem: ConvProblem, op: Op) -> tuple[int, int]:
+    """Channels of one group that are gathered, and those that are stored."""
+    inputs, outputs = problem.C // problem.groups, problem.K // problem.groups
+    return (outputs, inputs) if op is Op.GRAD_INPUT else (inputs, outputs)
+
+
+def _tile_extents(positions: Axes, halo: list[int]) -> Axes:
+    """Whole rows and planes where they fit into TILE_PIXELS, else parts of equal size."""
+    q = even_split(positions[2], TILE_PIXELS)
+    p = even_split(positions[1], TILE_PIXELS // (q + halo[2]))
+    z = even_split(positions[0], TILE_PIXELS // ((q + halo[2]) * (p + halo[1])))
+    return z, p, q
+
+
+def _row_of_pixels(tile: Axes, strip: Axes) -> int:
+    """Elements of a strip from the first pixel of a tile to its last, border columns between them included."""
+    return ((tile[0] - 1) * strip[1] + tile[1] - 1) * strip[2] + tile[2]
 
 
 def _positions(problem: ConvProblem, op: Op) -> Axes:
     """Positions of the target's planes."""
     if op is not Op.GRAD_INPUT:
         return problem.output
-    first, second, third = (-(-whole // step) for whole, step in zip(problem.padded, problem.stride, strict=True))
-    return first, second, third
+    return _axes(-(-whole // step) for whole, step in zip(problem.padded, problem.stride, strict=True))
 
 
 def _input_phases(problem: ConvProblem, axis: int) -> set[int]:
@@ -469,20 +466,18 @@ def _taken_weights(phase: _Phase, problem: ConvProblem, channels: int, channel_s
 def plan(problem: ConvProblem, op: Op) -> Plan:
     tiling = _tiling(problem, op)
     source_axes, target_axes, phases = _axes_and_phases(problem, op, tiling)
-    sources, targets = problem.C // problem.groups, problem.K // problem.groups
+    sources, targets = _channels(problem, op)
     source_strides, target_strides = tensor_strides(problem)
+    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
     if op is Op.GRAD_INPUT:
-        sources, targets = targets, sources
         source_strides, target_strides = target_strides, source_strides
+        weight_source, weight_target = weight_target, weight_source
     tables = Tables(HEADER)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
     entries: list[int] = []
-    elements_of_source, elements_of_target = problem.taps, problem.C // problem.groups * problem.taps
-    if op is Op.GRAD_INPUT:
-        elements_of_source, elements_of_target = elements_of_target, elements_of_source
     for phase in phases:
-        taken = _taken_weights(phase, problem, tiling.channel_block, elements_of_source)
+        taken = _taken_weights(phase, problem, tiling.channel_block, weight_source)
         entries += [phase.count, tables.add(_offsets(phase, tiling)), tables.add(taken), *phase.slots]
     folding = op is Op.GRAD_INPUT and folds(problem.padding_mode)
     header = Strips._make(
@@ -509,8 +504,8 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
             problem.N,
             len(phases),
             math.prod(problem.w_shape) // problem.groups,
-            elements_of_source,
-            elements_of_target,
+            weight_source,
+            weight_target,
             tables.add(entries),
         )
     )
@@ -520,15 +515,15 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     )
     elements, tasks = tiling.workspace_elements, tiling.tasks
 
-    def forward(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def forward(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         launch(_forward, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def grad_input(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def grad_input(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         if folding:
             initialise(x, problem, constants)
         launch(_grad_input, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         summed_in_parts(_grad_weight, parts, tasks, x, w, y, constants, geometry, elements, threads)
 
     return Plan(
@@ -561,9 +556,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """Products over the tiles' border columns too, and every element that is gathered or stored, as often as it is."""
     tiling = _tiling(problem, op)
     tiles = problem.N * problem.groups * math.prod(tiling.tiles)
-    sources, targets = problem.C // problem.groups, problem.K // problem.groups
-    if op is Op.GRAD_INPUT:
-        sources, targets = targets, sources
+    sources, targets = _channels(problem, op)
     products = tiles * tiling.pixels * sources * targets * problem.taps
     gathers = tiles * sources * tiling.channel_pitch * -(-targets // tiling.row_block)
     again = -(-sources // tiling.channel_block) if op is Op.GRAD_WEIGHT else 1

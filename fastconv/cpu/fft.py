@@ -37,7 +37,6 @@ from ..core.boundary import OUTSIDE, source_index
 from ..core.jit import Kernel, kernel
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from ..core.threads import allowed_threads
 from ._geometry import grouped, initialise
 from ._launch import launch
 from ._loops import views
@@ -263,7 +262,7 @@ def _fast_lengths(whole: int, reach: int) -> list[int]:
 class _Transforms:
     """scipy.fft for one type and one size: real to complex where the data is real."""
 
-    def __init__(self, points: Axes, dtype: str, threads: int | None) -> None:
+    def __init__(self, points: Axes, dtype: str, threads: int) -> None:
         from scipy import fft
 
         self.points = points
@@ -272,7 +271,7 @@ class _Transforms:
         real = np.dtype(dtype).kind != "c"
         self._transform = fft.rfftn if real else fft.fftn
         self._inverse = fft.irfftn if real else fft.ifftn
-        self._workers = allowed_threads(threads)
+        self._workers = threads
 
     def forward(self, tile: Array) -> Array:
         return np.ascontiguousarray(self._transform(tile, axes=self._axes, workers=self._workers))
@@ -386,7 +385,7 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
 
 
 def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
         bias = constants[:-1].reshape(problem.groups, -1, 1, 1, 1)
@@ -403,7 +402,7 @@ def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
 def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
     first, second, third = (reach - 1 for reach in problem.reach)
 
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(y, problem), _as_groups(x, problem), grouped(problem, w).swapaxes(1, 2)
         initialise(x, problem, constants)
@@ -419,7 +418,7 @@ def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
 def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
     t, r, s = _taps(problem)
 
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         inputs, outputs, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
         for g, k, c in itertools.product(

@@ -384,14 +384,14 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     )
     elements, tasks = slabbing.workspace_elements, slabbing.tasks
 
-    def forward(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def forward(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         launch(_forward, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def grad_input(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def grad_input(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         initialise(x, problem, constants)
         launch(_grad_input, tasks, x, w, y, constants, geometry, elements, threads)
 
-    def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int | None) -> None:
+    def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
         summed_in_parts(_grad_weight, parts, tasks, x, w, y, constants, geometry, elements, threads)
 
     return Plan(

@@ -49,6 +49,7 @@ def team(threads: int) -> Iterator[int]:
     """Hold a team of threads for one launch; gives the number that may run."""
     import numba
 
+    numba.get_num_threads()  # starts the layer, which has no name before
     if threads == 1 or numba.threading_layer() != "workqueue":
         yield threads
     elif _workqueue.acquire(blocking=False):

@@ -7,7 +7,10 @@ called ``..._at`` are positions in a flat array. Planes are those of `fastconv.c
 
 from __future__ import annotations
 
-from numba import carray, uint64
+from llvmlite import ir
+from numba import carray, types, uint64
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 from ..core.algorithm import running_sum_error
 from ..core.jit import subroutine
@@ -57,6 +60,22 @@ def views(x, w, y, constants, workspace, geometry):
         carray(workspace, head[4]),
         carray(geometry, head[5]),
     )
+
+
+@intrinsic(prefer_literal=True)
+def first_integers(typing_context, vector, count):
+    """The first `count` elements of a vector as a tuple; count is a literal.
+
+    Numba's own `to_fixed_tuple` copies the whole tuple for each element: 1.3 us for 48 of them.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        places = [ir.Constant(ir.IntType(64), place) for place in range(count.literal_value)]
+        values = [builder.load(builder.gep(data, [place])) for place in places]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return types.UniTuple(types.int64, count.literal_value)(vector, count), codegen
 
 
 @subroutine

@@ -29,7 +29,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Plan
@@ -48,6 +47,7 @@ from ._loops import (
     copying,
     error_bound,
     fill,
+    first_integers,
     gather_row,
     place,
     plane_at,
@@ -146,7 +146,7 @@ def _correlate(task, source, weights, target, constants, workspace, geometry):
 
     source, target: tensors in either layout; weights: (K, C / groups, taps); workspace: strips, then sums.
     """
-    g = Strips(*to_fixed_tuple(geometry, HEADER))
+    g = Strips(*first_integers(geometry, HEADER))
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     runs = -(-tiles // g.tiles_per_task)
     blocks = -(-g.target_channels // g.row_block)
@@ -187,7 +187,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     w: (runs, K, C / groups, taps), zero at first, to be added up over the runs.
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Strips(*to_fixed_tuple(geometry, HEADER))
+    g = Strips(*first_integers(geometry, HEADER))
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
     channel_blocks = -(-g.source_channels // g.channel_block)

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import uint64
-from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Plan, Run, running_sum_error
@@ -39,7 +38,7 @@ from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._geometry import grouped, initialise
 from ._launch import launch
-from ._loops import views
+from ._loops import first_integers, views
 
 # Points of a tile, if the filter allows: a complex64 plane of 2 MiB.
 TILE_POINTS = 1 << 18
@@ -84,7 +83,7 @@ def _multiply_spectra(task, x, w, y, constants, workspace, geometry):
     x: (groups, sources, frequencies); w: (groups, targets, sources, frequencies); y: (groups, targets, frequencies).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Spectra(*to_fixed_tuple(geometry, HEADER))
+    g = Spectra(*first_integers(geometry, HEADER))
     row, block = divmod(task, g.blocks)
     first = block * FREQUENCIES
     count = uint64(min(FREQUENCIES, g.frequencies - first))
@@ -100,7 +99,7 @@ def _multiply_spectra(task, x, w, y, constants, workspace, geometry):
 def _outer_spectra(task, x, w, y, constants, workspace, geometry):
     """w[g, k, c, f] += x[g, c, f] * y[g, k, f]; one task: a row (g, k) and a block of frequencies."""
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Spectra(*to_fixed_tuple(geometry, HEADER))
+    g = Spectra(*first_integers(geometry, HEADER))
     row, block = divmod(task, g.blocks)
     first = block * FREQUENCIES
     count = uint64(min(FREQUENCIES, g.frequencies - first))

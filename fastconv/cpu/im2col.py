@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import uint64
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from ..core.algorithm import Algorithm, Array, Plan
 from ..core.jit import kernel, subroutine
@@ -41,6 +40,7 @@ from ._loops import (
     copying,
     error_bound,
     fill,
+    first_integers,
     gather_row,
     place,
     plane_at,
@@ -111,7 +111,7 @@ def _forward(task, x, w, y, constants, workspace, geometry):
     w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), sums (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Slabs(*to_fixed_tuple(geometry, HEADER))
+    g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.output_channels // g.channel_block)
     image, rest = divmod(task, g.groups * g.runs * blocks)
     group, rest = divmod(rest, g.runs * blocks)
@@ -141,7 +141,7 @@ def _grad_input(task, x, w, y, constants, workspace, geometry):
     w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), y (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Slabs(*to_fixed_tuple(geometry, HEADER))
+    g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.patch_rows // g.span)
     image, rest = divmod(task, g.groups * blocks)
     group, block = divmod(rest, blocks)
@@ -173,7 +173,7 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     (row_block, pitch), y (channel_block, pitch).
     """
     x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Slabs(*to_fixed_tuple(geometry, HEADER))
+    g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.patch_rows // g.row_block)
     part, rest = divmod(task, g.groups * blocks)
     group, block = divmod(rest, blocks)

@@ -22,7 +22,7 @@ SIZES = 6
 # machine of docs/performance.md, 69 GFLOP/s of 117 at rows of 512, 26 at 64.
 UNROLL = 8
 # Elements of the source rows that are used for every row of sums before the next are taken: half of a first-level
-# cache of 32 KiB. Walking the weights along their rows then made 512x7x7 to 2048, 1x1, 2.2 times as fast.
+# cache of 32 KiB. The weights are then walked along their rows: 512x7x7 to 2048, 1x1, went from 8.0 to 5.4 ms.
 SOURCE_ELEMENTS = 4096
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, currently_in_test_context, given
 from hypothesis import strategies as st
 
+from fastconv.core.algorithm import PLAIN
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithms
@@ -141,7 +142,7 @@ def test_the_error_bound_holds_on_random_data(algorithm, op):
 @given(problem=conv_problems())
 def test_plans_describe_themselves(algorithm, op, problem):
     if algorithm.supports(problem, op) is None:
-        plan = algorithm.plan(problem, op)
+        plan = algorithm.plan(problem, op, PLAIN)
         assert plan.algorithm == algorithm.name
         assert str(problem) in str(plan)
         assert plan.workspace_bytes == algorithm.workspace(problem, op)

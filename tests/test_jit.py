@@ -6,10 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import numba
 import pytest
 from numba.core import event
 
 from fastconv.core import jit
+from fastconv.core.algorithm import PLAIN
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithms
@@ -58,8 +60,13 @@ def test_new_shapes_compile_nothing(algorithm, op, monkeypatch):
 
 def test_the_count_sees_a_compilation():
     with Compilations() as compilations:
-        jit.subroutine(lambda value: value + 1)(1)
+        numba.njit(lambda value: value + 1)(1)
     assert compilations.count > 0
+
+
+def test_a_subroutine_is_no_function_of_python():
+    with pytest.raises(TypeError):
+        jit.subroutine(lambda value: value + 1)(1)
 
 
 def run_python(code, cache, **environment):
@@ -115,7 +122,7 @@ def test_fast_math_keeps_nan_and_inf():
 
 
 def test_a_kernel_has_one_address_for_each_type():
-    kernel = algorithms()[0].plan(ConvProblem.parse("x=1x1x4 w=1x1x2"), Op.FORWARD)
+    kernel = algorithms()[0].plan(ConvProblem.parse("x=1x1x4 w=1x1x2"), Op.FORWARD, PLAIN)
     assert kernel.workspace_bytes > 0
 
     addresses = {dtype: direct._forward.address(dtype) for dtype in ("float32", "float64")}

@@ -13,7 +13,28 @@ from .machine import Machine
 from .problem import ConvProblem, Op
 
 Array = NDArray[Any]
-Run = Callable[[Array, Array, Array, Array, int], None]
+Run = Callable[[Array, Array, Array, Array, Array, int], None]
+
+ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What happens to a result when it is stored: ``activation(sums + bias + residual)``.
+
+    Attributes
+    ----------
+    activation
+        One of `ACTIVATIONS`, or None.
+    residual
+        Whether a tensor of the result's shape is added.
+    """
+
+    activation: str | None = None
+    residual: bool = False
+
+
+PLAIN = Epilogue()
 
 
 def running_sum_error(problem: ConvProblem, additions: int) -> float:
@@ -40,8 +61,9 @@ class Plan:
     workspace_bytes
         Scratch memory of one thread, in bytes.
     run
-        ``run(x, w, y, constants, threads)`` writes the tensor that `op` computes from the other two. All three are
-        C-contiguous arrays in the problem's shapes, layout and type. ``constants`` holds the bias of each channel of
+        ``run(x, w, y, residual, constants, threads)`` writes the tensor that `op` computes from the other two. All
+        three are C-contiguous arrays in the problem's shapes, layout and type. ``residual`` has the result's shape;
+        it is read only where the epilogue says so. ``constants`` holds the bias of each channel of
         the result, then the value that stands outside the tensor that is gathered: the pad value, or zero around y.
         ``threads`` is the most threads to use.
     limit
@@ -93,5 +115,5 @@ class Algorithm:
     cost: Callable[[ConvProblem, Op, Machine], float]
     error_bound: Callable[[ConvProblem, Op], float]
     workspace: Callable[[ConvProblem, Op], int]
-    plan: Callable[[ConvProblem, Op], Plan]
+    plan: Callable[[ConvProblem, Op, Epilogue], Plan]
     spreads: bool = False

@@ -98,7 +98,7 @@ def _compute(
         result[...] = 0 if op is Op.GRAD_WEIGHT else _along_channels(constants[:-1], problem)
         return
     plan = _plan_within_limits(op, problem, algorithm, [*inputs, constants[-1:]])
-    plan.run(x, w, y, constants, 1 if problem.flops < SERIAL_FLOPS else allowed_threads(num_threads))
+    plan.run(x, w, y, result, constants, 1 if problem.flops < SERIAL_FLOPS else allowed_threads(num_threads))
 
 
 def _check_options(algorithm: str, num_threads: Any) -> None:

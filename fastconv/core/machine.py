@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +16,8 @@ class Machine:
     ----------
     threads
         Threads that run together.
-    flops
-        Single-precision operations per second of one thread that multiplies and adds all the time.
+    rate
+        Vector registers that one thread multiplies and adds to others, per second: its cycles at the peak.
     bandwidth
         Bytes per second between memory and all threads together.
     launch
@@ -24,29 +25,23 @@ class Machine:
     """
 
     threads: int
-    flops: float
+    rate: float
     bandwidth: float
     launch: float
 
-    def seconds(self, flops: float, copying: float, bytes: float, real_bytes: int, tasks: int) -> float:
+    def seconds(self, cycles: float, tasks: int, bytes: float) -> float:
         """Time of a piece of work: the longer of computing and moving, after the launch.
 
         Parameters
         ----------
-        flops
-            Work in single-precision operations at the peak: what an algorithm does, over the part of the peak that
-            it reaches.
-        copying
-            Seconds of one thread that go into gathering and storing.
+        cycles
+            Work of all tasks together, in multiply-adds of a vector register.
+        tasks
+            Equal pieces that the work comes in; a thread takes whole ones.
         bytes
             Traffic with memory.
-        real_bytes
-            Bytes of a real number; the rate of 8-byte numbers is half of that of 4-byte ones.
-        tasks
-            Pieces that can run at once; the machine may have fewer threads.
         """
-        rate = self.flops * 4 / max(4, real_bytes)
-        working = (flops / rate + copying) / max(1, min(self.threads, tasks))
+        working = cycles / max(1, tasks) * math.ceil(tasks / self.threads) / self.rate
         return self.launch + max(working, bytes / self.bandwidth)
 
 
@@ -54,8 +49,8 @@ class Machine:
 def local_machine() -> Machine:
     """The machine that this runs on.
 
-    The roofs are those of the 2-core AVX-512 machine of docs/performance.md (117 GFLOP/s a core, copies at
-    20 GB/s, 5 us for a launch and its views): algorithms are ranked by the ratios of their prices, which
+    The roofs are those of the 2-core AVX-512 machine of docs/performance.md (117 GFLOP/s a core in vectors of 16,
+    copies at 20 GB/s, 5 us for a launch and its views): algorithms are ranked by the ratios of their prices, which
     change far less from one machine to the next than the prices do.
     """
-    return Machine(threads=os.cpu_count() or 1, flops=117e9, bandwidth=20e9, launch=5e-6)
+    return Machine(threads=os.cpu_count() or 1, rate=117e9 / 32, bandwidth=20e9, launch=5e-6)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .algorithm import Algorithm, Plan
+from .algorithm import PLAIN, Algorithm, Epilogue, Plan
 from .errors import RejectedError, UnsupportedError
 from .machine import local_machine
 from .problem import ConvProblem, Op
@@ -109,7 +109,7 @@ def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op) -> Candidate:
 
 
 @lru_cache(maxsize=1024)
-def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto") -> Plan:
+def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto", epilogue: Epilogue = PLAIN) -> Plan:
     """The plan of a named algorithm, or of the one that `auto` takes.
 
     Raises
@@ -119,14 +119,14 @@ def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto") -> Plan:
     """
     require_support(algorithm, problem, op)
     chosen = find(explain_problem(problem, op).algorithm if algorithm == "auto" else algorithm)
-    return chosen.plan(problem.computed, op)
+    return chosen.plan(problem.computed, op, epilogue)
 
 
 @lru_cache(maxsize=1024)
-def contained_plan_for(problem: ConvProblem, op: Op) -> Plan:
+def contained_plan_for(problem: ConvProblem, op: Op, epilogue: Epilogue = PLAIN) -> Plan:
     """The cheapest plan among the algorithms that keep a NaN where it belongs, whatever their rounding error."""
     candidates = [_candidate(each, problem.computed, op) for each in algorithms() if not each.spreads]
-    return plan_for(problem, op, min(candidates, key=lambda each: each.seconds).name)
+    return plan_for(problem, op, min(candidates, key=lambda each: each.seconds).name, epilogue)
 
 
 def require_support(algorithm: str, problem: ConvProblem, op: Op) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.boundary import OUTSIDE, source_index
+from ..core.boundary import OUTSIDE, folds, source_index
 from ..core.problem import ConvProblem
 
 Integers = NDArray[np.int64]
@@ -97,32 +97,52 @@ def output_axis(problem: ConvProblem, axis: int, outputs: int) -> Axis:
     return phased_axis(np.arange(extent), [0], 1, (0, extent), outputs)
 
 
-def transposed_axes(problem: ConvProblem, axis: int, positions: int) -> tuple[Axis, Axis, list[list[tuple[int, Tap]]]]:
-    """GRAD_INPUT along one axis.
+def folding(problem: ConvProblem) -> bool:
+    """Whether GRAD_INPUT adds what falls on the padding to elements that have a place of their own."""
+    return folds(problem.padding_mode) and any(low or high for low, high in problem.padding)
 
-    Place ``stride * j + phase`` of the padded input receives ``y[j - (r * dilation - phase) / stride]`` from each
-    tap r for which the division leaves nothing.
+
+def transposed_reach(problem: ConvProblem, axis: int) -> tuple[int, int]:
+    """What GRAD_INPUT reads around a position: elements of y before it, and behind it."""
+    deltas = [delta for _, _, delta in _meetings(problem, axis)]
+    return max(0, -min(deltas, default=0)), max(0, max(deltas, default=0))
+
+
+def transposed_extent(problem: ConvProblem, axis: int) -> int:
+    """Places of the input that GRAD_INPUT computes: also those in the padding, where they are folded back."""
+    return problem.padded[axis] if folding(problem) else problem.input[axis]
+
+
+def _meetings(problem: ConvProblem, axis: int) -> list[tuple[int, int, int]]:
+    """Every (phase, tap, delta) such that place ``stride * j + phase`` receives ``y[j + delta]`` from the tap."""
+    stride, dilation = problem.stride[axis], problem.dilation[axis]
+    cut = 0 if folding(problem) else problem.padding[axis][0]
+    met = []
+    for phase in range(min(stride, transposed_extent(problem, axis))):
+        for tap in range(problem.filter[axis]):
+            delta, rest = divmod(cut + phase - tap * dilation, stride)
+            if rest == 0:
+                met.append((phase, tap, delta))
+    return met
+
+
+def transposed_axes(problem: ConvProblem, axis: int, positions: int) -> tuple[Axis, Axis, list[list[tuple[int, Tap]]]]:
+    """GRAD_INPUT along one axis, for this many positions of each phase.
 
     Returns
     -------
     (the bordered output, the input's planes by phase, for each phase its (tap number, tap) pairs)
     """
-    stride, dilation, taps = problem.stride[axis], problem.dilation[axis], problem.filter[axis]
-    low, high = problem.padding[axis]
-    border = (taps - 1) * dilation // stride
-    extent = problem.output[axis]
+    before, behind = transposed_reach(problem, axis)
+    stride, extent, computed = problem.stride[axis], problem.output[axis], transposed_extent(problem, axis)
     gathered = phased_axis(
-        source_index(extent, border, 0, "zeros"), [0], 1, (border, border + extent), positions + border
+        source_index(extent, before, 0, "zeros"), [0], 1, (before, before + extent), before + positions + behind
     )
-    phases = list(range(min(stride, problem.padded[axis])))
+    low, high = problem.padding[axis] if folding(problem) else (0, 0)
     places = source_index(problem.input[axis], low, high, problem.padding_mode)
+    phases = list(range(min(stride, computed)))
     scattered = phased_axis(places, phases, stride, (low, low + problem.input[axis]), positions)
-    meets = [
-        [
-            (tap, Tap(0, border - (tap * dilation - phase) // stride))
-            for tap in range(taps)
-            if (tap * dilation - phase) % stride == 0
-        ]
-        for phase in phases
-    ]
+    meets: list[list[tuple[int, Tap]]] = [[] for _ in phases]
+    for phase, tap, delta in _meetings(problem, axis):
+        meets[phase].append((tap, Tap(0, before + delta)))
     return gathered, scattered, meets

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.problem import Axes, ConvProblem, Op
-from ._loops import SIZES
+from ._kernel import SIZES
 
 Integers = NDArray[np.int64]
 
@@ -18,9 +18,11 @@ Integers = NDArray[np.int64]
 class Tables:
     """Integer tables that follow a header; each is added once and known by its position."""
 
-    def __init__(self, header_length: int) -> None:
+    def __init__(self, header: type[tuple[int, ...]]) -> None:
+        """header: a NamedTuple whose first SIZES fields `with_sizes` fills in."""
+        self._names: tuple[str, ...] = header._fields  # type: ignore[attr-defined]
         self._parts: list[Integers] = []
-        self._end = header_length
+        self._end = len(self._names)
 
     def add(self, table: Iterable[int] | Integers) -> int:
         """Append a table and give the position of its first number in the geometry vector."""
@@ -30,8 +32,16 @@ class Tables:
         self._end += part.size
         return at
 
-    def vector(self, header: tuple[int, ...]) -> Integers:
-        return np.concatenate([np.asarray(header, np.int64), *self._parts])
+    def vector(self, **fields: int) -> Integers:
+        """The header's other fields, each by its name, then the tables."""
+        numbers = [0] * SIZES + [fields.pop(name) for name in self._names[SIZES:]]
+        assert not fields, f"unknown fields {sorted(fields)}"
+        return np.concatenate([np.asarray(numbers, np.int64), *self._parts])
+
+
+def named(name: str, letters: str, values: Iterable[int]) -> dict[str, int]:
+    """Values as the fields that the letters make of a name: ``named("x_{}", "dh", (1, 2))`` is x_d=1, x_h=2."""
+    return {name.format(letter): value for letter, value in zip(letters, values, strict=True)}
 
 
 def with_sizes(vector: Integers, problem: ConvProblem, op: Op, weight_size: int, workspace: int) -> Integers:
@@ -41,6 +51,7 @@ def with_sizes(vector: Integers, problem: ConvProblem, op: Op, weight_size: int,
         math.prod(problem.x_shape),
         weight_size,
         math.prod(problem.y_shape),
+        math.prod(problem.result_shape(op)),
         channels + 1,
         workspace,
         vector.size,

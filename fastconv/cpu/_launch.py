@@ -26,9 +26,9 @@ Array = NDArray[Any]
 
 
 @intrinsic
-def _call(typing_context, address, task, x, w, y, constants, workspace, geometry):
+def _call(typing_context, address, task, x, w, y, residual, constants, workspace, geometry):
     """Call a kernel through its address, with the data pointers of the arrays."""
-    signature = types.void(types.int64, types.int64, x, w, y, constants, workspace, geometry)
+    signature = types.void(types.int64, types.int64, x, w, y, residual, constants, workspace, geometry)
 
     def codegen(context, builder, signature, arguments):
         pointers = [
@@ -53,18 +53,18 @@ def _next_task(typing_context, counter):
     return types.int64(counter), codegen
 
 
-def _parallel(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):
+def _parallel(address, tasks, threads, stride, x, w, y, residual, constants, workspace, geometry, counter):
     for thread in prange(threads):
         scratch = workspace[thread * stride :]
         task = _next_task(counter)
         while task < tasks:
-            _call(address, task, x, w, y, constants, scratch, geometry)
+            _call(address, task, x, w, y, residual, constants, scratch, geometry)
             task = _next_task(counter)
 
 
-def _serial(address, tasks, threads, stride, x, w, y, constants, workspace, geometry, counter):
+def _serial(address, tasks, threads, stride, x, w, y, residual, constants, workspace, geometry, counter):
     for task in range(tasks):
-        _call(address, task, x, w, y, constants, workspace, geometry)
+        _call(address, task, x, w, y, residual, constants, workspace, geometry)
 
 
 @cache
@@ -76,8 +76,11 @@ def _driver(dtype: str, parallel: bool) -> Any:
     tensor = types.Array(element, 1, "C", readonly=True)
     geometry = types.Array(integer, 1, "C", readonly=True)
     counter = types.Array(integer, 1, "C")
-    signature = types.void(*[integer] * 4, *[tensor] * 5, geometry, counter)
+    signature = types.void(*[integer] * 4, *[tensor] * 6, geometry, counter)
     return jit.driver(_parallel if parallel else _serial, signature, parallel=parallel)
+
+
+LINE_BYTES = 64
 
 
 class _Scratch(threading.local):
@@ -94,11 +97,18 @@ _scratch = _Scratch()
 
 def _workspace(elements: int, dtype: str) -> Array:
     if elements > _KEPT_ELEMENTS:
-        return allocate(elements, dtype)
+        return _on_a_line(elements, dtype)
     kept = _scratch.kept.get(dtype)
     if kept is None or kept.size < elements:
-        kept = _scratch.kept[dtype] = allocate(elements, dtype)
+        kept = _scratch.kept[dtype] = _on_a_line(elements, dtype)
     return kept
+
+
+def _on_a_line(elements: int, dtype: str) -> Array:
+    """Memory that begins with a cache line."""
+    size = np.dtype(dtype).itemsize
+    memory = allocate(elements + LINE_BYTES // size, dtype)
+    return memory[-memory.ctypes.data % LINE_BYTES // size :]
 
 
 def launch(
@@ -107,6 +117,7 @@ def launch(
     x: Array,
     w: Array,
     y: Array,
+    residual: Array,
     constants: Array,
     geometry: NDArray[np.int64],
     workspace_elements: int,
@@ -118,7 +129,7 @@ def launch(
     ----------
     kernel, tasks
         What to call and how often; tasks are numbered from 0 and write disjoint memory.
-    x, w, y, constants
+    x, w, y, residual, constants
         C-contiguous arrays of one type; which are read and which written is the kernel's business.
     geometry
         Integers for the kernel.
@@ -140,6 +151,7 @@ def launch(
             x.reshape(-1),
             w.reshape(-1),
             y.reshape(-1),
+            residual.reshape(-1),
             constants,
             _workspace(running * workspace_elements, dtype),
             geometry,
@@ -154,14 +166,15 @@ def summed_in_parts(
     x: Array,
     w: Array,
     y: Array,
+    residual: Array,
     constants: Array,
     geometry: NDArray[np.int64],
     workspace_elements: int,
     threads: int,
 ) -> None:
-    """Launch a GRAD_WEIGHT kernel whose tasks add to `parts` weights, and add those up in their order."""
+    """Launch a GRAD_WEIGHT kernel whose tasks write `parts` weights, and add those up in their order."""
     partial = w if parts == 1 else allocate((parts, *w.shape), w.dtype.name)
-    partial[...] = 0
-    launch(kernel, tasks, x, partial, y, constants, geometry, workspace_elements, threads)
+    launch(kernel, tasks, x, partial, y, residual, constants, geometry, workspace_elements, threads)
     if parts > 1:
-        np.sum(partial, axis=0, dtype=w.dtype, out=w)
+        with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
+            np.sum(partial, axis=0, dtype=w.dtype, out=w)

@@ -27,18 +27,19 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import uint64
 from numpy.typing import NDArray
 
-from ..core.algorithm import Algorithm, Array, Plan, Run, running_sum_error
+from ..core.algorithm import PLAIN, Algorithm, Array, Epilogue, Plan, Run, running_sum_error
 from ..core.arrays import allocate
 from ..core.boundary import OUTSIDE, source_index
-from ..core.jit import Kernel, kernel
+from ..core.jit import kernel
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
+from ._activation import finish
 from ._geometry import grouped, initialise
+from ._kernel import first_integers, views
 from ._launch import launch
-from ._loops import first_integers, views
+from ._simd import REGISTER_BYTES, fma, lanes, load_first, store_first
 
 # Points of a tile, if the filter allows: a complex64 plane of 2 MiB.
 TILE_POINTS = 1 << 18
@@ -59,7 +60,7 @@ CALL_POINTS = 150_000
 
 
 class Spectra(NamedTuple):
-    """The header of the geometry vector; channels are those of a block of one group."""
+    """The header of the geometry vector; strides are in elements, and 0 along what a tensor does not have."""
 
     sizes_1: int
     sizes_2: int
@@ -67,48 +68,43 @@ class Spectra(NamedTuple):
     sizes_4: int
     sizes_5: int
     sizes_6: int
+    sizes_7: int
+    targets: int  # channels of one group
     sources: int
-    targets: int
     frequencies: int
     blocks: int  # of FREQUENCIES
+    x_group: int
+    x_target: int
+    x_source: int
+    w_group: int
+    w_target: int
+    w_source: int
+    y_group: int
+    y_target: int
+    y_source: int
 
 
 HEADER = len(Spectra._fields)
 
 
 @kernel
-def _multiply_spectra(task, x, w, y, constants, workspace, geometry):
-    """y[g, k, f] += sum over c of x[g, c, f] * w[g, k, c, f]; one task: a row (g, k) and a block of frequencies.
-
-    x: (groups, sources, frequencies); w: (groups, targets, sources, frequencies); y: (groups, targets, frequencies).
-    """
-    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+def _accumulate_spectra(task, x, w, y, residual, constants, workspace, geometry):
+    """y[f] += x[f] * w[f] for every source; one task: a group, a target and a block of frequencies."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Spectra(*first_integers(geometry, HEADER))
     row, block = divmod(task, g.blocks)
+    group, target = divmod(row, g.targets)
     first = block * FREQUENCIES
-    count = uint64(min(FREQUENCIES, g.frequencies - first))
-    y_at = uint64(row * g.frequencies + first)
-    for c in range(g.sources):
-        x_at = uint64((row // g.targets * g.sources + c) * g.frequencies + first)
-        w_at = uint64((row * g.sources + c) * g.frequencies + first)
-        for f in range(count):
-            y[y_at + f] += x[x_at + f] * w[w_at + f]
-
-
-@kernel
-def _outer_spectra(task, x, w, y, constants, workspace, geometry):
-    """w[g, k, c, f] += x[g, c, f] * y[g, k, f]; one task: a row (g, k) and a block of frequencies."""
-    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
-    g = Spectra(*first_integers(geometry, HEADER))
-    row, block = divmod(task, g.blocks)
-    first = block * FREQUENCIES
-    count = uint64(min(FREQUENCIES, g.frequencies - first))
-    y_at = uint64(row * g.frequencies + first)
-    for c in range(g.sources):
-        x_at = uint64((row // g.targets * g.sources + c) * g.frequencies + first)
-        w_at = uint64((row * g.sources + c) * g.frequencies + first)
-        for f in range(count):
-            w[w_at + f] += x[x_at + f] * y[y_at + f]
+    count = min(FREQUENCIES, g.frequencies - first)
+    step = lanes(y)
+    for source in range(g.sources):
+        x_at = group * g.x_group + target * g.x_target + source * g.x_source + first
+        w_at = group * g.w_group + target * g.w_target + source * g.w_source + first
+        y_at = group * g.y_group + target * g.y_target + source * g.y_source + first
+        for f in range(0, count, step):
+            held = min(step, count - f)
+            first_factor, second_factor = load_first(x, x_at + f, held, 1), load_first(w, w_at + f, held, 1)
+            store_first(y, y_at + f, held, fma(first_factor, second_factor, load_first(y, y_at + f, held, 1)))
 
 
 # ---- tiles
@@ -285,14 +281,26 @@ class _Transforms:
         result: Array = self._inverse(spectrum, s=self._lengths, axes=self._axes, workers=self._workers)
         return result
 
-    def accumulate(self, product: Kernel, x: Array, w: Array, y: Array) -> None:
-        """Run one of the two products; w has shape (groups, targets, sources, ...)."""
-        groups, targets, sources = w.shape[:3]
-        frequencies = math.prod(w.shape[3:])
+    def accumulate(self, x: Array, w: Array, y: Array) -> None:
+        """Y += x * w, each of shape (groups, targets or 1, sources or 1, frequencies), broadcast as in NumPy."""
+        groups, targets, sources = np.broadcast_shapes(x.shape[:3], w.shape[:3], y.shape[:3])
+        frequencies = math.prod(x.shape[3:])
         blocks = -(-frequencies // FREQUENCIES)
-        header = Spectra(x.size, w.size, y.size, 1, 0, HEADER, sources, targets, frequencies, blocks)
-        tasks, none = groups * targets * blocks, np.zeros(1, x.dtype)
-        launch(product, tasks, x, w, y, none, np.array(header, np.int64), 0, self._workers)
+        strides = [stride for each in (x, w, y) for stride in _channel_strides(each.shape, frequencies)]
+        header = Spectra(x.size, w.size, y.size, 1, 1, 0, HEADER, targets, sources, frequencies, blocks, *strides)
+        none = np.zeros(1, x.dtype)
+        tasks = groups * targets * blocks
+        launch(_accumulate_spectra, tasks, x, w, y, none, none, np.array(header, np.int64), 0, self._workers)
+
+
+def _channel_strides(shape: tuple[int, ...], frequencies: int) -> tuple[int, int, int]:
+    """Elements from one group, target and source to the next; 0 along an axis that is broadcast."""
+    _, targets, sources = shape[:3]
+    return (
+        targets * sources * frequencies,
+        sources * frequencies if targets > 1 else 0,
+        frequencies if sources > 1 else 0,
+    )
 
 
 def _stuffed(weight: Array, problem: ConvProblem, points: Axes) -> Array:
@@ -361,7 +369,7 @@ class _Tiles:
         ]
 
 
-def plan(problem: ConvProblem, op: Op) -> Plan:
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _sizes(problem, op)
     tiles = _Tiles(problem, sizes)
     make = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}[op]
@@ -371,7 +379,7 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=make(problem, sizes, tiles),
+        run=_finished(make(problem, sizes, tiles), op, epilogue),
         limit=math.sqrt(largest) / math.prod(sizes.points),
         tiles={
             "points": math.prod(sizes.points),
@@ -383,8 +391,20 @@ def plan(problem: ConvProblem, op: Op) -> Plan:
     )
 
 
+def _finished(run: Run, op: Op, epilogue: Epilogue) -> Run:
+    """The run, then the epilogue over its result, which comes from the transforms in pieces."""
+    if epilogue == PLAIN:
+        return run
+
+    def finished(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        run(x, w, y, residual, constants, threads)
+        finish(y if op is Op.FORWARD else x, residual, epilogue, threads)
+
+    return finished
+
+
 def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
+    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
         bias = constants[:-1].reshape(problem.groups, -1, 1, 1, 1)
@@ -401,7 +421,7 @@ def _forward(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
 def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
     first, second, third = (reach - 1 for reach in problem.reach)
 
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
+    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         source, target, weight = _as_groups(y, problem), _as_groups(x, problem), grouped(problem, w).swapaxes(1, 2)
         initialise(x, problem, constants)
@@ -417,7 +437,7 @@ def _grad_input(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
 def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
     t, r, s = _taps(problem)
 
-    def run(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
+    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         transforms = _Transforms(sizes.points, problem.dtype, threads)
         inputs, outputs, weight = _as_groups(x, problem), _as_groups(y, problem), grouped(problem, w)
         for g, k, c in itertools.product(
@@ -432,7 +452,7 @@ def _grad_weight(problem: ConvProblem, sizes: _Sizes, tiles: _Tiles) -> Run:
                 spectrum, other = transforms.forward(seen), transforms.reflected(given)
                 if total is None:
                     total = np.zeros((*other.shape[:2], *spectrum.shape[1:]), spectrum.dtype)
-                transforms.accumulate(_outer_spectra, spectrum, total, other)
+                transforms.accumulate(spectrum[:, None], other[:, :, None], total)
             assert total is not None, "a problem without images does not come here"
             weight[g, k, c] = transforms.inverse(total)[..., t, r, s]
 
@@ -458,7 +478,7 @@ class _FilterSpectra:
             tile = _gather(tensor[:, sources], read, self._sizes.points, outside)
             if total is None:
                 total = np.zeros((*filters.shape[:2], *filters.shape[3:]), filters.dtype)
-            self._transforms.accumulate(_multiply_spectra, self._transforms.forward(tile), filters, total)
+            self._transforms.accumulate(self._transforms.forward(tile)[:, None], filters, total[:, :, None])
         assert total is not None, "a problem without channels does not come here"
         return self._transforms.inverse(total)
 
@@ -514,7 +534,8 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     flops = real * 5 * n * math.log2(n + 1) * transforms / TRANSFORM_EFFICIENCY
     flops += 8 * sizes.frequencies * groups * targets * sources * tiles / PRODUCT_EFFICIENCY
     calls = 2 * tiles * -(-groups // sizes.groups) * target_blocks * source_blocks
-    return calls * CALL_SECONDS + machine.seconds(flops, 0.0, problem.bytes, problem.real_bytes, machine.threads)
+    cycles = flops / (2 * REGISTER_BYTES / problem.real_bytes)
+    return calls * CALL_SECONDS + machine.seconds(cycles, machine.threads, problem.bytes)
 
 
 ALGORITHM = Algorithm(

@@ -24,30 +24,33 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import uint64
 
-from ..core.algorithm import Algorithm, Array, Plan
+from ..core.algorithm import PLAIN, Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
+from ._activation import activation_code, finish
 from ._axes import input_axis
-from ._gemm import dots, multiply, padded, peak_flops, whole_rows
-from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
+from ._gemm import SPARE_ROWS, Product, lanes_of, multiply, padded, row_steps, vector_steps, whole_rows
+from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
+from ._kernel import first_integers, never_inlined, place, plane_at, views
 from ._launch import launch, summed_in_parts
-from ._loops import (
-    SIZES,
-    TILE_PIXELS,
-    copying,
-    error_bound,
+from ._rows import (
+    ROW_CYCLES,
+    TRANSPOSED_CYCLES,
+    VECTOR_CYCLES,
+    Finish,
+    add_row,
+    copy,
     fill,
-    first_integers,
     gather_row,
-    place,
-    plane_at,
-    scatter_row,
-    views,
+    store_run,
+    store_run_of_channels,
+    transpose_all,
 )
 
+# Pixels of a slab: ten times the widest register tile of float32.
+SLAB_PIXELS = 480
 # The slab and the sums of a task, each a quarter of a second-level cache of 1 MiB.
 SLAB_BYTES = 256 << 10
 SUMS_BYTES = 256 << 10
@@ -55,6 +58,8 @@ SUMS_BYTES = 256 << 10
 # depend on the machine.
 PARTS_LEAST = 8
 ROWS_LEAST = 16
+# Cycles to add one element of the slab to where it came from: a look-up, a load, an addition and a store.
+ADDED_CYCLES = 2.5
 
 
 class Slabs(NamedTuple):
@@ -66,6 +71,7 @@ class Slabs(NamedTuple):
     sizes_4: int
     sizes_5: int
     sizes_6: int
+    sizes_7: int
     groups: int
     images: int
     patch_rows: int  # of one group: C / groups * taps
@@ -75,6 +81,10 @@ class Slabs(NamedTuple):
     span: int  # GRAD_INPUT: patch rows of a task, those of whole channels
     run_pixels: int  # pixels of a slab
     pitch: int  # distance of its rows
+    y_pitch: int  # GRAD_WEIGHT: distance of the rows of y transposed, and of the sums
+    y_at: int  # positions in the workspace
+    sums_at: int
+    scratch_at: int
     runs: int  # slabs that the pixels of one image make
     runs_per_task: int  # GRAD_WEIGHT: of all images
     pixels: int
@@ -93,8 +103,12 @@ class Slabs(NamedTuple):
     axis_w: int
     taps: int
     taps_at: int  # for each tap its slot and shift in d, h and w
-    offsets_at: int  # the rows that `multiply` and `dots` read in the workspace
-    taken_at: int  # the weights that belong to them
+    slab_rows_at: int  # the rows of the slab
+    y_rows_at: int  # GRAD_WEIGHT: the pixels of y transposed
+    taken_at: int  # the weights of each term
+    weight_rows_at: int  # the weights of each row of sums
+    has_residual: int
+    activation: int
 
 
 HEADER = len(Slabs._fields)
@@ -105,12 +119,12 @@ TAP = 6
 
 
 @kernel
-def _forward(task, x, w, y, constants, workspace, geometry):
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
     """One task: a run of pixels of one image, one block of output channels of one group.
 
     w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), sums (channel_block, pitch).
     """
-    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.output_channels // g.channel_block)
     image, rest = divmod(task, g.groups * g.runs * blocks)
@@ -120,59 +134,64 @@ def _forward(task, x, w, y, constants, workspace, geometry):
     count = min(g.run_pixels, g.pixels - pixel)
     rows = min(g.channel_block, g.output_channels - block * g.channel_block)
     channel = group * g.output_channels + block * g.channel_block
-    sums = g.row_block * g.pitch
     outside = constants[constants.size - 1]
-    fill(workspace, sums, rows * g.pitch, 0)
+    ending = Finish(constants, residual, g.has_residual, g.activation, 0)
     for first in range(0, g.patch_rows, g.row_block):
         terms = min(g.row_block, g.patch_rows - first)
-        _gather_patches(workspace, g, geometry, x, image, group, first, terms, pixel, count, outside)
-        multiply(
-            workspace, sums, g.pitch, rows, count,
-            w, channel * g.patch_rows + first, g.patch_rows,
-            workspace, geometry, g.offsets_at, g.taken_at, terms,
+        _copy_patches(workspace, x, geometry, image, group, first, terms, pixel, count, outside, True)
+        product = Product(
+            workspace, g.sums_at, g.pitch, w, channel * g.patch_rows + first, workspace, 0,
+            geometry, g.weight_rows_at, g.taken_at, g.slab_rows_at, terms, first == 0,
         )  # fmt: skip
-    _store_pixels(y, workspace, sums, g, image, channel, rows, pixel, count, constants)
+        multiply(product, rows, count)
+    if g.y_pixel == 1:
+        for k in range(rows):
+            to = image * g.y_n + (channel + k) * g.y_c + pixel
+            store_run(y, to, workspace, g.sums_at + k * g.pitch, count, channel + k, ending)
+    else:
+        to = image * g.y_n + pixel * g.y_pixel + channel
+        store_run_of_channels(
+            y, to, g.y_pixel, workspace, g.sums_at, g.pitch, rows, count, channel, ending, g.scratch_at
+        )  # fmt: skip
 
 
 @kernel
-def _grad_input(task, x, w, y, constants, workspace, geometry):
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     """One task: some channels of x of one image and group, which hold their bias already.
 
     w: (groups, K / groups, patch rows); workspace: slab (row_block, pitch), y (channel_block, pitch).
     """
-    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.patch_rows // g.span)
     image, rest = divmod(task, g.groups * blocks)
     group, block = divmod(rest, blocks)
     end = min((block + 1) * g.span, g.patch_rows)
-    y_at = g.row_block * g.pitch
     for run in range(g.runs):
         pixel = run * g.run_pixels
         count = min(g.run_pixels, g.pixels - pixel)
         for first in range(block * g.span, end, g.row_block):
             rows = min(g.row_block, end - first)
-            fill(workspace, 0, rows * g.pitch, 0)
             for k in range(0, g.output_channels, g.channel_block):
                 terms = min(g.channel_block, g.output_channels - k)
                 if first == block * g.span or g.channel_block < g.output_channels:
-                    _gather_pixels(workspace, y_at, y, g, image, group * g.output_channels + k, terms, pixel, count)
-                multiply(
-                    workspace, 0, g.pitch, rows, count,
-                    w, (group * g.output_channels + k) * g.patch_rows + first, 1,
-                    workspace, geometry, g.offsets_at, g.taken_at, terms,
+                    _gather_pixels(workspace, y, g, image, group * g.output_channels + k, terms, pixel, count)
+                product = Product(
+                    workspace, 0, g.pitch, w, (group * g.output_channels + k) * g.patch_rows + first,
+                    workspace, g.y_at, geometry, g.weight_rows_at, g.taken_at, g.slab_rows_at, terms, k == 0,
                 )  # fmt: skip
-            _scatter_patches(x, workspace, g, geometry, image, group, first, rows, pixel, count)
+                multiply(product, rows, count)
+            _copy_patches(workspace, x, geometry, image, group, first, rows, pixel, count, 0, False)
 
 
 @kernel
-def _grad_weight(task, x, w, y, constants, workspace, geometry):
+def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     """One task: part of the runs of all images, one block of patch rows of one group.
 
     w: (parts, groups, K / groups, patch rows), zero at first, to be added up over the parts; workspace: slab
     (row_block, pitch), y (channel_block, pitch).
     """
-    x, w, y, constants, workspace, geometry = views(x, w, y, constants, workspace, geometry)
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Slabs(*first_integers(geometry, HEADER))
     blocks = -(-g.patch_rows // g.row_block)
     part, rest = divmod(task, g.groups * blocks)
@@ -180,26 +199,33 @@ def _grad_weight(task, x, w, y, constants, workspace, geometry):
     first = block * g.row_block
     terms = min(g.row_block, g.patch_rows - first)
     outside = constants[constants.size - 1]
-    y_at = g.row_block * g.pitch
-    for item in range(part * g.runs_per_task, min((part + 1) * g.runs_per_task, g.images * g.runs)):
-        image, run = divmod(item, g.runs)
-        pixel = run * g.run_pixels
-        count = min(g.run_pixels, g.pixels - pixel)
-        _gather_patches(workspace, g, geometry, x, image, group, first, terms, pixel, count, outside)
-        for k in range(0, g.output_channels, g.channel_block):
-            rows = min(g.channel_block, g.output_channels - k)
-            channel = group * g.output_channels + k
-            _gather_pixels(workspace, y_at, y, g, image, channel, rows, pixel, count)
-            dots(
-                w, ((part * g.groups * g.output_channels) + channel) * g.patch_rows + first, g.patch_rows, rows,
-                workspace, y_at, g.pitch,
-                workspace, geometry, g.offsets_at, terms, 0, count,
+    begin = part * g.runs_per_task
+    for k in range(0, g.output_channels, g.channel_block):
+        columns = min(g.channel_block, g.output_channels - k)
+        channel = group * g.output_channels + k
+        for item in range(begin, min(begin + g.runs_per_task, g.images * g.runs)):
+            image, run = divmod(item, g.runs)
+            pixel = run * g.run_pixels
+            count = min(g.run_pixels, g.pixels - pixel)
+            _copy_patches(workspace, x, geometry, image, group, first, terms, pixel, count, outside, True)
+            _transpose_pixels(workspace, y, g, image, channel, columns, pixel, count)
+            product = Product(
+                workspace, g.sums_at, g.y_pitch, workspace, 0, workspace, g.y_at,
+                geometry, g.slab_rows_at, g.taken_at, g.y_rows_at, count, item == begin,
             )  # fmt: skip
+            multiply(product, terms, columns)
+        w_at = (part * g.groups * g.output_channels + channel) * g.patch_rows + first
+        transpose_all(w, w_at, g.patch_rows, workspace, g.sums_at, g.y_pitch, terms, columns)
 
 
 @subroutine
-def _gather_patches(workspace, g, geometry, x, image, group, first, rows, pixel, count, outside):
-    """workspace[j, i] = patch[first + j, pixel + i], for j < rows, i < count."""
+def _copy_patches(workspace, x, geometry, image, group, first, rows, pixel, count, outside, gathers):
+    """workspace[j, i] = patch[first + j, pixel + i], for j < rows, i < count; or its adjoint.
+
+    gathers: False adds every element of the slab to where it came from.
+    """
+    never_inlined()
+    g = Slabs(*first_integers(geometry, HEADER))
     step = geometry[g.axis_w + 1]
     channels = g.patch_rows // g.taps
     for j in range(rows):
@@ -210,82 +236,50 @@ def _gather_patches(workspace, g, geometry, x, image, group, first, rows, pixel,
         plane_h = plane_at(geometry, g.axis_h, geometry[t + 2])
         plane_w = plane_at(geometry, g.axis_w, geometry[t + 4])
         at = j * g.pitch
-        left = count
+        end = at + count
         row, q = divmod(pixel, g.output_w)
         z, p = divmod(row, g.output_h)
-        while left > 0:
-            length = min(left, g.output_w - q)
+        while at < end:
+            length = min(end - at, g.output_w - q)
             in_d = place(geometry, plane_d, z + geometry[t + 1])
             in_h = place(geometry, plane_h, p + geometry[t + 3])
-            if in_d < 0 or in_h < 0:
-                fill(workspace, at, length, outside)
-            else:
+            row_at = x_at + in_d * g.x_d + in_h * g.x_h
+            is_inside = in_d >= 0 and in_h >= 0
+            if not gathers:
+                if is_inside:
+                    add_row(
+                        x, row_at, g.x_w, geometry, plane_w, q + geometry[t + 5], workspace, at, length
+                    )  # fmt: skip
+            elif is_inside:
                 gather_row(
-                    workspace, at, length, x, x_at + in_d * g.x_d + in_h * g.x_h, g.x_w, outside,
-                    geometry, plane_w, step, q + geometry[t + 5],
-                )  # fmt: skip
+                    workspace, at, length, x, row_at, g.x_w, outside, geometry, plane_w, step, q + geometry[t + 5]
+                )
+            else:
+                fill(workspace, at, length, outside)
             at += length
-            left -= length
-            z, p, q = _next_row(g, z, p)
+            z, p, q = (z, p + 1, 0) if p + 1 < g.output_h else (z + 1, 0, 0)
 
 
 @subroutine
-def _scatter_patches(x, workspace, g, geometry, image, group, first, rows, pixel, count):
-    """The adjoint of `_gather_patches`: every element of the slab is added to where it came from."""
-    step = geometry[g.axis_w + 1]
-    channels = g.patch_rows // g.taps
-    for j in range(rows):
-        channel, tap = divmod(first + j, g.taps)
-        x_at = image * g.x_n + (group * channels + channel) * g.x_c
-        t = g.taps_at + tap * TAP
-        plane_d = plane_at(geometry, g.axis_d, geometry[t])
-        plane_h = plane_at(geometry, g.axis_h, geometry[t + 2])
-        plane_w = plane_at(geometry, g.axis_w, geometry[t + 4])
-        at = j * g.pitch
-        left = count
-        row, q = divmod(pixel, g.output_w)
-        z, p = divmod(row, g.output_h)
-        while left > 0:
-            length = min(left, g.output_w - q)
-            in_d = place(geometry, plane_d, z + geometry[t + 1])
-            in_h = place(geometry, plane_h, p + geometry[t + 3])
-            if in_d >= 0 and in_h >= 0:
-                scatter_row(
-                    x, x_at + in_d * g.x_d + in_h * g.x_h, g.x_w, geometry, plane_w, step, q + geometry[t + 5],
-                    workspace, at, length, 0, 1,
-                )  # fmt: skip
-            at += length
-            left -= length
-            z, p, q = _next_row(g, z, p)
+def _gather_pixels(workspace, y, g, image, channel, rows, pixel, count):
+    """workspace[y_at:] = y as (rows, pitch): some channels of a run of pixels."""
+    begin = image * g.y_n + channel * g.y_c + pixel * g.y_pixel
+    if g.y_pixel == 1:
+        for k in range(rows):
+            copy(workspace, g.y_at + k * g.pitch, y, begin + k * g.y_c, count)
+    else:
+        transpose_all(workspace, g.y_at, g.pitch, y, begin, g.y_pixel, count, rows)
 
 
 @subroutine
-def _next_row(g, z, p):
-    """The output pixel (z, p, q) at which the next row begins."""
-    return (z, p + 1, 0) if p + 1 < g.output_h else (z + 1, 0, 0)
-
-
-@subroutine
-def _gather_pixels(workspace, at, y, g, image, channel, rows, pixel, count):
-    """workspace[at:] = y as (rows, pitch): some channels of a run of pixels."""
-    stride = uint64(g.y_pixel)
-    for k in range(rows):
-        begin = uint64(image * g.y_n + (channel + k) * g.y_c + pixel * g.y_pixel)
-        to = uint64(at + k * g.pitch)
-        for i in range(uint64(count)):
-            workspace[to + i] = y[begin + i * stride]
-
-
-@subroutine
-def _store_pixels(y, workspace, at, g, image, channel, rows, pixel, count, constants):
-    """Y = sums (rows, pitch) + bias, for some channels of a run of pixels."""
-    stride = uint64(g.y_pixel)
-    for k in range(rows):
-        bias = constants[channel + k]
-        begin = uint64(image * g.y_n + (channel + k) * g.y_c + pixel * g.y_pixel)
-        source = uint64(at + k * g.pitch)
-        for i in range(uint64(count)):
-            y[begin + i * stride] = workspace[source + i] + bias
+def _transpose_pixels(workspace, y, g, image, channel, columns, pixel, count):
+    """workspace[y_at:] = y as (count, y_pitch): a run of pixels of some channels."""
+    begin = image * g.y_n + channel * g.y_c + pixel * g.y_pixel
+    if g.y_pixel == 1:
+        transpose_all(workspace, g.y_at, g.y_pitch, y, begin, g.y_c, columns, count)
+    else:
+        for i in range(count):
+            copy(workspace, g.y_at + i * g.y_pitch, y, begin + i * g.y_pixel, columns)
 
 
 # ---- sizes
@@ -293,28 +287,29 @@ def _store_pixels(y, workspace, at, g, image, channel, rows, pixel, count, const
 
 @dataclass(frozen=True)
 class _Slabbing:
-    """Sizes of slabs and blocks."""
+    """Sizes of slabs and blocks, and places in the workspace."""
 
     run_pixels: int
     pitch: int
+    y_pitch: int
     runs: int
     row_block: int
     channel_block: int
     span: int
     runs_per_task: int
     tasks: int
-
-    @property
-    def workspace_elements(self) -> int:
-        return (self.row_block + self.channel_block) * self.pitch
+    y_at: int
+    sums_at: int
+    scratch_at: int
+    workspace_elements: int
 
 
 @lru_cache(maxsize=256)
 def _slabbing(problem: ConvProblem, op: Op) -> _Slabbing:
-    size = np.dtype(problem.dtype).itemsize
+    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     channels, outputs = problem.C // problem.groups, problem.K // problem.groups
     rows = channels * problem.taps
-    run_pixels = even_split(problem.pixels, TILE_PIXELS)
+    run_pixels = even_split(problem.pixels, SLAB_PIXELS)
     runs = -(-problem.pixels // run_pixels)
     pitch = padded(run_pixels, problem.dtype)
     row_block = whole_rows(rows, max(ROWS_LEAST, SLAB_BYTES // (pitch * size)))
@@ -335,64 +330,84 @@ def _slabbing(problem: ConvProblem, op: Op) -> _Slabbing:
         items = problem.N * runs
         runs_per_task = max(1, -(-items // max(1, PARTS_LEAST // max(1, blocks))))
         tasks = blocks * max(1, -(-items // runs_per_task))
-    return _Slabbing(run_pixels, pitch, runs, row_block, channel_block, span, runs_per_task, tasks)
+    y_pitch = padded(channel_block, problem.dtype)
+    slab = (row_block + SPARE_ROWS) * pitch
+    y_elements = {Op.FORWARD: 0, Op.GRAD_INPUT: channel_block * pitch, Op.GRAD_WEIGHT: run_pixels * y_pitch}[op]
+    sums_rows, sums_pitch = (row_block, y_pitch) if op is Op.GRAD_WEIGHT else (channel_block, pitch)
+    sums = 0 if op is Op.GRAD_INPUT else (sums_rows + SPARE_ROWS) * sums_pitch
+    return _Slabbing(
+        run_pixels, pitch, y_pitch, runs, row_block, channel_block, span, runs_per_task, tasks,
+        y_at=slab, sums_at=slab + y_elements, scratch_at=slab + y_elements + sums,
+        workspace_elements=slab + y_elements + sums + lanes * lanes,
+    )  # fmt: skip
 
 
 # ---- plans
 
 
-def plan(problem: ConvProblem, op: Op) -> Plan:
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     slabbing = _slabbing(problem, op)
     x_strides, y_strides = tensor_strides(problem)
     outputs = problem.K // problem.groups
-    tables = Tables(HEADER)
+    patch_rows = problem.C // problem.groups * problem.taps
+    tables = Tables(Slabs)
     axes, taps = zip(*[input_axis(problem, axis, problem.output[axis]) for axis in range(3)], strict=True)
     axes_at = [tables.add(axis.packed()) for axis in axes]
     taps_at = tables.add([number for combination in itertools.product(*taps) for tap in combination for number in tap])
-    first, count = (slabbing.row_block, slabbing.channel_block) if op is Op.GRAD_INPUT else (0, slabbing.row_block)
-    offsets_at = tables.add(slabbing.pitch * np.arange(first, first + count))
-    taken_at = tables.add((problem.C // problem.groups * problem.taps if op is Op.GRAD_INPUT else 1) * np.arange(count))
-    header = Slabs._make(
-        (
-            *[0] * SIZES,
-            problem.groups,
-            problem.N,
-            problem.C // problem.groups * problem.taps,
-            outputs,
-            slabbing.row_block,
-            slabbing.channel_block,
-            slabbing.span,
-            slabbing.run_pixels,
-            slabbing.pitch,
-            slabbing.runs,
-            slabbing.runs_per_task,
-            problem.pixels,
-            *problem.output[1:],
-            *x_strides,
-            *y_strides[:2],
-            y_strides[4],
-            *axes_at,
-            problem.taps,
-            taps_at,
-            offsets_at,
-            taken_at,
-        )
+    # The terms of the product, and its rows, as the operation has them.
+    taken, rows = {
+        Op.FORWARD: (np.arange(slabbing.row_block), patch_rows * np.arange(slabbing.channel_block)),
+        Op.GRAD_INPUT: (patch_rows * np.arange(slabbing.channel_block), np.arange(slabbing.row_block)),
+        Op.GRAD_WEIGHT: (np.arange(slabbing.run_pixels), np.arange(0)),
+    }[op]
+    vector = tables.vector(
+        groups=problem.groups,
+        images=problem.N,
+        patch_rows=patch_rows,
+        output_channels=outputs,
+        row_block=slabbing.row_block,
+        channel_block=slabbing.channel_block,
+        span=slabbing.span,
+        run_pixels=slabbing.run_pixels,
+        pitch=slabbing.pitch,
+        y_pitch=slabbing.y_pitch,
+        y_at=slabbing.y_at,
+        sums_at=slabbing.sums_at,
+        scratch_at=slabbing.scratch_at,
+        runs=slabbing.runs,
+        runs_per_task=slabbing.runs_per_task,
+        pixels=problem.pixels,
+        output_h=problem.output[1],
+        output_w=problem.output[2],
+        **named("x_{}", "ncdhw", x_strides),
+        y_n=y_strides[0],
+        y_c=y_strides[1],
+        y_pixel=y_strides[4],
+        **named("axis_{}", "dhw", axes_at),
+        taps=problem.taps,
+        taps_at=taps_at,
+        slab_rows_at=tables.add(slabbing.pitch * np.arange(max(slabbing.row_block, slabbing.channel_block))),
+        y_rows_at=tables.add(slabbing.y_pitch * np.arange(slabbing.run_pixels)),
+        taken_at=tables.add(taken),
+        weight_rows_at=tables.add(rows),
+        has_residual=epilogue.residual,
+        activation=activation_code(epilogue),
     )
     parts = max(1, -(-problem.N * slabbing.runs // slabbing.runs_per_task)) if op is Op.GRAD_WEIGHT else 1
-    geometry = with_sizes(
-        tables.vector(header), problem, op, parts * math.prod(problem.w_shape), slabbing.workspace_elements
-    )
     elements, tasks = slabbing.workspace_elements, slabbing.tasks
+    geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), elements)
 
-    def forward(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
-        launch(_forward, tasks, x, w, y, constants, geometry, elements, threads)
+    def forward(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        launch(_forward, tasks, x, w, y, residual, constants, geometry, elements, threads)
 
-    def grad_input(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
+    def grad_input(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         initialise(x, problem, constants)
-        launch(_grad_input, tasks, x, w, y, constants, geometry, elements, threads)
+        launch(_grad_input, tasks, x, w, y, residual, constants, geometry, elements, threads)
+        if epilogue != PLAIN:
+            finish(x, residual, epilogue, threads)
 
-    def grad_weight(x: Array, w: Array, y: Array, constants: Array, threads: int) -> None:
-        summed_in_parts(_grad_weight, parts, tasks, x, w, y, constants, geometry, elements, threads)
+    def grad_weight(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        summed_in_parts(_grad_weight, parts, tasks, x, w, y, residual, constants, geometry, elements, threads)
 
     return Plan(
         algorithm="im2col",
@@ -420,19 +435,34 @@ def workspace(problem: ConvProblem, op: Op) -> int:
     return _slabbing(problem, op).workspace_elements * np.dtype(problem.dtype).itemsize
 
 
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    """One sum over all terms."""
+    return running_sum_error(problem, problem.terms(op) + 1)
+
+
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """Every product once, and every element of the patch matrix and of y, as often as it is gathered or stored."""
     slabbing = _slabbing(problem, op)
+    lanes = lanes_of(problem.dtype)
     rows, outputs = problem.C // problem.groups * problem.taps, problem.K // problem.groups
-    whole = problem.N * problem.groups * problem.pixels
-    patches = whole * rows * (-(-outputs // slabbing.channel_block) if op is Op.FORWARD else 1)
-    again = {Op.FORWARD: 1, Op.GRAD_INPUT: -(-rows // slabbing.span), Op.GRAD_WEIGHT: -(-rows // slabbing.row_block)}[
-        op
-    ]
-    copied = copying(patches, min(problem.output[2], slabbing.run_pixels))
-    copied += copying(2 * whole * outputs * again, slabbing.run_pixels)
-    flops = peak_flops(problem, problem.multiplications, rows if op is Op.GRAD_INPUT else outputs)
-    return machine.seconds(flops, copied, problem.bytes, problem.real_bytes, slabbing.tasks)
+    whole = problem.N * problem.groups
+    channel_blocks = -(-outputs // slabbing.channel_block)
+    vectors = slabbing.runs * -(-slabbing.run_pixels // lanes)
+    lines = problem.pixels / min(problem.output[2], slabbing.run_pixels)
+    patch = lines * (ROW_CYCLES + VECTOR_CYCLES * -(-problem.output[2] // lanes))
+    if op is Op.FORWARD:
+        products = row_steps(outputs) * rows * vectors
+        copies = rows * patch * channel_blocks + outputs * vectors * 2 * VECTOR_CYCLES
+    elif op is Op.GRAD_INPUT:
+        products = row_steps(rows) * outputs * vectors
+        scattered = rows * problem.pixels * ADDED_CYCLES
+        copies = scattered + -(-rows // slabbing.span) * outputs * vectors * VECTOR_CYCLES
+    else:
+        products = row_steps(rows) * problem.pixels * -(-outputs // lanes)
+        turned = outputs * vectors * TRANSPOSED_CYCLES * -(-rows // slabbing.row_block)
+        copies = rows * patch * channel_blocks + turned
+    cycles = whole * (products * vector_steps(problem) + copies)
+    return machine.seconds(cycles, slabbing.tasks, problem.bytes)
 
 
 ALGORITHM = Algorithm(

@@ -1,0 +1,129 @@
+"""Activation functions, applied to results while they are still in the first-level cache.
+
+===========  ==============================================  ========
+name         function                                        types
+===========  ==============================================  ========
+relu         max(x, 0)                                       real
+leaky_relu   x if x > 0 else 0.01 * x                        floating
+silu         x / (1 + exp(-x))                               floating
+gelu         x * (1 + erf(x / sqrt(2))) / 2                  floating
+sigmoid      1 / (1 + exp(-x))                               floating
+tanh         the hyperbolic tangent                          floating
+===========  ==============================================  ========
+
+NaN stays NaN in all of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from ..core.algorithm import ACTIVATIONS, Array, Epilogue
+from ..core.jit import SUBROUTINE, kernel, subroutine
+from ._kernel import SIZES, never_inlined, views
+from ._launch import launch
+from ._simd import lanes, load_first, not_below_zero, store_first
+
+CODES = {name: code for code, name in enumerate(ACTIVATIONS, start=1)}
+RELU, LEAKY_RELU, SILU, GELU, SIGMOID, TANH = (
+    CODES[name] for name in ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
+)
+NEGATIVE_SLOPE = 0.01  # of leaky_relu, as in PyTorch
+ROOT_HALF = math.sqrt(0.5)
+
+
+def activation_code(epilogue: Epilogue) -> int:
+    """What kernels know an activation by; 0 for none."""
+    return CODES[epilogue.activation] if epilogue.activation else 0
+
+
+def activate_row(target, at, jump, count, activation):
+    """Apply the activation of this code, or none for 0, to `count` elements, `jump` apart."""
+    raise NotImplementedError("called from compiled code only")
+
+
+@overload(activate_row, jit_options=SUBROUTINE)
+def _choose_activate_row(target, at, jump, count, activation):
+    chosen = {types.Complex: _nothing, types.Float: _floating}.get(type(target.dtype), _integer)
+
+    def implementation(target, at, jump, count, activation):
+        if activation != 0:
+            chosen(target, at, jump, count, activation)
+
+    return implementation
+
+
+@subroutine
+def _nothing(target, at, jump, count, activation):
+    """Complex numbers have no activation."""
+
+
+@subroutine
+def _integer(target, at, jump, count, activation):
+    if activation == RELU:
+        _relu(target, at, jump, count)
+
+
+@subroutine
+def _relu(target, at, jump, count):
+    if jump == 1:
+        step = lanes(target)
+        for i in range(0, count, step):
+            held = min(step, count - i)
+            store_first(target, at + i, held, not_below_zero(load_first(target, at + i, held, 1)))
+    else:
+        for i in range(count):
+            if target[at + i * jump] < 0:
+                target[at + i * jump] = 0
+
+
+@subroutine
+def _floating(target, at, jump, count, activation):
+    never_inlined()
+    if activation == RELU:
+        _relu(target, at, jump, count)
+    else:
+        for i in range(count):
+            value = target[at + i * jump]
+            target[at + i * jump] = _curved(value, activation)
+
+
+@subroutine
+def _curved(value, activation):
+    if activation == LEAKY_RELU:
+        return value if value > 0 else value * NEGATIVE_SLOPE
+    if activation == GELU:
+        return value * (1 + math.erf(value * ROOT_HALF)) / 2
+    if activation == TANH:
+        return math.tanh(value)
+    denominator = 1 + math.exp(-value)
+    return value / denominator if activation == SILU else 1 / denominator
+
+
+# Elements of one task of `finish`: they and the residual stay in a first-level cache.
+CHUNK = 4096
+
+
+def finish(result: Array, residual: Array, epilogue: Epilogue, threads: int) -> None:
+    """Result = activation(result + residual), for algorithms that cannot do so as they store."""
+    sizes = (1, 1, result.size, residual.size, 1, 0, SIZES + 3)
+    geometry = np.array([*sizes, activation_code(epilogue), epilogue.residual, CHUNK], np.int64)
+    none = np.zeros(1, result.dtype)
+    launch(_finish, -(-result.size // CHUNK), none, none, result, residual, none, geometry, 0, threads)
+
+
+@kernel
+def _finish(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: y = activation(y + residual) for one chunk of y."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    activation, has_residual, chunk = geometry[SIZES], geometry[SIZES + 1], geometry[SIZES + 2]
+    begin = task * chunk
+    count = min(chunk, y.size - begin)
+    if has_residual:
+        for i in range(begin, begin + count):
+            y[i] += residual[i]
+    activate_row(y, begin, 1, count, activation)

@@ -1,0 +1,214 @@
+"""Copying rows between tensors and the workspace: padding in, border out, bias and activation on the way.
+
+Arguments called ``..._at`` are positions in a flat array. Planes are those of `fastconv.cpu._axes.Axis.packed`. Only
+the elements that are named are read or written.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import types, uint64
+
+from ..core.jit import subroutine
+from ._activation import activate_row
+from ._kernel import inner, place
+from ._simd import every_second, lanes, load, load_first, splat, store, store_first, transpose
+
+# Cycles for each row that is gathered or stored, and for each vector of it: 0.7 ns for a row of one masked vector on
+# the machine of docs/performance.md, and about as much again for finding its place.
+ROW_CYCLES = 8
+VECTOR_CYCLES = 2
+# Cycles for each vector that is transposed: 1.7 ns there.
+TRANSPOSED_CYCLES = 6
+
+
+class Finish(NamedTuple):
+    """What happens to sums when they are stored: target = activation(sums + bias + residual), or target += sums."""
+
+    constants: types.Array  # the bias of each channel
+    residual: types.Array  # in the target's shape
+    has_residual: int
+    activation: int
+    accumulates: int
+
+
+@subroutine
+def fill(target, target_at, count, value):
+    at = uint64(target_at)
+    for i in range(uint64(count)):
+        target[at + i] = value
+
+
+@subroutine
+def copy(target, target_at, source, source_at, count):
+    """target[i] = source[i] for i < count."""
+    step = lanes(source)
+    i = 0
+    while i + step <= count:
+        store(target, target_at + i, load(source, source_at + i, 1))
+        i += step
+    if i < count:
+        store_first(target, target_at + i, count - i, load_first(source, source_at + i, count - i, 1))
+
+
+@subroutine
+def copy_every_second(target, target_at, source, source_at, count):
+    """target[i] = source[2 * i] for i < count."""
+    step = lanes(source)
+    for i in range(0, count, step):
+        held = 2 * (count - i) - 1
+        first = load_first(source, source_at + 2 * i, held, 1)
+        second = load_first(source, source_at + 2 * i + step, held - step, 1)
+        store_first(target, target_at + i, count - i, every_second(first, second, 0))
+
+
+@subroutine
+def gather_row(target, target_at, count, source, source_at, stride, outside, geometry, plane, step, position):
+    """target[q] = element at `position + q` of a plane, for q < count, or `outside`.
+
+    source_at, stride: first element of the axis in `source`, and the distance of its elements.
+    """
+    first, last = inner(geometry, plane, position, count)
+    for q in range(first):
+        target[target_at + q] = _looked_up(source, source_at, stride, outside, place(geometry, plane, position + q))
+    if first < last:
+        begin = source_at + place(geometry, plane, position + first) * stride
+        jump = step * stride
+        if jump == 1:
+            copy(target, target_at + first, source, begin, last - first)
+        elif jump == 2:
+            copy_every_second(target, target_at + first, source, begin, last - first)
+        else:
+            for q in range(uint64(last - first)):
+                target[uint64(target_at + first) + q] = source[uint64(begin) + q * uint64(jump)]
+    for q in range(last, count):
+        target[target_at + q] = _looked_up(source, source_at, stride, outside, place(geometry, plane, position + q))
+
+
+@subroutine
+def _looked_up(source, source_at, stride, outside, element):
+    return outside if element < 0 else source[source_at + element * stride]
+
+
+@subroutine
+def gather_channels(
+    target, target_at, pitch, channels, count, source, source_at, stride, outside, geometry, plane, step, position
+):
+    """`gather_row` for several neighbouring channels of a channels_last tensor: target[c * pitch + q]."""
+    width = lanes(source)
+    first, last = inner(geometry, plane, position, count)
+    for q in range(count):
+        if q < first or q >= last:
+            element = place(geometry, plane, position + q)
+            for c in range(channels):
+                target[target_at + c * pitch + q] = outside if element < 0 else source[source_at + c + element * stride]
+    if first < last:
+        begin = source_at + place(geometry, plane, position + first) * stride
+        for c in range(0, channels, width):
+            for q in range(first, last, width):
+                transpose(
+                    target, target_at + c * pitch + q, pitch,
+                    source, begin + c + (q - first) * step * stride, step * stride,
+                    min(width, last - q), min(width, channels - c),
+                )  # fmt: skip
+
+
+@subroutine
+def add_row(target, target_at, stride, geometry, plane, position, source, source_at, count):
+    """Add source[q] to `position + q` of a plane, for q < count; positions outside are dropped."""
+    for q in range(count):
+        element = place(geometry, plane, position + q)
+        if element >= 0:
+            target[target_at + element * stride] += source[source_at + q]
+
+
+@subroutine
+def store_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count, channel, finish):
+    """Store source[q] at `position + q` of a plane, for q < count, finished; positions outside are dropped.
+
+    target_at, stride: first element of the axis in `target`, and the distance of its elements.
+    """
+    first, last = inner(geometry, plane, position, count)
+    jump = step * stride
+    begin = target_at + place(geometry, plane, position + first) * stride
+    if finish.accumulates:
+        add_row(target, target_at, stride, geometry, plane, position, source, source_at, count)
+    elif first < last:
+        if jump == 1:
+            store_run(target, begin, source, source_at + first, last - first, channel, finish)
+        else:
+            bias = finish.constants[channel]
+            for q in range(uint64(last - first)):
+                at = uint64(begin) + q * uint64(jump)
+                extra = finish.residual[at] if finish.has_residual else target.dtype.type(0)
+                target[at] = source[uint64(source_at + first) + q] + bias + extra
+            activate_row(target, begin, jump, last - first, finish.activation)
+
+
+@subroutine
+def store_run(target, target_at, source, source_at, count, channel, finish):
+    """Store a row of one channel whose elements follow each other."""
+    step = lanes(source)
+    bias = splat(finish.constants, channel, 1)
+    for i in range(0, count, step):
+        held = min(step, count - i)
+        value = load_first(source, source_at + i, held, 1) + bias
+        if finish.has_residual:
+            value = value + load_first(finish.residual, target_at + i, held, 1)
+        store_first(target, target_at + i, held, value)
+    activate_row(target, target_at, 1, count, finish.activation)
+
+
+@subroutine
+def store_channels(
+    target, target_at, stride, geometry, plane, step, position,
+    source, source_at, pitch, channels, count, channel, finish, scratch_at,
+):  # fmt: skip
+    """`store_row` for several neighbouring channels of a channels_last tensor: source[c * pitch + q].
+
+    scratch_at: lanes * lanes elements of the source that may be overwritten.
+    """
+    first, last = inner(geometry, plane, position, count)
+    if finish.accumulates:
+        for c in range(channels):
+            add_row(target, target_at + c, stride, geometry, plane, position, source, source_at + c * pitch, count)
+    elif first < last:
+        begin = target_at + place(geometry, plane, position + first) * stride
+        store_run_of_channels(
+            target, begin, step * stride, source, source_at + first, pitch, channels, last - first,
+            channel, finish, scratch_at,
+        )  # fmt: skip
+
+
+@subroutine
+def store_run_of_channels(
+    target, target_at, jump, source, source_at, pitch, channels, count, channel, finish, scratch_at
+):  # fmt: skip
+    """Store pixels, `jump` apart, of several neighbouring channels: source[c * pitch + q], finished."""
+    width = lanes(source)
+    for c in range(0, channels, width):
+        held = min(width, channels - c)
+        bias = load_first(finish.constants, channel + c, held, 1)
+        for q in range(0, count, width):
+            pixels = min(width, count - q)
+            transpose(source, scratch_at, width, source, source_at + c * pitch + q, pitch, held, pixels)
+            for i in range(pixels):
+                at = target_at + c + (q + i) * jump
+                value = load_first(source, scratch_at + i * width, held, 1) + bias
+                if finish.has_residual:
+                    value = value + load_first(finish.residual, at, held, 1)
+                store_first(target, at, held, value)
+                activate_row(target, at, 1, held, finish.activation)
+
+
+@subroutine
+def transpose_all(target, target_at, target_pitch, source, source_at, source_pitch, rows, columns):
+    """target[j, i] = source[i, j] for i < rows, j < columns."""
+    width = lanes(source)
+    for i in range(0, rows, width):
+        for j in range(0, columns, width):
+            transpose(
+                target, target_at + j * target_pitch + i, target_pitch,
+                source, source_at + i * source_pitch + j, source_pitch, min(width, rows - i), min(width, columns - j),
+            )  # fmt: skip

@@ -1,0 +1,420 @@
+"""The vector vocabulary: a Numba type for some vectors of elements, and what kernels do with it.
+
+A value holds `vectors` times as many elements as a register of this processor does; the code generator splits it into
+registers. So ``fma(splat(w), load(x, at, 4), sums)`` is four loads and four fused multiply-adds. Memory may be aligned
+to elements only. A complex value holds its real and imaginary parts apart: a load takes interleaved numbers apart, a
+store puts them together, and a product is four real ones.
+
+All intrinsics stand at module level and take their extents as literals: those made in closures would never be found
+in the cache on disk.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np.arrayobj import make_array
+
+INDEX = ir.IntType(64)
+LANE = ir.IntType(32)
+
+
+def cpu_features() -> dict[str, bool]:
+    """What Numba generates code for: this processor, or what NUMBA_CPU_FEATURES says instead."""
+    chosen = numba.config.CPU_FEATURES
+    if chosen is None:
+        return dict(llvm.get_host_cpu_features())
+    return {feature[1:]: feature[0] == "+" for feature in chosen.split(",") if feature}
+
+
+def _register_bytes() -> int:
+    """Bytes of a vector register: 64 with AVX-512, 32 with AVX2; 16 with NEON and for anything else."""
+    features = cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
+
+
+REGISTER_BYTES = _register_bytes()
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """The Numba type of `vectors` registers of elements."""
+
+    def __init__(self, dtype: types.Type, vectors: int) -> None:
+        self.dtype = dtype
+        self.vectors = vectors
+        super().__init__(f"vector({dtype} x {vectors})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, Emitter(None, kind.dtype, kind.vectors).kind)
+
+
+class Emitter:
+    """Instructions on values of one vector type.
+
+    A value is a tuple of LLVM vectors: one, or the real and the imaginary part; `pack` and `unpack` go between that
+    and the single LLVM value which Numba passes around.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, dtype: types.Type, vectors: int = 1) -> None:
+        self.builder = builder
+        self.is_complex = isinstance(dtype, types.Complex)
+        real = dtype.underlying_float if self.is_complex else dtype
+        self.is_float = isinstance(real, types.Float)
+        self.bits = real.bitwidth
+        self.native = REGISTER_BYTES * 8 // self.bits  # lanes of a register
+        self.lanes = self.native * vectors
+        self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits] if self.is_float else ir.IntType(self.bits)
+        self.part = ir.VectorType(self.scalar, self.lanes)
+        self.kind = ir.LiteralStructType([self.part, self.part]) if self.is_complex else self.part
+        self.width = 2 if self.is_complex else 1  # parts, and reals in an element
+        self.zero = (ir.Constant(self.part, None),) * self.width
+
+    def pack(self, value):
+        if not self.is_complex:
+            return value[0]
+        packed = self.builder.insert_value(ir.Constant(self.kind, ir.Undefined), value[0], 0)
+        return self.builder.insert_value(packed, value[1], 1)
+
+    def unpack(self, packed):
+        return tuple(self.builder.extract_value(packed, part) for part in range(2)) if self.is_complex else (packed,)
+
+    # -- memory
+
+    def _address(self, pointer, lanes):
+        return self.builder.bitcast(pointer, ir.VectorType(self.scalar, lanes).as_pointer())
+
+    def load(self, pointer):
+        """The elements from an address on."""
+        value = self.builder.load(self._address(pointer, self.lanes * self.width))
+        value.align = self.bits // 8
+        return self._apart(value)
+
+    def store(self, value, pointer):
+        joined = self._together(value)
+        self.builder.store(joined, self._address(pointer, self.lanes * self.width)).align = self.bits // 8
+
+    def load_first(self, pointer, count):
+        """The first `count` elements, and zeros; the memory behind them is not touched."""
+        lanes = self.lanes * self.width
+        kind = ir.VectorType(self.scalar, lanes)
+        address, mask = self._address(pointer, lanes), self._first(count)
+        function = self._function("llvm.masked.load", f"{lanes}", kind, [address.type, LANE, mask.type, kind], ".p0")
+        alignment = ir.Constant(LANE, self.bits // 8)
+        return self._apart(self.builder.call(function, [address, alignment, mask, ir.Constant(kind, None)]))
+
+    def store_first(self, value, pointer, count):
+        """Store the first `count` elements only."""
+        lanes = self.lanes * self.width
+        joined, address, mask = self._together(value), self._address(pointer, lanes), self._first(count)
+        arguments = [joined.type, address.type, LANE, mask.type]
+        function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
+        self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])
+
+    def _first(self, count):
+        lanes = self.lanes * self.width
+        numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
+        reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
+        return self.builder.icmp_signed("<", numbers, self._everywhere(reals, LANE, lanes))
+
+    def _apart(self, value):
+        return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),
+                self.shuffle(value, value, range(1, 2 * self.lanes, 2))) if self.is_complex else (value,)  # fmt: skip
+
+    def _together(self, value):
+        if not self.is_complex:
+            return value[0]
+        return self.shuffle(
+            value[0], value[1], [part * self.lanes + lane for lane in range(self.lanes) for part in range(2)]
+        )
+
+    # -- arithmetic
+
+    def _function(self, name, lanes, result, arguments, suffix=""):
+        letter = "f" if self.is_float else "i"
+        full = f"{name}.v{lanes}{letter}{self.bits}{suffix}"
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), full)
+
+    def shuffle(self, first, second, lanes):
+        mask = [ir.Constant(LANE, lane) for lane in lanes]
+        return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
+
+    def _everywhere(self, scalar, kind, lanes):
+        undefined = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(LANE, 0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(LANE, lanes), None))
+
+    def splat(self, pointer):
+        """The element at an address in all lanes."""
+        real = self.builder.bitcast(pointer, self.scalar.as_pointer())
+        parts = [self.builder.gep(real, [ir.Constant(INDEX, part)]) for part in range(self.width)]
+        return tuple(self._everywhere(self.builder.load(part), self.scalar, self.lanes) for part in parts)
+
+    def add(self, first, second):
+        return tuple(self._sum(a, b) for a, b in zip(first, second, strict=True))
+
+    def _sum(self, first, second):
+        return self.builder.fadd(first, second) if self.is_float else self.builder.add(first, second)
+
+    def fma(self, first, second, total):
+        """First * second + total."""
+        if not self.is_complex:
+            return (self._fma(first[0], second[0], total[0]),)
+        negative = self.builder.fneg(first[1])
+        return (
+            self._fma(negative, second[1], self._fma(first[0], second[0], total[0])),
+            self._fma(first[1], second[0], self._fma(first[0], second[1], total[1])),
+        )
+
+    def _fma(self, first, second, total):
+        if not self.is_float:
+            return self.builder.add(self.builder.mul(first, second), total)
+        function = self._function("llvm.fmuladd", f"{self.lanes}", self.part, [self.part] * 3)
+        return self.builder.call(function, [first, second, total])
+
+    def total(self, value):
+        """The sums of all lanes, part by part."""
+        if not self.is_float:
+            function = self._function("llvm.vector.reduce.add", f"{self.lanes}", self.scalar, [self.part])
+            return tuple(self.builder.call(function, [part]) for part in value)
+        function = self._function("llvm.vector.reduce.fadd", f"{self.lanes}", self.scalar, [self.scalar, self.part])
+        start = ir.Constant(self.scalar, -0.0)
+        return tuple(self.builder.call(function, [start, part], fastmath=("reassoc",)) for part in value)
+
+
+def index(value: int) -> ir.Constant:
+    """An integer in generated code."""
+    return ir.Constant(INDEX, value)
+
+
+def element(context, builder, kind, array, at):
+    """Address of an element of an array value."""
+    return builder.gep(make_array(kind)(context, builder, array).data, [at])
+
+
+# ---- what kernels call
+
+
+@intrinsic
+def lanes(typing_context, array):
+    """Elements of one register, a constant."""
+
+    def codegen(context, builder, signature, arguments):
+        return index(Emitter(builder, signature.args[0].dtype).lanes)
+
+    return types.int64(array), codegen
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typing_context, array, vectors):
+    """Zeros of the type of an array's elements."""
+    value = Vector(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        return emitter.pack(emitter.zero)
+
+    return value(array, vectors), codegen
+
+
+@intrinsic(prefer_literal=True)
+def splat(typing_context, array, at, vectors):
+    """array[at] in all lanes."""
+    value = Vector(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        return emitter.pack(emitter.splat(element(context, builder, signature.args[0], arguments[0], arguments[1])))
+
+    return value(array, types.int64, vectors), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load(typing_context, array, at, vectors):
+    """The elements from array[at] on."""
+    value = Vector(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        return emitter.pack(emitter.load(element(context, builder, signature.args[0], arguments[0], arguments[1])))
+
+    return value(array, types.int64, vectors), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_first(typing_context, array, at, count, vectors):
+    """`count` elements from array[at] on, then zeros; nothing behind them is read."""
+    value = Vector(array.dtype, vectors.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        return emitter.pack(emitter.load_first(address, arguments[2]))
+
+    return value(array, types.int64, types.int64, vectors), codegen
+
+
+@intrinsic
+def store(typing_context, array, at, value):
+    """Write all lanes from array[at] on."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        emitter.store(emitter.unpack(arguments[2]), address)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def store_first(typing_context, array, at, count, value):
+    """Write the first `count` lanes from array[at] on."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        emitter.store_first(emitter.unpack(arguments[3]), address, arguments[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), codegen
+
+
+@intrinsic
+def fma(typing_context, first, second, total):
+    """First * second + total."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, total.dtype, total.vectors)
+        return emitter.pack(emitter.fma(*map(emitter.unpack, arguments)))
+
+    return total(total, total, total), codegen
+
+
+@intrinsic
+def total(typing_context, value):
+    """The sum of all lanes."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        sums = emitter.total(emitter.unpack(arguments[0]))
+        if not emitter.is_complex:
+            return sums[0]
+        number = context.make_complex(builder, value.dtype)
+        number.real, number.imag = sums
+        return number._getvalue()
+
+    return value.dtype(value), codegen
+
+
+@intrinsic
+def not_below_zero(typing_context, value):
+    """The lanes, with zero for those below zero; NaN stays."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        zero = emitter.zero[0]
+        if emitter.is_float:
+            below = builder.fcmp_ordered("<", arguments[0], zero)
+        else:
+            below = builder.icmp_signed("<", arguments[0], zero)
+        return builder.select(below, zero, arguments[0])
+
+    return value(value), codegen
+
+
+@intrinsic(prefer_literal=True)
+def every_second(typing_context, first, second, start):
+    """Lanes start, start + 2, ... of two values after one another; start is 0 or 1."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, first.dtype, first.vectors)
+        lanes = range(start.literal_value, 2 * emitter.lanes, 2)
+        pairs = zip(*map(emitter.unpack, arguments[:2]), strict=True)
+        return emitter.pack(tuple(emitter.shuffle(a, b, lanes) for a, b in pairs))
+
+    return first(first, first, start), codegen
+
+
+@intrinsic(prefer_literal=True)
+def interleaved(typing_context, first, second, half):
+    """The first or second half (0 or 1) of the lanes of two values by turns."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, first.dtype, first.vectors)
+        begin = half.literal_value * emitter.lanes // 2
+        lanes = [part + begin + lane for lane in range(emitter.lanes // 2) for part in (0, emitter.lanes)]
+        pairs = zip(*map(emitter.unpack, arguments[:2]), strict=True)
+        return emitter.pack(tuple(emitter.shuffle(a, b, lanes) for a, b in pairs))
+
+    return first(first, first, half), codegen
+
+
+@intrinsic
+def transpose(
+    typing_context, target, target_at, target_pitch, source, source_at, source_pitch, rows, columns
+):  # fmt: skip
+    """target[j, i] = source[i, j] for i < rows, j < columns, both at most the lanes of a register.
+
+    log2(lanes) rounds exchange ever smaller squares, as in Eklundh, "A Fast Computer Method for Matrix
+    Transposing", IEEE Trans. Comput. C-21 (1972).
+    """
+    integer = types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, source.dtype)
+        count = emitter.lanes
+        to = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        start = element(context, builder, signature.args[3], arguments[3], arguments[4])
+        target_pitch, source_pitch, rows, columns = arguments[2], arguments[5], arguments[6], arguments[7]
+        values = []
+        for i in range(count):
+            held = builder.select(builder.icmp_signed("<", index(i), rows), columns, index(0))
+            values.append(emitter.load_first(builder.gep(start, [builder.mul(source_pitch, index(i))]), held))
+        distance = count // 2
+        while distance:
+            values = _exchanged(emitter, values, distance)
+            distance //= 2
+        for j in range(count):
+            with builder.if_then(builder.icmp_signed("<", index(j), columns)):
+                emitter.store_first(values[j], builder.gep(to, [builder.mul(target_pitch, index(j))]), rows)
+        return context.get_dummy_value()
+
+    return types.void(target, integer, integer, source, integer, integer, integer, integer), codegen
+
+
+def _exchanged(emitter, values, distance):
+    """Exchange the off-diagonal squares of this size: lane `distance` of one row with lane 0 of the row below."""
+    count = emitter.lanes
+    upper = [lane if not lane & distance else lane - distance + count for lane in range(count)]
+    lower = [lane + distance if not lane & distance else lane + count for lane in range(count)]
+    result = list(values)
+    for i in range(count):
+        if not i & distance:
+            pairs = list(zip(values[i], values[i + distance], strict=True))
+            result[i] = tuple(emitter.shuffle(a, b, upper) for a, b in pairs)
+            result[i + distance] = tuple(emitter.shuffle(a, b, lower) for a, b in pairs)
+    return result
+
+
+@infer_global(operator.add)
+class _Add(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, arguments, keywords):
+        if len(arguments) == 2 and isinstance(arguments[0], Vector) and arguments[0] == arguments[1]:
+            return signature(arguments[0], *arguments)
+        return None
+
+
+@lower_builtin(operator.add, Vector, Vector)
+def _add(context, builder, signature, arguments):
+    emitter = Emitter(builder, signature.return_type.dtype, signature.return_type.vectors)
+    return emitter.pack(emitter.add(*map(emitter.unpack, arguments)))

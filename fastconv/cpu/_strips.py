@@ -1,0 +1,241 @@
+"""Strips, panels and tiles: what the direct kernels copy in and out.
+
+A strip holds, for each channel, the padded rows that a tile of positions needs, each stride phase in a plane of its
+own (`fastconv.cpu._axes`). A panel holds the same pixels once for each filter tap, without the border columns between
+the rows of a strip.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..core.jit import subroutine
+from ._kernel import first_integers, never_inlined, place, plane_at
+from ._rows import copy, fill, gather_channels, gather_row, store_channels, store_row, store_run, transpose_all
+from ._simd import lanes, load, store
+
+
+class Strips(NamedTuple):
+    """The header of the geometry vector. `source` is gathered; `target` is stored, or gathered in GRAD_WEIGHT."""
+
+    sizes_1: int
+    sizes_2: int
+    sizes_3: int
+    sizes_4: int
+    sizes_5: int
+    sizes_6: int
+    sizes_7: int
+    images: int
+    groups: int
+    sources: int  # channels of one group, as all channel counts here
+    targets: int
+    channel_block: int  # source channels in the strip at once
+    row_block: int  # target channels of one task
+    row_group: int  # target channels that are stored at once
+    row_pitch: int  # from the sums of one row to those of the next: 0 where each group reuses the same memory
+    phase_pitch: int  # from the sums of one phase to those of the next
+    source_n: int  # strides in elements
+    source_c: int
+    source_d: int
+    source_h: int
+    source_w: int
+    target_n: int
+    target_c: int
+    target_d: int
+    target_h: int
+    target_w: int
+    weight_group: int
+    weight_source: int
+    weight_target: int
+    positions_z: int
+    positions_p: int
+    positions_q: int
+    tiles_z: int
+    tiles_p: int
+    tiles_q: int
+    tile_z: int
+    tile_p: int
+    tile_q: int
+    tiles_per_task: int
+    strip_d: int
+    strip_h: int
+    strip_w: int
+    planes_d: int
+    planes_h: int
+    planes_w: int
+    channel_pitch: int  # elements of all planes of a channel
+    packed: int  # whether a panel is packed
+    plane_pitch: int  # from one plane of pixels to the next in sums, and from one row to the next
+    line_pitch: int
+    pitch: int  # of the panel's rows and of the rows of sums
+    panel_at: int  # positions in the workspace
+    sums_at: int
+    scratch_at: int
+    source_axis_d: int  # positions of packed axes in the vector
+    source_axis_h: int
+    source_axis_w: int
+    target_axis_d: int
+    target_axis_h: int
+    target_axis_w: int
+    joined: int  # whether the rows of a plane of a tile follow each other in the target
+    accumulates: int  # whether the target is added to
+    activation: int
+    has_residual: int
+    rows_at: int  # the first weight of each row
+    panel_rows_at: int  # the rows of a panel
+    pixels_at: int  # the pixels of a tile, as positions in the strip
+    phases: int
+    phases_at: int  # for each phase: taps, source offsets and taken weights in the vector, target slots in d, h, w
+
+
+PHASE = 6
+
+
+HEADER = len(Strips._fields)
+
+
+@subroutine
+def header(geometry):
+    return Strips(*first_integers(geometry, HEADER))
+
+
+class Tile(NamedTuple):
+    """First position of a tile, and its extents as far as there are positions."""
+
+    z: int
+    p: int
+    q: int
+    depth: int
+    height: int
+    width: int
+
+
+@subroutine
+def tile_of(g, number):
+    z, rest = divmod(number, g.tiles_p * g.tiles_q)
+    p, q = divmod(rest, g.tiles_q)
+    z, p, q = z * g.tile_z, p * g.tile_p, q * g.tile_q
+    return Tile(
+        z, p, q, min(g.tile_z, g.positions_z - z), min(g.tile_p, g.positions_p - p), min(g.tile_q, g.positions_q - q)
+    )
+
+
+@subroutine
+def columns_of(g, tile):
+    """Columns of sums from the first pixel of a tile to its last, border columns between them included."""
+    return (tile.depth - 1) * g.plane_pitch + (tile.height - 1) * g.line_pitch + tile.width
+
+
+@subroutine
+def gather_strips(workspace, geometry, source, source_at, channels, tile, outside):
+    """workspace[c, plane, d, h, w] = the padded source around a tile, for c < channels."""
+    never_inlined()
+    g = header(geometry)
+    depth, height, width = (
+        tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p, tile.width + g.strip_w - g.tile_q,
+    )  # fmt: skip
+    step = geometry[g.source_axis_w + 1]
+    together = channels if g.source_c == 1 else 1  # neighbouring channels in channels_last
+    for c in range(0, channels, together):
+        plane_in = c * g.channel_pitch
+        channel_at = source_at + c * g.source_c
+        for slot_d in range(g.planes_d):
+            plane_d = plane_at(geometry, g.source_axis_d, slot_d)
+            for slot_h in range(g.planes_h):
+                plane_h = plane_at(geometry, g.source_axis_h, slot_h)
+                for slot_w in range(g.planes_w):
+                    plane_w = plane_at(geometry, g.source_axis_w, slot_w)
+                    for d in range(depth):
+                        in_d = place(geometry, plane_d, tile.z + d)
+                        for h in range(height):
+                            in_h = place(geometry, plane_h, tile.p + h)
+                            at = plane_in + (d * g.strip_h + h) * g.strip_w
+                            from_row = channel_at + in_d * g.source_d + in_h * g.source_h
+                            if in_d < 0 or in_h < 0:
+                                for k in range(together):
+                                    fill(workspace, at + k * g.channel_pitch, width, outside)
+                            elif together == 1:
+                                gather_row(
+                                    workspace, at, width, source, from_row, g.source_w, outside,
+                                    geometry, plane_w, step, tile.q,
+                                )  # fmt: skip
+                            else:
+                                gather_channels(
+                                    workspace, at, g.channel_pitch, together, width, source, from_row, g.source_w,
+                                    outside, geometry, plane_w, step, tile.q,
+                                )  # fmt: skip
+                    plane_in += g.strip_d * g.strip_h * g.strip_w
+
+
+@subroutine
+def pack_panel(workspace, g, geometry, offsets_at, terms, tile):
+    """workspace[panel_at + j * pitch + i] = the strip at the j-th offset and the i-th pixel.
+
+    Whole vectors are copied: what is written behind a row is overwritten by the next, or lies in the spare vector.
+    """
+    step = lanes(workspace)
+    for j in range(terms):
+        offset = geometry[offsets_at + j]
+        at = g.panel_at + j * g.pitch
+        for z in range(tile.depth):
+            for p in range(tile.height):
+                begin = offset + (z * g.strip_h + p) * g.strip_w
+                for q in range(0, tile.width, step):
+                    store(workspace, at + q, load(workspace, begin + q, 1))
+                at += tile.width
+
+
+@subroutine
+def store_tile(target, target_at, workspace, sums, channel, rows, geometry, tile, entry, finish):
+    """Store the sums of a tile, (rows, pitch) from `sums` on, in one phase of the target, finished.
+
+    target_at: element 0 of the image; channel: the first of the rows.
+    """
+    never_inlined()
+    g = header(geometry)
+    plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
+    plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
+    plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
+    step = geometry[g.target_axis_w + 1]
+    last = g.target_c == 1 and g.joined == 0  # neighbouring channels in channels_last
+    height = 1 if g.joined else tile.height
+    for k in range(0, rows, rows if last else 1):
+        at = target_at + (channel + k) * g.target_c
+        for d in range(tile.depth):
+            in_d = place(geometry, plane_d, tile.z + d)
+            for h in range(height):
+                in_h = place(geometry, plane_h, tile.p + h)
+                to = at + in_d * g.target_d + in_h * g.target_h
+                begin = sums + k * g.pitch + d * g.plane_pitch + h * g.line_pitch
+                if in_d >= 0 and in_h >= 0:
+                    if g.joined:
+                        store_run(target, to, workspace, begin, tile.height * tile.width, channel + k, finish)
+                    elif last:
+                        store_channels(
+                            target, to, g.target_w, geometry, plane_w, step, tile.q, workspace, begin, g.pitch,
+                            rows, tile.width, channel, finish, g.scratch_at,
+                        )  # fmt: skip
+                    else:
+                        store_row(
+                            target, to, g.target_w, geometry, plane_w, step, tile.q,
+                            workspace, begin, tile.width, channel + k, finish,
+                        )  # fmt: skip
+
+
+@subroutine
+def transpose_tile(workspace, g, y, image_at, channel, rows, tile):
+    """workspace[panel_at + i * pitch + k] = y at the i-th pixel of a tile, for k < rows."""
+    at = g.panel_at
+    width, height = (tile.height * tile.width, 1) if g.joined else (tile.width, tile.height)
+    for d in range(tile.depth):
+        for h in range(height):
+            begin = (
+                image_at + channel * g.target_c
+                + (tile.z + d) * g.target_d + (tile.p + h) * g.target_h + tile.q * g.target_w
+            )  # fmt: skip
+            if g.target_c == 1:
+                for q in range(width):
+                    copy(workspace, at + q * g.pitch, y, begin + q * g.target_w, rows)
+            else:
+                transpose_all(workspace, at, g.pitch, y, begin, g.target_c, rows, width)
+            at += width * g.pitch

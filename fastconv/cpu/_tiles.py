@@ -1,0 +1,231 @@
+"""Sizes of tiles and blocks for the direct kernels: those with which all tasks together take the fewest cycles.
+
+One cycle is one multiply-add of a vector register. Gathering, packing and storing are counted in the same cycles, so
+that waste at the edges of tiles, work that is done twice and idle threads are weighed against each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..core.machine import local_machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._axes import folding, transposed_extent, transposed_reach
+from ._gemm import ROWS, VECTORS, lanes_of, row_steps, vector_steps, whole_rows
+from ._geometry import even_split
+from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
+
+# Pixels of a tile: ten times the widest register tile of float32. Eight rows of sums take half of a first-level cache
+# of 32 KiB.
+TILE_PIXELS = 480
+# Strips, panels and sums of a task, each a quarter of a second-level cache of 1 MiB.
+STRIP_BYTES = 256 << 10
+PANEL_BYTES = 256 << 10
+SUMS_BYTES = 256 << 10
+# Pixels and output channels of a task of GRAD_WEIGHT: the transposed tile of y takes a quarter of that cache, too.
+WEIGHT_PIXELS = 256
+WEIGHT_CHANNELS = 256
+# The sum over the pixels is cut into parts, and the input channels into blocks, until there are this many tasks; a
+# constant, so that the result does not depend on the machine.
+TASKS_LEAST = 8
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Sizes of tiles, strips and blocks; extents are over the positions of the planes."""
+
+    positions: Axes
+    tile: Axes
+    strip: Axes
+    planes: Axes
+    channel_block: int
+    row_block: int
+    packed: bool
+    pitch: int
+    tasks: int
+    tiles_per_task: int = 1
+    parts: int = 1
+    cycles: float = 0.0  # of all tasks, one after the other
+
+    @property
+    def tiles(self) -> Axes:
+        return axes(-(-whole // part) for whole, part in zip(self.positions, self.tile, strict=True))
+
+    @property
+    def channel_pitch(self) -> int:
+        return math.prod(self.planes) * math.prod(self.strip)
+
+    @property
+    def line_pitch(self) -> int:
+        return self.tile[2] if self.packed else self.strip[2]
+
+    @property
+    def plane_pitch(self) -> int:
+        return self.line_pitch * (self.tile[1] if self.packed else self.strip[1])
+
+
+def axes(values: Iterable[int]) -> Axes:
+    first, second, third = values
+    return first, second, third
+
+
+def channels_of(problem: ConvProblem, op: Op) -> tuple[int, int]:
+    """Channels of one group that are gathered, and those that are stored."""
+    inputs, outputs = problem.C // problem.groups, problem.K // problem.groups
+    return (outputs, inputs) if op is Op.GRAD_INPUT else (inputs, outputs)
+
+
+def row_group(problem: ConvProblem) -> int:
+    """Rows of sums that are stored together: in channels_last as many as are transposed at once."""
+    return ROWS if problem.layout == "channels_first" else max(ROWS, lanes_of(problem.dtype))
+
+
+def positions_of(problem: ConvProblem, op: Op) -> Axes:
+    """Positions of the target's planes."""
+    if op is not Op.GRAD_INPUT:
+        return problem.output
+    return axes(-(-transposed_extent(problem, axis) // problem.stride[axis]) for axis in range(3))
+
+
+def _halo(problem: ConvProblem, op: Op) -> Axes:
+    """Positions that a tile needs beyond its own."""
+    if op is Op.GRAD_INPUT:
+        return axes(sum(transposed_reach(problem, axis)) for axis in range(3))
+    return axes((reach - 1) // stride for reach, stride in zip(problem.reach, problem.stride, strict=True))
+
+
+def _planes(problem: ConvProblem, op: Op) -> Axes:
+    """Stride phases of the source that some tap reads."""
+    if op is Op.GRAD_INPUT:
+        return 1, 1, 1
+    return axes(
+        len({tap * dilation % stride for tap in range(taps)})
+        for taps, dilation, stride in zip(problem.filter, problem.dilation, problem.stride, strict=True)
+    )
+
+
+def _parts(extent: int, most: int) -> Iterator[int]:
+    """Sizes of the parts, all different, into which an extent can be cut about equally, at most `most` each."""
+    size = None
+    for count in range(-(-extent // max(1, most)), extent + 1):
+        if size != (size := -(-extent // count)):
+            yield size
+
+
+def _tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Iterator[Axes]:
+    """Parts of a row, or whole rows, or whole planes, so that the pixels of the last tile are the first of a whole."""
+    depth, height, width = positions
+    if width > pixels:
+        yield 1, 1, pixels // (VECTORS * lanes) * VECTORS * lanes or pixels
+        yield from ((1, 1, part) for part in itertools.islice(_parts(width, pixels), 8))
+        return
+    row = width + halo[2]
+    for part in itertools.islice(_parts(height, pixels // row), 12):
+        yield 1, part, width
+    if height * row <= pixels:
+        for part in itertools.islice(_parts(depth, pixels // (row * (height + halo[1]))), 12):
+            yield part, height, width
+
+
+@lru_cache(maxsize=1024)
+def tiling(problem: ConvProblem, op: Op) -> Tiling:
+    """The sizes that take the least time on this machine's number of threads."""
+    make = _weight_tilings if op is Op.GRAD_WEIGHT else _tilings
+    threads = TASKS_LEAST if op is Op.GRAD_WEIGHT else local_machine().threads
+    return min(make(problem, op), key=lambda each: each.cycles / each.tasks * -(-each.tasks // threads))
+
+
+def _vectors(count: int, lanes: int) -> int:
+    return -(-count // lanes)
+
+
+def _gather_cycles(problem: ConvProblem, op: Op, strip: Axes, lanes: int) -> float:
+    """Of one channel of a strip."""
+    rows = math.prod(_planes(problem, op)) * strip[0] * strip[1]
+    if problem.layout == "channels_last":
+        return rows * (_vectors(strip[2], lanes) * TRANSPOSED_CYCLES + ROW_CYCLES / lanes)
+    return rows * (ROW_CYCLES + VECTOR_CYCLES * _vectors(strip[2], lanes))
+
+
+def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+    """Tilings of FORWARD and GRAD_INPUT."""
+    sources, targets = channels_of(problem, op)
+    positions, halo, planes = positions_of(problem, op), _halo(problem, op), _planes(problem, op)
+    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
+    one_task = op is Op.GRAD_INPUT and folding(problem)
+    for tile, packed in itertools.product(_tile_choices(positions, halo, TILE_PIXELS, lanes), (False, True)):
+        strip = axes(part + more for part, more in zip(tile, halo, strict=True))
+        if packed and halo[2] == 0 and tile[0] == 1:
+            continue
+        lines = tile[0] * tile[1]
+        pixels = math.prod(tile) if packed else (tile[0] * strip[1] - halo[1]) * strip[2] - halo[2]
+        vectors = _vectors(pixels, lanes)
+        channel_bytes = math.prod(planes) * math.prod(strip) * size
+        block = STRIP_BYTES // channel_bytes
+        if packed:
+            block = min(block, PANEL_BYTES // (problem.taps * vectors * lanes * size))
+        block = even_split(sources, max(1, block))
+        blocks = -(-sources // block)
+        phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
+        gather = sources * _gather_cycles(problem, op, strip, lanes)
+        pack = sources * problem.taps * lines * (VECTOR_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
+        store = phases * lines * (ROW_CYCLES + 2 * VECTOR_CYCLES * _vectors(tile[2], lanes))
+        again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
+        tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
+        for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
+            product = sources * problem.taps * row_steps(row_block) * vectors * vector_steps(problem)
+            cycles = gather + pack + product + row_block * (store + again)
+            row_blocks = -(-targets // row_block)
+            whole = problem.N * problem.groups * row_blocks
+            tasks = whole * (1 if one_task else tiles)
+            yield Tiling(
+                positions, tile, strip, planes, block, row_block, packed, vectors * lanes, tasks,
+                tiles_per_task=tiles if one_task else 1, cycles=whole * tiles * cycles,
+            )  # fmt: skip
+
+
+def _row_blocks(targets: int, row_bytes: int) -> Iterator[int]:
+    """Blocks of target channels whose sums fit; row_bytes is 0 where sums need not be kept."""
+    most = targets if row_bytes == 0 else max(ROWS, SUMS_BYTES // row_bytes)
+    blocks = -(-targets // most)
+    while blocks <= targets:
+        yield whole_rows(targets, -(-targets // blocks))
+        blocks *= 2
+
+
+def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+    """Tilings of GRAD_WEIGHT."""
+    sources, targets = channels_of(problem, op)
+    halo, planes = _halo(problem, op), _planes(problem, op)
+    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
+    row_block = even_split(targets, WEIGHT_CHANNELS)
+    vectors = _vectors(row_block, lanes)
+    row_blocks = -(-targets // row_block)
+    for tile in _tile_choices(problem.output, halo, WEIGHT_PIXELS, lanes):
+        strip = axes(part + more for part, more in zip(tile, halo, strict=True))
+        pixels = math.prod(tile)
+        tiles = math.prod(-(-whole // part) for whole, part in zip(problem.output, tile, strict=True))
+        items = problem.N * tiles
+        most = min(
+            STRIP_BYTES // (math.prod(planes) * math.prod(strip) * size),
+            SUMS_BYTES // (problem.taps * vectors * lanes * size),
+        )
+        for block in itertools.islice(_parts(sources, max(1, most)), 12):
+            blocks = problem.groups * -(-sources // block) * row_blocks
+            per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
+            parts = -(-items // per_task)
+            turned = row_block * _vectors(pixels, lanes) * TRANSPOSED_CYCLES
+            product = row_steps(block * problem.taps) * pixels * vectors * vector_steps(problem)
+            again = 2 * VECTOR_CYCLES * block * problem.taps * vectors
+            item = block * _gather_cycles(problem, op, strip, lanes) + turned + product + again
+            last = block * problem.taps * vectors * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
+            yield Tiling(
+                problem.output, tile, strip, planes, block, row_block, False, vectors * lanes, blocks * parts,
+                tiles_per_task=per_task, parts=parts, cycles=blocks * (items * item + parts * last),
+            )  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import carray, types
+from numba import types, uint64
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 
 from ..core.jit import subroutine
 
@@ -13,19 +13,22 @@ from ..core.jit import subroutine
 SIZES = 7
 
 
-@subroutine
-def views(x, w, y, residual, constants, workspace, geometry):
+@intrinsic
+def views(typing_context, x, w, y, residual, constants, workspace, geometry):
     """The kernel's pointers as flat arrays of the sizes in the geometry vector."""
-    head = carray(geometry, SIZES)
-    return (
-        carray(x, head[0]),
-        carray(w, head[1]),
-        carray(y, head[2]),
-        carray(residual, head[3]),
-        carray(constants, head[4]),
-        carray(workspace, head[5]),
-        carray(geometry, head[6]),
-    )
+    kinds = [types.Array(pointer.dtype, 1, "C") for pointer in (x, w, y, residual, constants, workspace, geometry)]
+
+    def codegen(context, builder, signature, pointers):
+        arrays = []
+        for number, (kind, pointer) in enumerate(zip(kinds, pointers, strict=True)):
+            size = builder.load(builder.gep(pointers[-1], [ir.Constant(ir.IntType(64), number)]))
+            bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+            array = make_array(kind)(context, builder)
+            populate_array(array, pointer, [size], [bytes], bytes, None)
+            arrays.append(array._getvalue())
+        return context.make_tuple(builder, signature.return_type, arrays)
+
+    return types.Tuple(kinds)(x, w, y, residual, constants, workspace, geometry), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -45,22 +48,28 @@ def first_integers(typing_context, vector, count):
 
 
 @subroutine
+def number(geometry, at):
+    """An integer of the geometry vector. The index is unsigned: a signed one may count from the end, at a price."""
+    return geometry[uint64(at)]
+
+
+@subroutine
 def plane_at(geometry, axis_at, slot):
     """Position of one plane of a packed axis (`fastconv.cpu._axes.Axis.packed`)."""
-    return axis_at + 2 + slot * (2 + geometry[axis_at])
+    return axis_at + 2 + slot * (2 + number(geometry, axis_at))
 
 
 @subroutine
 def place(geometry, plane, position):
     """Element at a position of a plane; negative when it lies outside."""
-    return geometry[plane + 2 + position]
+    return number(geometry, plane + 2 + position)
 
 
 @subroutine
 def inner(geometry, plane, position, count):
     """The part of `count` positions in which elements follow each other at the axis' step: first, and past the last."""
-    first = min(max(geometry[plane] - position, 0), count)
-    return first, min(max(geometry[plane + 1] - position, first), count)
+    first = min(max(number(geometry, plane) - position, 0), count)
+    return first, min(max(number(geometry, plane + 1) - position, first), count)
 
 
 @intrinsic

@@ -10,10 +10,20 @@ from typing import NamedTuple
 
 from numba import types, uint64
 
-from ..core.jit import subroutine
+from ..core.jit import inlined, subroutine
 from ._activation import activate_row
-from ._kernel import inner, place
-from ._simd import every_second, lanes, load, load_first, splat, store, store_first, transpose
+from ._kernel import inner, never_inlined, place
+from ._simd import (
+    every_second,
+    lanes,
+    load,
+    load_first,
+    prefetch,
+    splat,
+    store,
+    store_first,
+    transpose,
+)
 
 # Cycles for each row that is gathered or stored, and for each vector of it: 0.7 ns for a row of one masked vector on
 # the machine of docs/performance.md, and about as much again for finding its place.
@@ -41,6 +51,14 @@ def fill(target, target_at, count, value):
 
 
 @subroutine
+def fill_first(target, target_at, count, value):
+    """target[i] = the lanes of a value of one register, for i < count."""
+    step = lanes(target)
+    for i in range(0, count, step):
+        store_first(target, target_at + i, min(step, count - i), value)
+
+
+@subroutine
 def copy(target, target_at, source, source_at, count):
     """target[i] = source[i] for i < count."""
     step = lanes(source)
@@ -61,6 +79,52 @@ def copy_every_second(target, target_at, source, source_at, count):
         first = load_first(source, source_at + 2 * i, held, 1)
         second = load_first(source, source_at + 2 * i + step, held - step, 1)
         store_first(target, target_at + i, count - i, every_second(first, second, 0))
+
+
+@subroutine
+def gather_rows(
+    target, target_at, line, height, width, source, source_at, row_stride, jump, outside_of, with_borders,
+    geometry, plane_h, p, plane_w, q,
+):  # fmt: skip
+    """target[h, i] = element (p + h, q + i) of a plane, for h < height, i < width, its rows `line` elements apart.
+
+    For rows whose elements are at most two apart, and around which there is nothing but the last of `outside_of`;
+    that is written only `with_borders`. A function of its own, without any branch that this does not need: LLVM keeps
+    an index in memory for each loop that it vectorises, and advanced twenty of them for each row, 28 ns long.
+    """
+    never_inlined()
+    first, last = inner(geometry, plane_w, q, width)
+    if with_borders:
+        outside = splat(outside_of, outside_of.size - 1, 1)
+        for h in range(height):
+            at = target_at + h * line
+            is_inside = place(geometry, plane_h, p + h) >= 0
+            fill_first(target, at, first if is_inside else width, outside)
+            fill_first(target, at + last, width - last, outside)
+    if first == last:
+        return
+    begin = source_at + place(geometry, plane_w, q + first)
+    for h in range(height):
+        in_h = place(geometry, plane_h, p + h)
+        if in_h >= 0:
+            at = target_at + h * line + first
+            if jump == 1:
+                copy(target, at, source, begin + in_h * row_stride, last - first)
+            else:
+                copy_every_second(target, at, source, begin + in_h * row_stride, last - first)
+
+
+@subroutine
+def prefetch_rows(source, source_at, row_stride, height, width, jump, geometry, plane_h, p, plane_w, q):
+    """Begin to fetch what `gather_rows` reads."""
+    first, last = inner(geometry, plane_w, q, width)
+    if first < last:
+        begin = source_at + place(geometry, plane_w, q + first)
+        for h in range(height):
+            in_h = place(geometry, plane_h, p + h)
+            if in_h >= 0:
+                for i in range(0, (last - first) * jump, lanes(source)):
+                    prefetch(source, begin + in_h * row_stride + i)
 
 
 @subroutine
@@ -146,18 +210,43 @@ def store_row(target, target_at, stride, geometry, plane, step, position, source
             activate_row(target, begin, jump, last - first, finish.activation)
 
 
-@subroutine
+@inlined
 def store_run(target, target_at, source, source_at, count, channel, finish):
     """Store a row of one channel whose elements follow each other."""
     step = lanes(source)
     bias = splat(finish.constants, channel, 1)
-    for i in range(0, count, step):
-        held = min(step, count - i)
-        value = load_first(source, source_at + i, held, 1) + bias
-        if finish.has_residual:
-            value = value + load_first(finish.residual, target_at + i, held, 1)
-        store_first(target, target_at + i, held, value)
+    i = 0
+    if finish.has_residual:
+        while i < count:
+            held = min(step, count - i)
+            value = load_first(source, source_at + i, held, 1) + bias
+            store_first(target, target_at + i, held, value + load_first(finish.residual, target_at + i, held, 1))
+            i += step
+    else:
+        while i + step <= count:
+            store(target, target_at + i, load(source, source_at + i, 1) + bias)
+            i += step
+        if i < count:
+            store_first(target, target_at + i, count - i, load_first(source, source_at + i, count - i, 1) + bias)
     activate_row(target, target_at, 1, count, finish.activation)
+
+
+@subroutine
+def changes(finish, channel, channels):
+    """Whether finishing changes the sums of any of these channels."""
+    found = finish.has_residual != 0 or finish.activation != 0
+    for k in range(channel, channel + channels):
+        found |= finish.constants[k] != 0
+    return found
+
+
+@subroutine
+def finish_runs(target, target_at, pitch, runs, count, channel, channel_step, finish):
+    """Finish rows, `pitch` apart, whose elements follow each other and hold their sums already."""
+    never_inlined()
+    for run in range(runs):
+        at = target_at + run * pitch
+        store_run(target, at, target, at, count, channel + run * channel_step, finish)
 
 
 @subroutine

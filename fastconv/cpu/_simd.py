@@ -65,14 +65,14 @@ class Emitter:
     and the single LLVM value which Numba passes around.
     """
 
-    def __init__(self, builder: ir.IRBuilder, dtype: types.Type, vectors: int = 1) -> None:
+    def __init__(self, builder: ir.IRBuilder, dtype: types.Type, vectors: float = 1) -> None:
         self.builder = builder
         self.is_complex = isinstance(dtype, types.Complex)
         real = dtype.underlying_float if self.is_complex else dtype
         self.is_float = isinstance(real, types.Float)
         self.bits = real.bitwidth
         self.native = REGISTER_BYTES * 8 // self.bits  # lanes of a register
-        self.lanes = self.native * vectors
+        self.lanes = int(self.native * vectors)
         self.scalar = {32: ir.FloatType(), 64: ir.DoubleType()}[self.bits] if self.is_float else ir.IntType(self.bits)
         self.part = ir.VectorType(self.scalar, self.lanes)
         self.kind = ir.LiteralStructType([self.part, self.part]) if self.is_complex else self.part
@@ -119,6 +119,12 @@ class Emitter:
         arguments = [joined.type, address.type, LANE, mask.type]
         function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
         self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])
+
+    def prefetch(self, pointer, writing=False):
+        """Begin to fetch the cache line of an address."""
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, LANE, LANE, LANE])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(function, [pointer, *(ir.Constant(LANE, value) for value in (int(writing), 3, 1))])
 
     def _first(self, count):
         lanes = self.lanes * self.width
@@ -202,6 +208,12 @@ def element(context, builder, kind, array, at):
 
 
 # ---- what kernels call
+#
+# `vectors` is a literal, or any value of as many registers as are wanted.
+
+
+def _like(array, vectors):
+    return Vector(array.dtype, vectors.vectors if isinstance(vectors, Vector) else vectors.literal_value)
 
 
 @intrinsic
@@ -217,7 +229,7 @@ def lanes(typing_context, array):
 @intrinsic(prefer_literal=True)
 def zeros(typing_context, array, vectors):
     """Zeros of the type of an array's elements."""
-    value = Vector(array.dtype, vectors.literal_value)
+    value = _like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -229,7 +241,7 @@ def zeros(typing_context, array, vectors):
 @intrinsic(prefer_literal=True)
 def splat(typing_context, array, at, vectors):
     """array[at] in all lanes."""
-    value = Vector(array.dtype, vectors.literal_value)
+    value = _like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -241,7 +253,7 @@ def splat(typing_context, array, at, vectors):
 @intrinsic(prefer_literal=True)
 def load(typing_context, array, at, vectors):
     """The elements from array[at] on."""
-    value = Vector(array.dtype, vectors.literal_value)
+    value = _like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -253,7 +265,7 @@ def load(typing_context, array, at, vectors):
 @intrinsic(prefer_literal=True)
 def load_first(typing_context, array, at, count, vectors):
     """`count` elements from array[at] on, then zeros; nothing behind them is read."""
-    value = Vector(array.dtype, vectors.literal_value)
+    value = _like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -290,6 +302,18 @@ def store_first(typing_context, array, at, count, value):
 
 
 @intrinsic
+def prefetch(typing_context, array, at):
+    """Begin to fetch the cache line of array[at]; any position is allowed."""
+
+    def codegen(context, builder, signature, arguments):
+        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        Emitter(builder, array.dtype).prefetch(address)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
 def fma(typing_context, first, second, total):
     """First * second + total."""
 
@@ -301,19 +325,70 @@ def fma(typing_context, first, second, total):
 
 
 @intrinsic
-def total(typing_context, value):
-    """The sum of all lanes."""
+def add_products(typing_context, totals, factor, array, at, offsets):
+    """Each total plus factor times the elements from array[at + offset] on; as many offsets as totals, both tuples."""
+    value = totals.dtype
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
-        sums = emitter.total(emitter.unpack(arguments[0]))
-        if not emitter.is_complex:
-            return sums[0]
-        number = context.make_complex(builder, value.dtype)
-        number.real, number.imag = sums
-        return number._getvalue()
+        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
+        factor = emitter.unpack(arguments[1])
+        added = []
+        for total, offset in zip(*(cgutils.unpack_tuple(builder, arguments[each]) for each in (0, 4)), strict=True):
+            loaded = emitter.load(builder.gep(begin, [offset]))
+            added.append(emitter.pack(emitter.fma(factor, loaded, emitter.unpack(total))))
+        return context.make_tuple(builder, signature.return_type, added)
 
-    return value.dtype(value), codegen
+    return totals(totals, value, array, types.int64, offsets), codegen
+
+
+@intrinsic
+def add_first_products(typing_context, totals, factor, array, at, offsets, count):
+    """`add_products` of the first `count` elements; the others are not read."""
+    value = totals.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
+        factor = emitter.unpack(arguments[1])
+        added = []
+        for total, offset in zip(*(cgutils.unpack_tuple(builder, arguments[each]) for each in (0, 4)), strict=True):
+            loaded = emitter.load_first(builder.gep(begin, [offset]), arguments[5])
+            added.append(emitter.pack(emitter.fma(factor, loaded, emitter.unpack(total))))
+        return context.make_tuple(builder, signature.return_type, added)
+
+    return totals(totals, value, array, types.int64, offsets, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def tuple_of(typing_context, value, count):
+    """A tuple that holds a value `count` times; count is a literal."""
+
+    def codegen(context, builder, signature, arguments):
+        return context.make_tuple(builder, signature.return_type, [arguments[0]] * count.literal_value)
+
+    return types.UniTuple(value, count.literal_value)(value, count), codegen
+
+
+@intrinsic
+def totals_of(typing_context, values):
+    """The sum of all lanes of each value of a tuple."""
+    value = values.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        sums = []
+        for packed in cgutils.unpack_tuple(builder, arguments[0]):
+            parts = emitter.total(emitter.unpack(packed))
+            if emitter.is_complex:
+                number = context.make_complex(builder, value.dtype)
+                number.real, number.imag = parts
+                sums.append(number._getvalue())
+            else:
+                sums.append(parts[0])
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return types.UniTuple(value.dtype, values.count)(values), codegen
 
 
 @intrinsic

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding, transposed_extent, transposed_reach
-from ._gemm import ROWS, VECTORS, lanes_of, row_steps, vector_steps, whole_rows
+from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_steps, vector_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 
@@ -34,6 +34,15 @@ WEIGHT_CHANNELS = 256
 # The sum over the pixels is cut into parts, and the input channels into blocks, until there are this many tasks; a
 # constant, so that the result does not depend on the machine.
 TASKS_LEAST = 8
+# Register tiles that take as long as to begin with the next rows of sums: `multiply` has forty arguments.
+CALL_TILES = 8
+# Time of products with pixels from a strip, which begin anywhere in a cache line, over those from a panel: 9.9 to
+# 9.5 ms for 64x112x112 to 64, 3x3, in tiles that waste nothing.
+UNALIGNED = 1.06
+# Cycles for each vector that is stored in a tensor: 40 to 50 where it is not in the second-level cache yet.
+STORED_CYCLES = 10
+# Part of a task for which threads wait for each other at the end.
+WAITING = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,10 @@ class Tiling:
     tiles_per_task: int = 1
     parts: int = 1
     cycles: float = 0.0  # of all tasks, one after the other
+
+    def time(self, threads: int) -> float:
+        """Cycles from the first task to the last, for which the other threads wait a part of its time."""
+        return self.cycles / self.tasks * (-(-self.tasks // threads) + WAITING)
 
     @property
     def tiles(self) -> Axes:
@@ -93,14 +106,14 @@ def positions_of(problem: ConvProblem, op: Op) -> Axes:
     return axes(-(-transposed_extent(problem, axis) // problem.stride[axis]) for axis in range(3))
 
 
-def _halo(problem: ConvProblem, op: Op) -> Axes:
+def halo_of(problem: ConvProblem, op: Op) -> Axes:
     """Positions that a tile needs beyond its own."""
     if op is Op.GRAD_INPUT:
         return axes(sum(transposed_reach(problem, axis)) for axis in range(3))
     return axes((reach - 1) // stride for reach, stride in zip(problem.reach, problem.stride, strict=True))
 
 
-def _planes(problem: ConvProblem, op: Op) -> Axes:
+def planes_of(problem: ConvProblem, op: Op) -> Axes:
     """Stride phases of the source that some tap reads."""
     if op is Op.GRAD_INPUT:
         return 1, 1, 1
@@ -110,7 +123,7 @@ def _planes(problem: ConvProblem, op: Op) -> Axes:
     )
 
 
-def _parts(extent: int, most: int) -> Iterator[int]:
+def parts_of(extent: int, most: int) -> Iterator[int]:
     """Sizes of the parts, all different, into which an extent can be cut about equally, at most `most` each."""
     size = None
     for count in range(-(-extent // max(1, most)), extent + 1):
@@ -119,18 +132,21 @@ def _parts(extent: int, most: int) -> Iterator[int]:
 
 
 def _tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Iterator[Axes]:
-    """Parts of a row, or whole rows, or whole planes, so that the pixels of the last tile are the first of a whole."""
+    """Parts of a row, or several rows, or several planes, so that the pixels of the last tile are the first of a whole.
+
+    Several rows are cut where parts of equal length make up a row, several planes nowhere.
+    """
     depth, height, width = positions
     if width > pixels:
         yield 1, 1, pixels // (VECTORS * lanes) * VECTORS * lanes or pixels
-        yield from ((1, 1, part) for part in itertools.islice(_parts(width, pixels), 8))
-        return
-    row = width + halo[2]
-    for part in itertools.islice(_parts(height, pixels // row), 12):
-        yield 1, part, width
-    if height * row <= pixels:
-        for part in itertools.islice(_parts(depth, pixels // (row * (height + halo[1]))), 12):
-            yield part, height, width
+        yield from ((1, 1, part) for part in itertools.islice(parts_of(width, pixels), 8))
+    for part in itertools.islice(parts_of(width, pixels), 8):
+        if width % part == 0:
+            rows = parts_of(height, pixels // (part + halo[2]))
+            yield from ((1, row, part) for row in itertools.islice(rows, 12))
+    plane = (width + halo[2]) * (height + halo[1])
+    if plane <= pixels:
+        yield from ((part, height, width) for part in itertools.islice(parts_of(depth, pixels // plane), 12))
 
 
 @lru_cache(maxsize=1024)
@@ -138,16 +154,16 @@ def tiling(problem: ConvProblem, op: Op) -> Tiling:
     """The sizes that take the least time on this machine's number of threads."""
     make = _weight_tilings if op is Op.GRAD_WEIGHT else _tilings
     threads = TASKS_LEAST if op is Op.GRAD_WEIGHT else local_machine().threads
-    return min(make(problem, op), key=lambda each: each.cycles / each.tasks * -(-each.tasks // threads))
+    return min(make(problem, op), key=lambda each: each.time(threads))
 
 
 def _vectors(count: int, lanes: int) -> int:
     return -(-count // lanes)
 
 
-def _gather_cycles(problem: ConvProblem, op: Op, strip: Axes, lanes: int) -> float:
+def gather_cycles(problem: ConvProblem, op: Op, strip: Axes, lanes: int) -> float:
     """Of one channel of a strip."""
-    rows = math.prod(_planes(problem, op)) * strip[0] * strip[1]
+    rows = math.prod(planes_of(problem, op)) * strip[0] * strip[1]
     if problem.layout == "channels_last":
         return rows * (_vectors(strip[2], lanes) * TRANSPOSED_CYCLES + ROW_CYCLES / lanes)
     return rows * (ROW_CYCLES + VECTOR_CYCLES * _vectors(strip[2], lanes))
@@ -156,7 +172,7 @@ def _gather_cycles(problem: ConvProblem, op: Op, strip: Axes, lanes: int) -> flo
 def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     """Tilings of FORWARD and GRAD_INPUT."""
     sources, targets = channels_of(problem, op)
-    positions, halo, planes = positions_of(problem, op), _halo(problem, op), _planes(problem, op)
+    positions, halo, planes = positions_of(problem, op), halo_of(problem, op), planes_of(problem, op)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     one_task = op is Op.GRAD_INPUT and folding(problem)
     for tile, packed in itertools.product(_tile_choices(positions, halo, TILE_PIXELS, lanes), (False, True)):
@@ -173,13 +189,16 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         block = even_split(sources, max(1, block))
         blocks = -(-sources // block)
         phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
-        gather = sources * _gather_cycles(problem, op, strip, lanes)
+        gather = sources * gather_cycles(problem, op, strip, lanes)
         pack = sources * problem.taps * lines * (VECTOR_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
-        store = phases * lines * (ROW_CYCLES + 2 * VECTOR_CYCLES * _vectors(tile[2], lanes))
+        store = phases * lines * (ROW_CYCLES + STORED_CYCLES * _vectors(tile[2], lanes))
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
-            product = sources * problem.taps * row_steps(row_block) * vectors * vector_steps(problem)
+            steps = row_steps(row_block) * column_steps(pixels, lanes)
+            register_tiles = phases * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
+            product = sources * problem.taps * steps * vector_steps(problem) * (1 if packed else UNALIGNED)
+            product += register_tiles * TILE_CYCLES
             cycles = gather + pack + product + row_block * (store + again)
             row_blocks = -(-targets // row_block)
             whole = problem.N * problem.groups * row_blocks
@@ -202,7 +221,7 @@ def _row_blocks(targets: int, row_bytes: int) -> Iterator[int]:
 def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     """Tilings of GRAD_WEIGHT."""
     sources, targets = channels_of(problem, op)
-    halo, planes = _halo(problem, op), _planes(problem, op)
+    halo, planes = halo_of(problem, op), planes_of(problem, op)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     row_block = even_split(targets, WEIGHT_CHANNELS)
     vectors = _vectors(row_block, lanes)
@@ -216,14 +235,16 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             STRIP_BYTES // (math.prod(planes) * math.prod(strip) * size),
             SUMS_BYTES // (problem.taps * vectors * lanes * size),
         )
-        for block in itertools.islice(_parts(sources, max(1, most)), 12):
+        for block in itertools.islice(parts_of(sources, max(1, most)), 12):
             blocks = problem.groups * -(-sources // block) * row_blocks
             per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
             parts = -(-items // per_task)
             turned = row_block * _vectors(pixels, lanes) * TRANSPOSED_CYCLES
-            product = row_steps(block * problem.taps) * pixels * vectors * vector_steps(problem)
+            steps = row_steps(block * problem.taps) * column_steps(row_block, lanes)
+            register_tiles = -(-block * problem.taps // ROWS) * -(-vectors // VECTORS)
+            product = pixels * steps * vector_steps(problem) + register_tiles * TILE_CYCLES
             again = 2 * VECTOR_CYCLES * block * problem.taps * vectors
-            item = block * _gather_cycles(problem, op, strip, lanes) + turned + product + again
+            item = block * gather_cycles(problem, op, strip, lanes) + turned + product + again
             last = block * problem.taps * vectors * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, vectors * lanes, blocks * parts,

@@ -32,13 +32,15 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
+from . import _lines
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
-from ._gemm import SPARE_ROWS, Product, lanes_of, multiply
+from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
 from ._launch import launch, summed_in_parts
-from ._rows import Finish, fill, transpose_all
+from ._rows import Finish, changes, fill, finish_runs, transpose_all
+from ._simd import lanes
 from ._strips import (
     PHASE,
     Strips,
@@ -84,20 +86,20 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
     image, rest = divmod(task, g.groups * runs * blocks)
     group, rest = divmod(rest, runs * blocks)
     run, block = divmod(rest, blocks)
-    row = block * g.row_block
-    rows = min(g.row_block, g.targets - row)
-    channel = group * g.targets + row
+    begin = block * g.row_block
+    rows = min(g.row_block, g.targets - begin)
+    channel = group * g.targets + begin
     source_at = image * g.source_n + group * g.sources * g.source_c
-    weights_at = group * g.weight_group + row * g.weight_target
-    outside = constants[constants.size - 1]
+    weights_at = group * g.weight_group + begin * g.weight_target
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    is_changed = changes(finish, channel, rows)
     for number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
         tile = tile_of(g, number)
         columns = columns_of(g, tile)
         for first in range(0, g.sources, g.channel_block):
             channels = min(g.channel_block, g.sources - first)
             gather_strips(
-                workspace, geometry, source, source_at + first * g.source_c, channels, tile, outside
+                workspace, geometry, source, source_at + first * g.source_c, channels, tile, constants, first == 0
             )  # fmt: skip
             for phase in range(g.phases):
                 entry = g.phases_at + phase * PHASE
@@ -106,20 +108,27 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                 if g.packed:
                     pack_panel(workspace, g, geometry, offsets_at, terms, tile)
                     panel_at, offsets_at = g.panel_at, g.panel_rows_at
+                to_target = g.in_place and columns % lanes(target) == 0 and rows % ROWS == 0
                 for k in range(0, rows, g.row_group):
                     held = min(g.row_group, rows - k)
                     sums = g.sums_at + phase * g.phase_pitch + k * g.row_pitch
+                    place = image * g.target_n + (channel + k) * g.target_c
+                    at = place + tile.z * g.target_d + tile.p * g.target_h + tile.q
                     if terms == 0:
                         fill(workspace, sums, held * g.pitch, 0)
                     else:
                         product = Product(
-                            workspace, sums, g.pitch,
+                            target if to_target else workspace, at if to_target else sums,
+                            g.target_c if to_target else g.pitch,
                             weights, weights_at + first * g.weight_source,
                             workspace, panel_at,
                             geometry, g.rows_at + k, taken_at, offsets_at, terms, first == 0,
                         )  # fmt: skip
                         multiply(product, held, columns)
-                    if first + channels == g.sources:
+                    if to_target:
+                        if is_changed:
+                            finish_runs(target, at, g.target_c, held, columns, channel + k, 1, finish)
+                    elif first + channels == g.sources:
                         store_tile(
                             target, image * g.target_n, workspace, sums, channel + k, held, geometry, tile, entry,
                             finish,
@@ -145,13 +154,12 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     channels = min(g.channel_block, g.sources - first)
     rows = min(g.row_block, g.targets - row)
     channel = group * g.targets + row
-    outside = constants[constants.size - 1]
     begin = run * g.tiles_per_task
     for item in range(begin, min(begin + g.tiles_per_task, g.images * tiles)):
         image, number = divmod(item, tiles)
         tile = tile_of(g, number)
         source_at = image * g.source_n + (group * g.sources + first) * g.source_c
-        gather_strips(workspace, geometry, x, source_at, channels, tile, outside)
+        gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
         transpose_tile(workspace, g, y, image * g.target_n, channel, rows, tile)
         product = Product(
             workspace, g.sums_at, g.pitch,
@@ -164,6 +172,9 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     width = g.sources * taps
     w_at = (run * g.groups * g.targets + channel) * width + first * taps
     transpose_all(w, w_at, width, workspace, g.sums_at, g.pitch, channels * taps, rows)
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
 
 
 # ---- plans
@@ -198,7 +209,7 @@ def _axes_and_phases(problem: ConvProblem, op: Op, sizes: Tiling) -> tuple[list[
     return [planes for planes, _ in gathered], targets, [_Phase((0, 0, 0), taps)]
 
 
-def _offsets(phase: _Phase, sizes: Tiling) -> NDArray[np.int64]:
+def _offsets(phase: _Phase, sizes: Tiling, channels: int) -> NDArray[np.int64]:
     """Positions in the strip of every (channel, tap) of a phase."""
     strip, planes = sizes.strip, sizes.planes
     taps = [
@@ -207,15 +218,15 @@ def _offsets(phase: _Phase, sizes: Tiling) -> NDArray[np.int64]:
         + s.shift
         for (_, t), (_, r), (_, s) in itertools.product(*phase.taps)
     ]
-    channels = sizes.channel_pitch * np.arange(sizes.channel_block, dtype=np.int64)
-    return channels[:, None] + np.asarray(taps, np.int64)
+    begins = sizes.channel_pitch * np.arange(channels, dtype=np.int64)
+    return (begins[:, None] + np.asarray(taps, np.int64)).reshape(-1)
 
 
 def _taken_weights(phase: _Phase, problem: ConvProblem, channels: int, channel_stride: int) -> NDArray[np.int64]:
     """Places of the weights of every (channel, tap) of a phase, from the first channel's first tap."""
     _, height, width = problem.filter
     taps = [(t * height + r) * width + s for (t, _), (r, _), (s, _) in itertools.product(*phase.taps)]
-    return channel_stride * np.arange(channels, dtype=np.int64)[:, None] + np.asarray(taps, np.int64)
+    return (channel_stride * np.arange(channels, dtype=np.int64)[:, None] + np.asarray(taps, np.int64)).reshape(-1)
 
 
 def _pixels(sizes: Tiling) -> NDArray[np.int64]:
@@ -256,7 +267,11 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     spare = lanes_of(problem.dtype)
     strips = sizes.channel_block * sizes.channel_pitch
     row_pitch = phase_pitch = 0
-    if op is Op.GRAD_WEIGHT:
+    if _lines.serves(problem, op):
+        panel = 0
+        rows = 1 if op is Op.GRAD_WEIGHT else math.prod(sizes.tile[:2])
+        strips += (sizes.strip[2] + spare) * 2  # the lower line of a pair may not exist
+    elif op is Op.GRAD_WEIGHT:
         panel = math.prod(sizes.tile) * sizes.pitch
         rows = sizes.channel_block * problem.taps
     else:
@@ -278,7 +293,8 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
-    sizes = tiling(problem, op)
+    by_lines = _lines.serves(problem, op)
+    sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
     source_axes, target_axes, phases = _axes_and_phases(problem, op, sizes)
     sources, targets = channels_of(problem, op)
@@ -290,12 +306,18 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     tables = Tables(Strips)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
+    block = sources if by_lines else sizes.channel_block
     entries: list[int] = []
     for phase in phases:
-        taken = _taken_weights(phase, problem, sizes.channel_block, weight_source)
-        entries += [phase.count, tables.add(_offsets(phase, sizes)), tables.add(taken), *phase.slots]
+        taken, offsets = _taken_weights(phase, problem, block, weight_source), _offsets(phase, sizes, block)
+        if by_lines and op is not Op.GRAD_WEIGHT:
+            offsets = _lines.pairs(offsets, taken, sizes.strip[2])
+        elif by_lines:
+            offsets = np.append(offsets, np.repeat(offsets[-1:], _lines.DOT_TERMS))
+        entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
     panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
+    joined = _is_joined(problem, op, sizes)
     vector = tables.vector(
         images=problem.N,
         groups=problem.groups,
@@ -327,7 +349,9 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         scratch_at=memory.scratch_at,
         **named("source_axis_{}", "dhw", source_at),
         **named("target_axis_{}", "dhw", target_at),
-        joined=_is_joined(problem, op, sizes),
+        plain=_is_plain(problem, op),
+        joined=joined,
+        in_place=joined and sizes.tile[0] == 1 and sizes.channel_block == sources and problem.taps > 0,
         accumulates=folded,
         activation=activation_code(epilogue),
         has_residual=epilogue.residual,
@@ -338,25 +362,23 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
+    compiled = (_lines.KERNELS if by_lines else KERNELS)[op]
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    def forward(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        launch(_forward, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
-
-    def grad_input(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+    def correlate(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         if folded:
             initialise(x, whole, constants)
-        launch(_grad_input, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+        launch(compiled, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
 
     def grad_weight(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        summed_in_parts(_grad_weight, parts, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+        summed_in_parts(compiled, parts, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
 
     return Plan(
         algorithm="direct",
         problem=whole,
         op=op,
         workspace_bytes=memory.elements * np.dtype(problem.dtype).itemsize,
-        run={Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op],
+        run=grad_weight if op is Op.GRAD_WEIGHT else correlate,
         tiles={
             "pixels": math.prod(sizes.tile),
             "channels": sizes.channel_block,
@@ -367,8 +389,23 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+def _tiling(problem: ConvProblem, op: Op) -> Tiling:
+    return _lines.tiling(problem, op) if _lines.serves(problem, op) else tiling(problem, op)
+
+
+def _is_plain(problem: ConvProblem, op: Op) -> bool:
+    """Whether strips can be gathered the fast way: near elements, and nothing but zeros or the pad value around."""
+    if problem.layout == "channels_last":
+        return False
+    return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
+
+
 def _is_joined(problem: ConvProblem, op: Op, sizes: Tiling) -> bool:
-    """Whether the rows of a tile follow each other in the target, and in the sums."""
+    """Whether the rows of a tile follow each other in the target, and in the sums; or where there are lines, whether
+    they have the target's elements in the target's order.
+    """
+    if _lines.serves(problem, op):
+        return op is not Op.GRAD_INPUT or (problem.stride == (1, 1, 1) and not folding(problem))
     if problem.layout == "channels_last" or (
         op is Op.GRAD_INPUT and (folding(problem) or problem.stride[1:] != (1, 1))
     ):
@@ -385,20 +422,20 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
-    return _memory(problem, op, tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
+    return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """One sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
     if op is Op.GRAD_WEIGHT:
-        sizes = tiling(_collapsed(problem), op)
+        sizes = _tiling(_collapsed(problem), op)
         return running_sum_error(problem, math.prod(sizes.tile) + problem.N * math.prod(sizes.tiles))
     return running_sum_error(problem, problem.terms(op) + 1)
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
-    sizes = tiling(_collapsed(problem), op)
+    sizes = _tiling(_collapsed(problem), op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

@@ -101,30 +101,33 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
             gather_strips(workspace, geometry, source, source_at, groups * g.sources, tile, constants, begin == start)
             for group in range(begin, begin + groups):
                 strip = (group - begin) * g.sources * g.channel_pitch
-                for phase in range(g.phases):
+                for phase in range(0, g.phases, g.together):
                     entry = g.phases_at + phase * PHASE
-                    pairs = geometry[entry + 1]
-                    to = image * g.target_n + group * g.target_c
+                    image_at = image * g.target_n
                     if g.joined:
-                        begin_at = to + tile.z * g.target_d + tile.p * g.target_h + tile.q
+                        at = image_at + group * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
                         for d in range(tile.depth):
-                            at, from_strip = begin_at + d * g.target_d, strip + d * g.strip_h * g.strip_w
                             _tile_of_lines(
-                                target, at, g.target_h, tile.height, tile.width,
-                                workspace, from_strip, g.strip_w, weights, group * g.weight_group, geometry, pairs,
+                                target, at + d * g.target_d, g.target_h, tile.height, tile.width,
+                                workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
+                                weights, group * g.weight_group, geometry, geometry[entry + 1],
                             )  # fmt: skip
                             if changes(finish, group, 1):
-                                finish_runs(target, at, g.target_h, tile.height, tile.width, group, 0, finish)
+                                finish_runs(
+                                    target, at + d * g.target_d, g.target_h, tile.height, tile.width, group, 0, finish
+                                )  # fmt: skip
                     else:
-                        for d in range(tile.depth):
-                            _tile_of_lines(
-                                workspace, g.sums_at + d * g.plane_pitch, g.line_pitch, tile.height, tile.width,
-                                workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
-                                weights, group * g.weight_group, geometry, pairs,
-                            )  # fmt: skip
+                        for part in range(g.together):
+                            sums, pairs = g.sums_at + part * g.phase_pitch, geometry[entry + part * PHASE + 1]
+                            for d in range(tile.depth):
+                                _tile_of_lines(
+                                    workspace, sums + d * g.plane_pitch, g.line_pitch, tile.height, tile.width,
+                                    workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
+                                    weights, group * g.weight_group, geometry, pairs,
+                                )  # fmt: skip
                         store_tile(
-                            target, image * g.target_n, workspace, g.sums_at, group, 1, geometry, tile, entry, finish
-                        )
+                            target, image_at, workspace, g.sums_at, group, 1, geometry, tile, entry, finish
+                        )  # fmt: skip
 
 
 @subroutine

@@ -15,6 +15,7 @@ from ._activation import activate_row
 from ._kernel import inner, never_inlined, place
 from ._simd import (
     every_second,
+    interleaved,
     lanes,
     load,
     load_first,
@@ -229,6 +230,27 @@ def store_run(target, target_at, source, source_at, count, channel, finish):
         if i < count:
             store_first(target, target_at + i, count - i, load_first(source, source_at + i, count - i, 1) + bias)
     activate_row(target, target_at, 1, count, finish.activation)
+
+
+@subroutine
+def store_by_turns(target, target_at, even, odd, source, count, channel, finish):
+    """Store `count` elements taken by turns from source[even:] and source[odd:], finished."""
+    step = lanes(source)
+    bias = splat(finish.constants, channel, 1)
+    for i in range(0, count, 2 * step):
+        held = count - i
+        first = load_first(source, even + i // 2, (held + 1) // 2, 1)
+        second = load_first(source, odd + i // 2, held // 2, 1)
+        _store_first_finished(target, target_at + i, held, interleaved(first, second, 0) + bias, finish)
+        _store_first_finished(target, target_at + i + step, held - step, interleaved(first, second, 1) + bias, finish)
+    activate_row(target, target_at, 1, count, finish.activation)
+
+
+@subroutine
+def _store_first_finished(target, at, count, value, finish):
+    if finish.has_residual:
+        value = value + load_first(finish.residual, at, count, 1)
+    store_first(target, at, count, value)
 
 
 @subroutine

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.jit import subroutine
-from ._kernel import first_integers, never_inlined, number, place, plane_at
+from ._kernel import first_integers, inner, never_inlined, number, place, plane_at
 from ._rows import (
     copy,
     fill,
@@ -18,6 +18,7 @@ from ._rows import (
     gather_row,
     gather_rows,
     prefetch_rows,
+    store_by_turns,
     store_channels,
     store_row,
     store_run,
@@ -43,8 +44,9 @@ class Strips(NamedTuple):
     channel_block: int  # source channels in the strip at once
     row_block: int  # target channels of one task
     row_group: int  # target channels that are stored at once
-    row_pitch: int  # from the sums of one row to those of the next: 0 where each group reuses the same memory
+    keeps_sums: int  # whether the sums of all rows are kept, or each group of rows reuses the same memory
     phase_pitch: int  # from the sums of one phase to those of the next
+    panel_pitch: int  # from the panel of one phase to that of the next
     source_n: int  # strides in elements
     source_c: int
     source_d: int
@@ -98,6 +100,7 @@ class Strips(NamedTuple):
     panel_rows_at: int  # the rows of a panel
     pixels_at: int  # the pixels of a tile, as positions in the strip
     phases: int
+    together: int  # phases that are stored together: 2 where they take turns in the rows of the target
     phases_at: int  # for each phase: taps, source offsets and taken weights in the vector, target slots in d, h, w
 
 
@@ -215,7 +218,7 @@ def _gather_any_rows(
 
 
 @subroutine
-def pack_panel(workspace, g, geometry, offsets_at, terms, tile):
+def pack_panel(workspace, g, geometry, panel_at, offsets_at, terms, tile):
     """workspace[panel_at + j * pitch + i] = the strip at the j-th offset and the i-th pixel.
 
     Whole vectors are copied: what is written behind a row is overwritten by the next, or lies in the spare vector.
@@ -223,7 +226,7 @@ def pack_panel(workspace, g, geometry, offsets_at, terms, tile):
     step = lanes(workspace)
     for j in range(terms):
         offset = number(geometry, offsets_at + j)
-        at = g.panel_at + j * g.pitch
+        at = panel_at + j * g.pitch
         for z in range(tile.depth):
             for p in range(tile.height):
                 begin = offset + (z * g.strip_h + p) * g.strip_w
@@ -234,7 +237,7 @@ def pack_panel(workspace, g, geometry, offsets_at, terms, tile):
 
 @subroutine
 def store_tile(target, target_at, workspace, sums, channel, rows, geometry, tile, entry, finish):
-    """Store the sums of a tile, (rows, pitch) from `sums` on, in one phase of the target, finished.
+    """Store the sums of a tile, (rows, pitch) from `sums` on, in one phase of the target, or two by turns, finished.
 
     target_at: element 0 of the image; channel: the first of the rows.
     """
@@ -255,7 +258,14 @@ def store_tile(target, target_at, workspace, sums, channel, rows, geometry, tile
                 to = at + in_d * g.target_d + in_h * g.target_h
                 begin = sums + k * g.pitch + d * g.plane_pitch + h * g.line_pitch
                 if in_d >= 0 and in_h >= 0:
-                    if g.joined:
+                    if g.together == 2:
+                        other_w = plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5])
+                        count = inner(geometry, plane_w, tile.q, tile.width)[1]
+                        count += inner(geometry, other_w, tile.q, tile.width)[1]
+                        store_by_turns(
+                            target, to + 2 * tile.q, begin, begin + g.phase_pitch, workspace, count, channel + k, finish
+                        )  # fmt: skip
+                    elif g.joined:
                         store_run(target, to, workspace, begin, tile.height * tile.width, channel + k, finish)
                     elif last:
                         store_channels(

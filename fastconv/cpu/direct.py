@@ -34,7 +34,7 @@ from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _lines
 from ._activation import activation_code
-from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
+from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
@@ -101,37 +101,42 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
             gather_strips(
                 workspace, geometry, source, source_at + first * g.source_c, channels, tile, constants, first == 0
             )  # fmt: skip
-            for phase in range(g.phases):
-                entry = g.phases_at + phase * PHASE
-                terms, offsets_at, taken_at = channels * geometry[entry], geometry[entry + 1], geometry[entry + 2]
-                panel_at = 0
+            for phase in range(0, g.phases, g.together):
                 if g.packed:
-                    pack_panel(workspace, g, geometry, offsets_at, terms, tile)
-                    panel_at, offsets_at = g.panel_at, g.panel_rows_at
+                    for part in range(g.together):
+                        entry = g.phases_at + (phase + part) * PHASE
+                        pack_panel(
+                            workspace, g, geometry, g.panel_at + part * g.panel_pitch,
+                            geometry[entry + 1], channels * geometry[entry], tile,
+                        )  # fmt: skip
                 to_target = g.in_place and columns % lanes(target) == 0 and rows % ROWS == 0
                 for k in range(0, rows, g.row_group):
                     held = min(g.row_group, rows - k)
-                    sums = g.sums_at + phase * g.phase_pitch + k * g.row_pitch
-                    place = image * g.target_n + (channel + k) * g.target_c
-                    at = place + tile.z * g.target_d + tile.p * g.target_h + tile.q
-                    if terms == 0:
-                        fill(workspace, sums, held * g.pitch, 0)
-                    else:
-                        product = Product(
-                            target if to_target else workspace, at if to_target else sums,
-                            g.target_c if to_target else g.pitch,
-                            weights, weights_at + first * g.weight_source,
-                            workspace, panel_at,
-                            geometry, g.rows_at + k, taken_at, offsets_at, terms, first == 0,
-                        )  # fmt: skip
-                        multiply(product, held, columns)
+                    sums = g.sums_at + (phase * g.phase_pitch + k * g.pitch if g.keeps_sums else 0)
+                    image_at = image * g.target_n
+                    at = image_at + (channel + k) * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
+                    for part in range(g.together):
+                        entry = g.phases_at + (phase + part) * PHASE
+                        terms = channels * geometry[entry]
+                        into = at if to_target else sums + part * g.phase_pitch
+                        if terms == 0:
+                            fill(workspace, into, held * g.pitch, 0)
+                        else:
+                            product = Product(
+                                target if to_target else workspace, into, g.target_c if to_target else g.pitch,
+                                weights, weights_at + first * g.weight_source,
+                                workspace, g.panel_at + part * g.panel_pitch if g.packed else 0,
+                                geometry, g.rows_at + k, geometry[entry + 2],
+                                g.panel_rows_at if g.packed else geometry[entry + 1], terms, first == 0,
+                            )  # fmt: skip
+                            multiply(product, held, columns)
+                    entry = g.phases_at + phase * PHASE
                     if to_target:
                         if is_changed:
                             finish_runs(target, at, g.target_c, held, columns, channel + k, 1, finish)
                     elif first + channels == g.sources:
                         store_tile(
-                            target, image * g.target_n, workspace, sums, channel + k, held, geometry, tile, entry,
-                            finish,
+                            target, image_at, workspace, sums, channel + k, held, geometry, tile, entry, finish
                         )  # fmt: skip
 
 
@@ -256,35 +261,45 @@ class _Memory:
     """Places in the workspace, in elements; each part ends with a vector to spare."""
 
     panel_at: int
+    panel_pitch: int
     sums_at: int
+    phase_pitch: int
     scratch_at: int
     elements: int
-    row_pitch: int
-    phase_pitch: int
+    keeps_sums: bool
 
 
 def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     spare = lanes_of(problem.dtype)
     strips = sizes.channel_block * sizes.channel_pitch
-    row_pitch = phase_pitch = 0
+    together = _together(problem, op)
+    keeps_sums = op is not Op.GRAD_WEIGHT and sizes.channel_block < channels_of(problem, op)[0]
     if _lines.serves(problem, op):
-        panel = 0
-        rows = 1 if op is Op.GRAD_WEIGHT else math.prod(sizes.tile[:2])
+        keeps_sums = False
+        panel, rows = 0, 1
         strips += (sizes.strip[2] + spare) * 2  # the lower line of a pair may not exist
     elif op is Op.GRAD_WEIGHT:
-        panel = math.prod(sizes.tile) * sizes.pitch
-        rows = sizes.channel_block * problem.taps
+        panel, rows = math.prod(sizes.tile) * sizes.pitch, sizes.channel_block * problem.taps
     else:
         panel = sizes.channel_block * problem.taps * sizes.pitch if sizes.packed else 0
         rows = row_group(problem)
-        if sizes.channel_block < channels_of(problem, op)[0]:
+        if keeps_sums:
             rows = -(-sizes.row_block // rows) * rows
-            row_pitch, phase_pitch = sizes.pitch, (rows + SPARE_ROWS) * sizes.pitch
-    phases = math.prod(problem.stride) if phase_pitch and op is Op.GRAD_INPUT else 1
     panel_at = _aligned(strips + spare)
-    sums_at = _aligned(panel_at + panel + spare)
-    scratch_at = _aligned(sums_at + phases * (rows + SPARE_ROWS) * sizes.pitch)
-    return _Memory(panel_at, sums_at, scratch_at, scratch_at + spare * spare, row_pitch, phase_pitch)
+    panel_pitch = _aligned(panel + spare)
+    sums_at = panel_at + together * panel_pitch
+    phase_pitch = _aligned((rows + SPARE_ROWS) * sizes.pitch)
+    phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else together
+    scratch_at = sums_at + phases * phase_pitch
+    return _Memory(
+        panel_at, panel_pitch, sums_at, phase_pitch, scratch_at, scratch_at + spare * spare, keeps_sums
+    )  # fmt: skip
+
+
+def _together(problem: ConvProblem, op: Op) -> int:
+    """Phases that are stored together: those that take turns in a row, where there are two."""
+    takes_turns = op is Op.GRAD_INPUT and problem.stride[2] == 2 and transposed_extent(problem, 2) > 1
+    return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
 
 
 def _aligned(elements: int) -> int:
@@ -326,8 +341,9 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         channel_block=sizes.channel_block,
         row_block=sizes.row_block,
         row_group=row_group(problem),
-        row_pitch=memory.row_pitch,
+        keeps_sums=memory.keeps_sums,
         phase_pitch=memory.phase_pitch,
+        panel_pitch=memory.panel_pitch,
         **named("source_{}", "ncdhw", source_strides),
         **named("target_{}", "ncdhw", target_strides),
         weight_group=math.prod(problem.w_shape) // problem.groups,
@@ -359,6 +375,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
         pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),
+        together=_together(problem, op),
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks

@@ -97,7 +97,7 @@ def _curved(value, activation):
     if activation == LEAKY_RELU:
         return value if value > 0 else value * NEGATIVE_SLOPE
     if activation == GELU:
-        return value * (1 + math.erf(value * ROOT_HALF)) / 2
+        return value * (math.erfc(-value * ROOT_HALF) / 2)  # 1 + erf would cancel below zero
     if activation == TANH:
         return math.tanh(value)
     denominator = 1 + math.exp(-value)

@@ -248,9 +248,9 @@ def test_without_a_batch_there_is_no_result(name):
 
 X, W, ADD = np.ones((1, 2, 4), np.float32), np.ones((3, 2, 2), np.float32), np.ones((1, 3, 3), np.float32)
 REFUSALS = [
-    ({"activation": "swish"}, ValueError, "activation='swish': must be None or relu or leaky_relu or silu or gelu"),
-    ({"activation": 1}, ValueError, "activation=1: must be None or relu"),
-    ({"activation": ["relu"]}, ValueError, "activation=['relu']: must be None or relu"),
+    ({"activation": "swish"}, ValueError, "activation='swish': must be None or one of relu, leaky_relu, silu, gelu"),
+    ({"activation": 1}, ValueError, "activation=1: must be None or one of relu"),
+    ({"activation": ["relu"]}, ValueError, "activation=['relu']: must be None or one of relu"),
     ({"add": ADD[0]}, ValueError, "add.shape=(3, 3): must be (1, 3, 3), the shape of the result"),
     ({"add": 1.0}, ValueError, "add.shape=(): must be (1, 3, 3)"),
     ({"add": ADD > 0}, TypeError, "add.dtype='bool': must have one of the types"),

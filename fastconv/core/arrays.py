@@ -77,11 +77,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tu
         raise RejectedError("out.dtype", str(out.dtype), f"must be {dtype}", TypeError)
     if not out.flags.writeable:
         raise RejectedError("out", "read-only", "must be writeable")
-    if any(array is not None and _overlap(out, array) for array in inputs):
-        raise RejectedError("out", "overlapping", "must not share memory with an input")
+    for array in inputs:
+        if array is not None and _overlap(out, array):
+            raise RejectedError("out", "overlapping", "must not share memory with an input")
 
 
 def _overlap(first: Array, second: Array) -> bool:
+    if first is not second and first.flags.owndata and second.flags.owndata:
+        return False
     try:
         return np.shares_memory(first, second, max_work=1000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:  # interleaved in a way that is expensive to tell apart

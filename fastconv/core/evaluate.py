@@ -43,6 +43,8 @@ class Call:
         As given.
     shape, dtype
         Of the result, as the caller sees it.
+    computed_dtype
+        The type in which it is computed.
     plan
         What runs, unless the data holds numbers that it must not meet; None where nothing is summed.
 
@@ -57,16 +59,16 @@ class Call:
     def __init__(
         self, op: Op, problem: ConvProblem, algorithm: str = "auto", epilogue: Epilogue = PLAIN, batched: bool = True
     ) -> None:
-        if algorithm not in algorithm_names():
-            raise RejectedError("algorithm", algorithm, f"must be one of {', '.join(algorithm_names())}")
+        check_algorithm(algorithm)
         require_support(algorithm, problem, op)
-        _check_activation(epilogue.activation, problem)
+        check_activation(epilogue.activation, problem.dtype)
         self.op, self.problem, self.algorithm = op, problem, algorithm
-        self.dtype, self._computed = np.dtype(problem.dtype), np.dtype(problem.computed.dtype)
+        self.dtype, self.computed_dtype = np.dtype(problem.dtype), np.dtype(problem.computed.dtype)
+        self._batched = batched
         self._result_shape = problem.result_shape(op)
         self.shape = self._result_shape if batched or op is Op.GRAD_WEIGHT else self._result_shape[1:]
         # Integers are summed modulo the width of the computed type; their sign is known once they are in their own.
-        self._relu_last = epilogue.activation is not None and problem.is_exact and self.dtype != self._computed
+        self._relu_last = epilogue.activation is not None and problem.is_exact and self.dtype != self.computed_dtype
         self._epilogue = Epilogue(None, epilogue.residual) if self._relu_last else epilogue
         self._has_channels = problem.C > 0
         self._summed = problem if self._has_channels or op is not Op.FORWARD else _with_a_channel(problem)
@@ -122,7 +124,7 @@ class Call:
             constants[:-1] = bias
         if self.op is not Op.GRAD_INPUT:  # there y is gathered, which ends in zeros
             constants[-1] = problem.pad_value
-        return plain(constants, self._computed)
+        return plain(constants, self.computed_dtype)
 
     def run(
         self,
@@ -135,15 +137,15 @@ class Call:
         num_threads: int | None,
     ) -> Array:
         """What calling it does, with arguments that are checked and the constants made."""
-        in_place = out is not None and is_plain(out, self._computed)
-        result = out.reshape(self._result_shape) if in_place else allocate(self._result_shape, self._computed)  # type: ignore[union-attr]
+        in_place = out is not None and is_plain(out, self.computed_dtype)
+        result = out.reshape(self._result_shape) if in_place else allocate(self._result_shape, self.computed_dtype)  # type: ignore[union-attr]
         if self.plan is None:
             result[...] = 0
         else:
             self._compute(x, w, y, constants, add, result, num_threads)
         if result.shape != self.shape:
             result = result.reshape(self.shape)
-        if self.dtype != self._computed:
+        if self.dtype != self.computed_dtype:
             result = result.astype(self.dtype)
             if self._relu_last:
                 np.maximum(result, 0, out=result)
@@ -164,9 +166,11 @@ class Call:
         num_threads: int | None,
     ) -> None:
         """Write the result, an array of the computed type in the problem's shape."""
-        summed, dtype = self._summed, self._computed
+        dtype = self.computed_dtype
+        if not self._batched:
+            x, y, add = _as_batch(x), _as_batch(y), _as_batch(add)
         if not self._has_channels:
-            x, w = np.zeros(summed.x_shape, dtype), np.zeros(summed.w_shape, dtype)
+            x, w = np.zeros(self._summed.x_shape, dtype), np.zeros(self._summed.w_shape, dtype)
         x = result if x is None else plain(x, dtype)
         w = result if w is None else plain(w, dtype)
         y = result if y is None else plain(y, dtype)
@@ -175,9 +179,7 @@ class Call:
         if plan.limit is not None:
             plan = self._within_limit(plan, [each for each in (x, w, y) if each is not result], constants)
         threads = 1 if self._flops < SERIAL_FLOPS else allowed_threads(num_threads)
-        plan.run(
-            x.reshape(summed.x_shape), w, y.reshape(summed.y_shape), residual.reshape(result.shape), constants, threads
-        )
+        plan.run(x, w, y, residual, constants, threads)
 
     def _within_limit(self, plan: Plan, inputs: list[Array], constants: Array) -> Plan:
         """The plan, unless it would spread a NaN or overflow on these inputs."""
@@ -192,6 +194,11 @@ class Call:
                 'and the input holds one; "auto" goes another way',
             )
         return contained_plan_for(self._summed, self.op, self._epilogue)
+
+
+def _as_batch(tensor: Array | None) -> Array | None:
+    """The tensor as a batch of one."""
+    return None if tensor is None else tensor[np.newaxis]
 
 
 call_for = remembered(Call)
@@ -213,6 +220,12 @@ def evaluate(
     return call_for(op, problem, algorithm, PLAIN, batched)(x, w, y, out=out, num_threads=num_threads)
 
 
+def check_algorithm(algorithm: Any) -> None:
+    """Refuse an ``algorithm=`` that does not exist."""
+    if algorithm not in algorithm_names():
+        raise RejectedError("algorithm", algorithm, f"must be one of {', '.join(algorithm_names())}")
+
+
 def check_threads(num_threads: Any) -> None:
     """Refuse a ``num_threads=`` that is neither None nor a positive integer."""
     if num_threads is not None and (
@@ -221,14 +234,17 @@ def check_threads(num_threads: Any) -> None:
         raise RejectedError("num_threads", num_threads, "must be None or an integer of at least 1")
 
 
-def _check_activation(activation: Any, problem: ConvProblem) -> None:
-    """Refuse an activation that is unknown, or that the problem's type does not have."""
+def check_activation(activation: Any, dtype: str) -> None:
+    """Refuse an ``activation=`` that does not exist, or not for this type."""
     if activation is None:
         return
-    kind = np.dtype(problem.dtype).kind
-    allowed: tuple[str, ...] = {"c": (), "i": ("relu",), "u": ("relu",), "f": ACTIVATIONS}[kind]
-    if activation not in allowed:
-        raise RejectedError("activation", activation, f"must be {' or '.join(('None', *allowed))} for {problem.dtype}")
+    if activation not in ACTIVATIONS:
+        raise RejectedError("activation", activation, f"must be None or one of {', '.join(ACTIVATIONS)}")
+    kind = np.dtype(dtype).kind
+    if kind != "f" and not (kind in "iu" and activation == "relu"):
+        raise RejectedError(
+            "activation", activation, f"must be {'None or relu' if kind in 'iu' else 'None'} for {dtype}"
+        )
 
 
 def _with_a_channel(problem: ConvProblem) -> ConvProblem:

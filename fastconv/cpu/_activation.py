@@ -25,7 +25,7 @@ from numba.extending import overload
 from ..core.algorithm import ACTIVATIONS, Array, Epilogue
 from ..core.jit import SUBROUTINE, kernel, subroutine
 from ._kernel import SIZES, never_inlined, views
-from ._launch import launch
+from ._launch import Launch
 from ._simd import lanes, load_first, not_below_zero, store_first
 
 CODES = {name: code for code, name in enumerate(ACTIVATIONS, start=1)}
@@ -113,7 +113,8 @@ def finish(result: Array, residual: Array, epilogue: Epilogue, threads: int) -> 
     sizes = (1, 1, result.size, residual.size, 1, 0, SIZES + 3)
     geometry = np.array([*sizes, activation_code(epilogue), epilogue.residual, CHUNK], np.int64)
     none = np.zeros(1, result.dtype)
-    launch(_finish, -(-result.size // CHUNK), none, none, result, residual, none, geometry, 0, threads)
+    launch = Launch(_finish, -(-result.size // CHUNK), result.dtype.name, geometry, 0)
+    launch(none, none, result, residual, none, threads)
 
 
 @kernel

@@ -37,7 +37,7 @@ from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._gemm import SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
-from ._launch import launch, summed_in_parts
+from ._launch import Launch, SummedLaunch
 from ._rows import Finish, fill, transpose_all
 from ._strips import (
     PHASE,
@@ -340,23 +340,19 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     parts, tasks = sizes.parts, sizes.tasks
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    def forward(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        launch(_forward, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+    kernel = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}[op]
+    launch = Launch(kernel, tasks, problem.dtype, geometry, memory.elements)
 
-    def grad_input(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        if folded:
-            initialise(x, whole, constants)
-        launch(_grad_input, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
-
-    def grad_weight(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        summed_in_parts(_grad_weight, parts, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, whole, constants)
+        launch(x, w, y, residual, constants, threads)
 
     return Plan(
         algorithm="direct",
         problem=whole,
         op=op,
         workspace_bytes=memory.elements * np.dtype(problem.dtype).itemsize,
-        run={Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op],
+        run=SummedLaunch(launch, parts) if op is Op.GRAD_WEIGHT else add_to_bias if folded else launch,
         tiles={
             "pixels": math.prod(sizes.tile),
             "channels": sizes.channel_block,

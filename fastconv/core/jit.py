@@ -75,6 +75,9 @@ class _SubroutineCompiler(Compiler):  # type: ignore[misc]
 # For functions that kernels call.
 SUBROUTINE = {**OPTIONS, "pipeline_class": _SubroutineCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
+# The same for functions whose sums must be formed in the order in which they are written.
+IN_ORDER = {**SUBROUTINE, "fastmath": {"contract"}}
+
 
 def subroutine(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call; LLVM inlines it where that pays."""

@@ -16,15 +16,14 @@ NaN stays NaN in all of them.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import types
+from numba import types, uint64
 from numba.extending import overload
 
 from ..core.algorithm import ACTIVATIONS, Array, Epilogue
 from ..core.jit import SUBROUTINE, kernel, subroutine
-from ._kernel import SIZES, never_inlined, views
+from ._exponential import exp, normal_distribution, tanh
+from ._kernel import SIZES, always_inlined, never_inlined, views
 from ._launch import Launch
 from ._simd import lanes, load_first, not_below_zero, store_first
 
@@ -33,7 +32,6 @@ RELU, LEAKY_RELU, SILU, GELU, SIGMOID, TANH = (
     CODES[name] for name in ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
 )
 NEGATIVE_SLOPE = 0.01  # of leaky_relu, as in PyTorch
-ROOT_HALF = math.sqrt(0.5)
 
 
 def activation_code(epilogue: Epilogue) -> int:
@@ -82,26 +80,65 @@ def _relu(target, at, jump, count):
 
 
 @subroutine
+def _leaky_relu(value):
+    return value if value > 0 else value * type(value)(NEGATIVE_SLOPE)
+
+
+@subroutine
+def _sigmoid(value):
+    return type(value)(1) / (type(value)(1) + exp(-value))
+
+
+@subroutine
+def _silu(value):
+    return value / (type(value)(1) + exp(-value))
+
+
+@subroutine
+def _gelu(value):
+    always_inlined()
+    return value * normal_distribution(value)
+
+
+CURVES = {LEAKY_RELU: _leaky_relu, SILU: _silu, GELU: _gelu, SIGMOID: _sigmoid, TANH: tanh}
+
+
+@subroutine
 def _floating(target, at, jump, count, activation):
     never_inlined()
     if activation == RELU:
         _relu(target, at, jump, count)
+    elif activation == LEAKY_RELU:
+        _each(target, at, jump, count, LEAKY_RELU)
+    elif activation == SILU:
+        _each(target, at, jump, count, SILU)
+    elif activation == GELU:
+        _each(target, at, jump, count, GELU)
+    elif activation == SIGMOID:
+        _each(target, at, jump, count, SIGMOID)
     else:
-        for i in range(count):
-            value = target[at + i * jump]
-            target[at + i * jump] = _curved(value, activation)
+        _each(target, at, jump, count, TANH)
 
 
-@subroutine
-def _curved(value, activation):
-    if activation == LEAKY_RELU:
-        return value if value > 0 else value * NEGATIVE_SLOPE
-    if activation == GELU:
-        return value * (math.erfc(-value * ROOT_HALF) / 2)  # 1 + erf would cancel below zero
-    if activation == TANH:
-        return math.tanh(value)
-    denominator = 1 + math.exp(-value)
-    return value / denominator if activation == SILU else 1 / denominator
+def _each(target, at, jump, count, curve):
+    """Apply one of `CURVES`, named by a literal, to `count` elements, `jump` apart."""
+    raise NotImplementedError("called from compiled code only")
+
+
+@overload(_each, jit_options=SUBROUTINE, prefer_literal=True)
+def _choose_each(target, at, jump, count, curve):
+    function = CURVES[curve.literal_value]
+
+    def implementation(target, at, jump, count, curve):
+        if jump == 1:  # apart from the other case, as only here a register of them is loaded at once
+            for i in range(uint64(count)):
+                target[uint64(at) + i] = function(target[uint64(at) + i])
+        else:
+            for i in range(uint64(count)):
+                place = uint64(at) + i * uint64(jump)
+                target[place] = function(target[place])
+
+    return implementation
 
 
 # Elements of one task of `finish`: they and the residual stay in a first-level cache.

@@ -72,3 +72,14 @@ def never_inlined(typing_context):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def always_inlined(typing_context):
+    """Make LLVM inline the function that calls this: a loop with a call in it is not vectorised."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from .core.arrays import Array, as_array, check_out, plain
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_threads
 from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.recent import keep
 from .functional import bias_array, conv_call, dtypes_of, flipped
 
 __all__ = ["Prepared", "prepare"]
@@ -115,7 +115,6 @@ class Prepared:
         self._oriented = flipped(self.weight, parameters["flip"])
         self._weights: dict[np.dtype[Any], Array] = {}
         self._ready: dict[tuple[Any, ...], _Ready] = {}
-        self._lock = threading.Lock()
         _check_without_x(self.weight, self.bias, **parameters)
 
     def __call__(self, x: ArrayLike, out: Array | None = None, *, add: ArrayLike | None = None) -> Array:
@@ -171,13 +170,11 @@ class Prepared:
             activation,
             None if add is None else add.shape,
         )
-        with self._lock:
-            if call.computed_dtype not in self._weights:
-                self._weights[call.computed_dtype] = plain(self._oriented, call.computed_dtype)
-            if len(self._ready) >= MOST_KINDS:
-                del self._ready[next(iter(self._ready))]
-            ready = _Ready(call, self._weights[call.computed_dtype], call.constants(self.bias))
-            self._ready[kind] = ready
+        weight = self._weights.get(call.computed_dtype)
+        if weight is None:
+            weight = self._weights[call.computed_dtype] = plain(self._oriented, call.computed_dtype)
+        ready = _Ready(call, weight, call.constants(self.bias))
+        keep(self._ready, kind, ready, MOST_KINDS)
         return ready
 
     def _line(self, x: ArrayLike) -> str:

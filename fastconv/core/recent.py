@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +19,17 @@ MOST = 4096
 _PLAIN = {int, str, type(None), type, *(type(np.dtype(code)) for code in np.typecodes["All"])}
 
 
+def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Put a value into a dictionary, in place of the oldest where there are `most`.
+
+    Other threads may do the same at any point. A lock would not be free in a child that was forked while one held it.
+    """
+    if len(kept) >= most:
+        for oldest in list(kept)[:1]:
+            kept.pop(oldest, None)
+    kept[key] = value
+
+
 def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Keep what a function gives for each of its last `MOST` arguments, sequences of any kind included.
 
@@ -27,7 +37,6 @@ def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
     cannot be told apart so, and those for which the function raises, are computed each time.
     """
     kept: dict[Any, Result] = {}
-    lock = threading.Lock()
 
     @wraps(function)
     def recalled(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
@@ -38,10 +47,7 @@ def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
             return function(*arguments, **options)
         if found is None:
             found = function(*arguments, **options)
-            with lock:
-                if len(kept) >= MOST:
-                    del kept[next(iter(kept))]
-                kept[key] = found
+            keep(kept, key, found, MOST)
         return found
 
     recalled.forget = kept.clear  # type: ignore[attr-defined]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+
+from .problem import Op
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -16,7 +17,7 @@ Arguments = ParamSpec("Arguments")
 MOST = 4096
 
 # Types whose values are equal only where they mean the same.
-_PLAIN = {int, str, type(None), type, *(type(np.dtype(code)) for code in np.typecodes["All"])}
+_PLAIN = {int, str, type(None), Op, *(type(np.dtype(code)) for code in np.typecodes["All"])}
 
 
 def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
@@ -62,6 +63,6 @@ def _exact(value: Any) -> Any:
         return tuple([part if type(part) in _PLAIN else _exact(part) for part in value])
     if type(value) in (bool, float, complex) or isinstance(value, np.number):
         return type(value), repr(value)
-    if isinstance(value, enum.Enum) or dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value):
         return value
     raise TypeError(f"{type(value).__name__}: not known when two of them mean the same")

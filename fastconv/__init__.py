@@ -10,11 +10,13 @@ from . import grad
 from .core.errors import UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .prepared import Prepared, prepare
 from .shapes import conv_output_shape, conv_transpose_output_shape, parameter_count
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Prepared",
     "UnsupportedError",
     "conv1d",
     "conv2d",
@@ -27,4 +29,5 @@ __all__ = [
     "explain",
     "grad",
     "parameter_count",
+    "prepare",
 ]

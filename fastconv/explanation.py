@@ -50,5 +50,7 @@ def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forwa
         return explain_problem(ConvProblem.parse(problem) if isinstance(problem, str) else problem, chosen)
     with reporting(x=problem, w=weight):
         x, w = as_array("x", problem), as_array("weight", weight)
-        described = ConvProblem.from_shapes(x.shape, w.shape, *parameters, dtype=common_dtype(x, w), **options)
+        described = ConvProblem.from_shapes(
+            x.shape, w.shape, *parameters, dtype=common_dtype(x.dtype, w.dtype), **options
+        )
     return explain_problem(described, chosen)

@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from .core.algorithm import Epilogue
 from .core.arrays import Array, as_array, common_dtype
 from .core.errors import RejectedError, reporting
-from .core.evaluate import evaluate
+from .core.evaluate import Call
 from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.recent import remembered
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Shape = tuple[int, ...]
+DTypes = tuple[np.dtype[Any] | None, ...]
 
 
 def of_rank(function: Function, name: str, rank: int, module: str) -> Function:
@@ -51,6 +56,84 @@ def flipped(weight: Array, flip: bool) -> Array:
     return weight[(slice(None), slice(None), *[slice(None, None, -1)] * (weight.ndim - 2))] if flip else weight
 
 
+def dtypes_of(*arrays: Array | None) -> DTypes:
+    """The types of the arguments, None for what is not given."""
+    return tuple([None if array is None else array.dtype for array in arrays])
+
+
+@remembered
+def conv_call(
+    op: Op,
+    x_shape: Shape,
+    weight_shape: Shape,
+    dtypes: DTypes,
+    stride: Extents,
+    padding: Padding,
+    dilation: Extents,
+    groups: int,
+    padding_mode: str,
+    pad_value: complex,
+    layout: str,
+    algorithm: str,
+    activation: str | None = None,
+    add_shape: Shape | None = None,
+) -> Call:
+    """What `conv{n}d`, or a gradient of it, does with arguments of these shapes, types and values."""
+    problem = ConvProblem.from_shapes(
+        x_shape,
+        weight_shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        pad_value=pad_value,
+        layout=layout,
+        dtype=common_dtype(*dtypes),
+    )
+    return _call(op, problem, algorithm, activation, add_shape, len(x_shape) == len(weight_shape))
+
+
+@remembered
+def conv_transpose_call(
+    op: Op,
+    x_shape: Shape,
+    weight_shape: Shape,
+    dtypes: DTypes,
+    stride: Extents,
+    padding: Padding,
+    output_padding: Extents,
+    groups: int,
+    dilation: Extents,
+    layout: str,
+    algorithm: str,
+    activation: str | None = None,
+    add_shape: Shape | None = None,
+) -> Call:
+    """What `conv_transpose{n}d`, or a gradient of it, does with arguments of these shapes, types and values."""
+    problem = ConvProblem.from_transposed(
+        x_shape,
+        weight_shape,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        layout=layout,
+        dtype=common_dtype(*dtypes),
+    )
+    return _call(op, problem, algorithm, activation, add_shape, len(x_shape) == len(weight_shape))
+
+
+def _call(
+    op: Op, problem: ConvProblem, algorithm: str, activation: str | None, add_shape: Shape | None, batched: bool
+) -> Call:
+    call = Call(op, problem, algorithm, Epilogue(activation, add_shape is not None), batched)
+    if add_shape is not None and add_shape != call.shape:
+        raise RejectedError("add.shape", add_shape, f"must be {call.shape}, the shape of the result")
+    return call
+
+
 def _conv(rank: int) -> Callable[..., Array]:
     def conv(
         x: ArrayLike,
@@ -64,6 +147,8 @@ def _conv(rank: int) -> Callable[..., Array]:
         padding_mode: str = "zeros",
         pad_value: complex = 0,
         layout: str = "channels_first",
+        activation: str | None = None,
+        add: ArrayLike | None = None,
         algorithm: str = "auto",
         out: Array | None = None,
         num_threads: int | None = None,
@@ -72,7 +157,8 @@ def _conv(rank: int) -> Callable[..., Array]:
         """{n}-D convolution, in the sense of cross-correlation.
 
         ``y[n, k, p] = bias[k] + sum over c, r of weight[k, c, r] * x_padded[n, c, p * stride + r * dilation]``,
-        with c over the input channels of the group of k, and p, r, stride and dilation over {n} axes.
+        with c over the input channels of the group of k, and p, r, stride and dilation over {n} axes; with `add` and
+        `activation`, ``activation(y + add)``.
 
         Parameters
         ----------
@@ -94,6 +180,11 @@ def _conv(rank: int) -> Callable[..., Array]:
         pad_value : number
             For padding_mode="constant".
         layout : {"channels_first", "channels_last"}
+        activation : {"relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh"}, optional
+            Applied to the results as they are stored. leaky_relu has the slope 0.01, gelu is the exact one. Integers
+            have relu only, complex numbers none.
+        add : array of the result's shape, optional
+            Added before the activation.
         algorithm : {"auto", "direct", "im2col", "fft"}
         out : array of the result's shape and type, optional
             Must not overlap the inputs. Faster than a new array where the result is large.
@@ -105,8 +196,8 @@ def _conv(rank: int) -> Callable[..., Array]:
         Returns
         -------
         array of shape (N, K, ...) or (N, ..., K), unbatched where x is
-            Its type is what NumPy promotes the inputs to. float16 is computed in float32. Integers are exact
-            modulo 2**bits of that type; the accumulator has 32 bits, or 64 for 64-bit types.
+            Its type is what NumPy promotes the inputs to, bias and `add` among them. float16 is computed in float32.
+            Integers are exact modulo 2**bits of that type; the accumulator has 32 bits, or 64 for 64-bit types.
 
         Raises
         ------
@@ -118,29 +209,24 @@ def _conv(rank: int) -> Callable[..., Array]:
         with reporting(x=x, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
             x, weight = as_array("x", x), flipped(weight_array(weight, rank), flip)
             bias = bias_array(bias, weight.shape[0])
-            problem = ConvProblem.from_shapes(
+            add = None if add is None else as_array("add", add)
+            call = conv_call(
+                Op.FORWARD,
                 x.shape,
                 weight.shape,
+                dtypes_of(x, weight, bias, add),
                 stride,
                 padding,
                 dilation,
                 groups,
-                padding_mode=padding_mode,
-                pad_value=pad_value,
-                layout=layout,
-                dtype=common_dtype(x, weight, bias),
+                padding_mode,
+                pad_value,
+                layout,
+                algorithm,
+                activation,
+                None if add is None else add.shape,
             )
-            return evaluate(
-                Op.FORWARD,
-                problem,
-                x=x,
-                w=weight,
-                bias=bias,
-                out=out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=x.ndim == rank + 2,
-            )
+            return call(x, weight, None, bias=bias, add=add, out=out, num_threads=num_threads)
 
     return of_rank(conv, "conv{n}d", rank, __name__)
 
@@ -157,6 +243,8 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
         dilation: Extents = 1,
         *,
         layout: str = "channels_first",
+        activation: str | None = None,
+        add: ArrayLike | None = None,
         algorithm: str = "auto",
         out: Array | None = None,
         num_threads: int | None = None,
@@ -178,7 +266,7 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
             Elements that are cut off the output.
         output_padding : int or one for each axis
             Elements by which the output is longer at its end; less than the stride.
-        groups, layout, algorithm, out, num_threads
+        groups, layout, activation, add, algorithm, out, num_threads
             As in `conv{n}d`.
 
         Returns
@@ -194,28 +282,25 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
             x=x, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups, layout=layout
         ):
             x, weight = as_array("x", x), weight_array(weight, rank)
-            problem = ConvProblem.from_transposed(
+            bias = None if bias is None else as_array("bias", bias)
+            add = None if add is None else as_array("add", add)
+            call = conv_transpose_call(
+                Op.GRAD_INPUT,
                 x.shape,
                 weight.shape,
+                dtypes_of(x, weight, bias, add),
                 stride,
                 padding,
                 output_padding,
                 groups,
                 dilation,
-                layout=layout,
-                dtype=common_dtype(x, weight, None if bias is None else as_array("bias", bias)),
+                layout,
+                algorithm,
+                activation,
+                None if add is None else add.shape,
             )
-            return evaluate(
-                Op.GRAD_INPUT,
-                problem,
-                y=x,
-                w=weight,
-                bias=bias_array(bias, problem.C),
-                out=out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=x.ndim == rank + 2,
-            )
+            bias = bias_array(bias, call.problem.C)
+            return call(None, weight, x, bias=bias, add=add, out=out, num_threads=num_threads)
 
     return of_rank(conv_transpose, "conv_transpose{n}d", rank, __name__)
 

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import functional
-from .core.arrays import Array, as_array, common_dtype
+from .core.arrays import Array, as_array
 from .core.errors import RejectedError, reporting
-from .core.evaluate import evaluate
-from .core.problem import ConvProblem, Extents, Op, Padding
-from .functional import flipped, of_rank, weight_array
+from .core.problem import Extents, Op, Padding
+from .functional import conv_call, conv_transpose_call, dtypes_of, flipped, of_rank, weight_array
 from .shapes import conv_output_shape, conv_transpose_output_shape
 
 Gradients = tuple[Array | None, Array | None, Array | None]
@@ -48,6 +47,10 @@ def _shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> t
     if len(shape) not in lengths or min(shape) < 0:
         raise RejectedError(argument, size, allowed)
     return shape
+
+
+def _conjugate(array: Array) -> Array:
+    return np.conj(array) if array.dtype.kind == "c" else array
 
 
 def _grad_bias(grad_output: Array, rank: int, layout: str) -> Array:
@@ -106,28 +109,22 @@ def _conv_input(rank: int) -> Callable[..., Array]:
             shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
             weight = flipped(weight_array(weight, rank), flip)
             given = as_array("grad_output", grad_output)
-            problem = ConvProblem.from_shapes(
+            call = conv_call(
+                Op.GRAD_INPUT,
                 shape,
                 weight.shape,
+                dtypes_of(given, weight),
                 stride,
                 padding,
                 dilation,
                 groups,
-                padding_mode="zeros" if padding_mode == "constant" else padding_mode,
-                layout=layout,
-                dtype=common_dtype(given, weight),
+                "zeros" if padding_mode == "constant" else padding_mode,
+                0,
+                layout,
+                algorithm,
             )
-            given = _as_gradient("grad_output", given, shape, problem.y_shape)
-            return evaluate(
-                Op.GRAD_INPUT,
-                problem,
-                y=given,
-                w=np.conj(weight) if weight.dtype.kind == "c" else weight,
-                out=out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=len(shape) == rank + 2,
-            )
+            given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
+            return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
 
     return of_rank(conv_input, "conv{n}d_input", rank, __name__)
 
@@ -176,29 +173,23 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
         with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
             shape = _shape_of("weight_size", weight_size, (rank + 2,))
-            problem = ConvProblem.from_shapes(
+            call = conv_call(
+                Op.GRAD_WEIGHT,
                 x.shape,
                 shape,
+                dtypes_of(x, given),
                 stride,
                 padding,
                 dilation,
                 groups,
-                padding_mode=padding_mode,
-                pad_value=np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value,
-                layout=layout,
-                dtype=common_dtype(x, given),
+                padding_mode,
+                np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value,
+                layout,
+                algorithm,
             )
-            given = _as_gradient("grad_output", given, x.shape, problem.y_shape)
-            result = evaluate(
-                Op.GRAD_WEIGHT,
-                problem,
-                x=np.conj(x) if x.dtype.kind == "c" else x,
-                y=given,
-                out=flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=x.ndim == rank + 2,
-            )
+            given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
+            target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
+            result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
         return flipped(result, flip) if out is None else out
 
     return of_rank(conv_weight, "conv{n}d_weight", rank, __name__)
@@ -351,28 +342,21 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
         ):
             shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
             weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
-            problem = ConvProblem.from_transposed(
+            call = conv_transpose_call(
+                Op.FORWARD,
                 shape,
                 weight.shape,
+                dtypes_of(given, weight),
                 stride,
                 padding,
                 output_padding,
                 groups,
                 dilation,
-                layout=layout,
-                dtype=common_dtype(given, weight),
+                layout,
+                algorithm,
             )
-            given = _as_gradient("grad_output", given, shape, problem.x_shape)
-            return evaluate(
-                Op.FORWARD,
-                problem,
-                x=given,
-                w=np.conj(weight) if weight.dtype.kind == "c" else weight,
-                out=out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=len(shape) == rank + 2,
-            )
+            given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
+            return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
 
     return of_rank(conv_transpose_input, "conv_transpose{n}d_input", rank, __name__)
 
@@ -411,28 +395,21 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
             shape = _shape_of("weight_size", weight_size, (rank + 2,))
-            problem = ConvProblem.from_transposed(
+            call = conv_transpose_call(
+                Op.GRAD_WEIGHT,
                 x.shape,
                 shape,
+                dtypes_of(x, given),
                 stride,
                 padding,
                 output_padding,
                 groups,
                 dilation,
-                layout=layout,
-                dtype=common_dtype(x, given),
+                layout,
+                algorithm,
             )
-            given = _as_gradient("grad_output", given, x.shape, problem.x_shape)
-            return evaluate(
-                Op.GRAD_WEIGHT,
-                problem,
-                x=given,
-                y=np.conj(x) if x.dtype.kind == "c" else x,
-                out=out,
-                algorithm=algorithm,
-                num_threads=num_threads,
-                batched=x.ndim == rank + 2,
-            )
+            given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
+            return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
 
     return of_rank(conv_transpose_weight, "conv_transpose{n}d_weight", rank, __name__)
 

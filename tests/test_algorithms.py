@@ -121,7 +121,7 @@ def test_sizes_around_the_tiles(algorithm, op, line):
 @pytest.mark.parametrize("line", LARGER)
 @pytest.mark.parametrize(("algorithm", "op"), EVERY)
 def test_threads_do_not_change_the_result(algorithm, op, line, monkeypatch):
-    monkeypatch.setattr("fastconv.core.evaluate.SERIAL_FLOPS", 0)
+    monkeypatch.setattr("fastconv.core.evaluate.SERIAL_SECONDS", 0)
     problem = ConvProblem.parse(line)
     tensors = random_tensors(problem, 0)
     serial = computed(algorithm, op, problem, tensors, num_threads=1)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import grad
+from fastconv import functional, grad
+from fastconv.core import recent
 from fastconv.core.problem import COMPUTE_DTYPES
 from fastconv.core.registry import algorithm_names
 
@@ -196,3 +197,85 @@ def test_the_functions_say_what_they_are():
         assert function.__name__ == f"conv{rank}d"
         assert f"{rank}-D convolution" in function.__doc__
         assert "{n}" not in function.__doc__
+
+
+# ---- what is remembered of earlier calls
+
+
+def test_equal_parameters_of_other_types_are_not_taken_for_each_other():
+    """1 == True == 1.0, alone and in sequences."""
+    x, weight = integers((1, 1, 5, 5)), integers((1, 1, 2, 2))
+    for one in (1, (1, 1), [1, 1], np.int64(1), [np.int32(1)] * 2):
+        fastconv.conv2d(x, weight, stride=one, padding=one, dilation=one)
+    for name, bad in itertools.product(("stride", "padding", "dilation"), (True, 1.0, (1, True), [1.0, 1], "1")):
+        with pytest.raises((TypeError, ValueError), match=name):
+            fastconv.conv2d(x, weight, **{name: bad})
+
+
+def test_sequences_of_any_kind_mean_the_same():
+    x, weight = integers((1, 1, 7, 9)), integers((1, 1, 2, 3))
+    expected = fastconv.conv2d(x, weight, stride=(1, 2), padding=((0, 1), (2, 1)))
+    for kind in (tuple, list, np.array):
+        y = fastconv.conv2d(x, weight, stride=kind([1, 2]), padding=kind([kind([0, 1]), kind([2, 1])]))
+        np.testing.assert_array_equal(y, expected)
+    changing = [1, 1]
+    fastconv.conv2d(x, weight, stride=changing)
+    changing[1] = 2
+    np.testing.assert_array_equal(
+        fastconv.conv2d(x, weight, stride=changing), fastconv.conv2d(x, weight, stride=(1, 2))
+    )
+
+
+@pytest.mark.parametrize("values", [(float("nan"), 0), (2, 3), (1e-300, 0), (np.inf, -np.inf)])
+def test_pad_values_are_not_taken_for_each_other(values):
+    x, weight = np.full((1, 1, 2), -0.0), np.ones((1, 1, 1))
+    for value in (*values, *values):
+        y = fastconv.conv1d(x, weight, padding=1, padding_mode="constant", pad_value=value)
+        np.testing.assert_array_equal(y[0, 0, [0, 3]], value)
+
+
+DIFFERENT = {
+    "stride": 2, "padding": 1, "dilation": 2, "groups": 2, "layout": "channels_last", "activation": "relu",
+    "flip": True, "add": -3 * np.ones((4, 2, 2)), "bias": integers(4), "num_threads": 1, "algorithm": "im2col",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(DIFFERENT, 2)])
+def test_no_call_is_taken_for_another(first, second):
+    """A call gives the same whatever was called before."""
+    x, weight = integers((4, 4, 4)), integers((4, 4, 3, 3), seed=1)
+
+    def call(name):
+        part = weight[:, :2] if name == "groups" else weight
+        padding = {"padding": 1} if name in ("stride", "dilation") else {}
+        return fastconv.conv2d(x, part, **padding, **{name: DIFFERENT[name]})
+
+    functional.conv_call.forget()
+    alone = call(second)
+    functional.conv_call.forget()
+    call(first)
+    np.testing.assert_array_equal(call(second), alone)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch):
+    monkeypatch.setattr(recent, "MOST", 3)
+    made = []
+
+    @recent.remembered
+    def square(value):
+        made.append(value)
+        return value * value
+
+    assert [square(value) for value in (1, 2, 3, 1, 4, 1, 1)] == [1, 4, 9, 1, 16, 1, 1]
+    assert made == [1, 2, 3, 4, 1]
+
+
+def test_what_raises_is_not_remembered():
+    @recent.remembered
+    def inverse(value):
+        return 1 / value
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            inverse(0)
+    assert inverse(2) == 0.5

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 import fastconv
+from fastconv import functional
 from fastconv.core import registry, selector
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.selector import explain_problem, plan_for
@@ -64,6 +65,12 @@ def test_the_error_budget_and_the_memory_limit_exclude(monkeypatch):
         explain_problem(problem, Op.FORWARD)
 
 
+def forget_calls():
+    """What was worked out with other algorithms."""
+    selector.plan_for.cache_clear()
+    functional.conv_call.forget()
+
+
 def test_only_auto_falls_back(monkeypatch):
     """An algorithm asked for by name is taken although it is dearer, or refuses."""
     refusing = [
@@ -71,13 +78,13 @@ def test_only_auto_falls_back(monkeypatch):
         for each in registry.algorithms()
     ]
     monkeypatch.setattr(selector, "algorithms", lambda device="cpu": tuple(refusing))
-    selector.plan_for.cache_clear()
+    forget_calls()
     x, weight = np.ones((1, 1, 9)), np.ones((1, 1, 3))
     with pytest.raises(fastconv.UnsupportedError, match="algorithm='direct': not today"):
         fastconv.conv1d(x, weight, algorithm="direct")
     assert fastconv.explain(x, weight).algorithm != "direct"
     np.testing.assert_allclose(fastconv.conv1d(x, weight), np.full((1, 1, 7), 3.0))
-    selector.plan_for.cache_clear()
+    forget_calls()
 
 
 def test_plans_are_kept():

@@ -12,6 +12,9 @@ from .problem import COMPUTE_DTYPES
 
 Array = NDArray[Any]
 
+# Scalar types of what is accepted; C's integer types have several for one name.
+_SCALARS = {kind.type for kind in map(np.dtype, np.typecodes["All"]) if kind.name in COMPUTE_DTYPES}
+
 
 def as_array(argument: str, value: Any) -> Array:
     """An argument as an array of a supported type, not copied where it already is one.
@@ -24,16 +27,16 @@ def as_array(argument: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise RejectedError(argument, type(value).__name__, "must not be masked: fill it first", TypeError)
     array = np.asarray(value)
-    if array.dtype.name not in COMPUTE_DTYPES:
+    if array.dtype.type not in _SCALARS:
         hint = "; convert booleans to an integer type first" if array.dtype.kind == "b" else ""
         allowed = f"must have one of the types {', '.join(COMPUTE_DTYPES)}{hint}"
         raise RejectedError(f"{argument}.dtype", str(array.dtype), allowed, TypeError)
     return array
 
 
-def common_dtype(*arrays: Array | None) -> str:
-    """Name of the type to which NumPy promotes the arrays together."""
-    dtype = np.result_type(*[array.dtype for array in arrays if array is not None])
+def common_dtype(*dtypes: np.dtype[Any] | None) -> str:
+    """Name of the type to which NumPy promotes arrays of these types together; None is passed over."""
+    dtype = np.result_type(*[each for each in dtypes if each is not None])
     if dtype.name not in COMPUTE_DTYPES:
         raise RejectedError(
             "dtype", str(dtype), f"the arrays promote to it; allowed is {', '.join(COMPUTE_DTYPES)}", TypeError
@@ -41,17 +44,17 @@ def common_dtype(*arrays: Array | None) -> str:
     return dtype.name
 
 
-def is_plain(array: Array, dtype: str) -> bool:
+def is_plain(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether kernels can use the array's memory as it is."""
     flags = array.flags
     return flags.c_contiguous and flags.aligned and array.dtype == dtype
 
 
-def plain(array: Array, dtype: str) -> Array:
+def plain(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array as C-contiguous, aligned, native elements of `dtype`; itself where it already is so."""
     if is_plain(array, dtype):
         return array
-    if array.dtype.kind in "iu" and np.dtype(dtype).kind == "i":
+    if array.dtype.kind in "iu" and dtype.kind == "i":
         return array.astype(dtype, order="C", casting="unsafe")  # modulo the width, on purpose
     return array.astype(dtype, order="C", casting="same_kind")
 
@@ -59,12 +62,12 @@ def plain(array: Array, dtype: str) -> Array:
 _empty = np.empty  # the tests put poison here
 
 
-def allocate(shape: int | tuple[int, ...], dtype: str) -> Array:
+def allocate(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
     """Memory that is about to be written; every result and every workspace comes from here."""
     return _empty(shape, dtype)
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: str, inputs: tuple[Array, ...]) -> None:
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> None:
     """Refuse an ``out=`` that cannot take the result."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise RejectedError("out", type(out).__name__, "must be a NumPy array", TypeError)
@@ -74,11 +77,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: str, inputs: tuple[Array,
         raise RejectedError("out.dtype", str(out.dtype), f"must be {dtype}", TypeError)
     if not out.flags.writeable:
         raise RejectedError("out", "read-only", "must be writeable")
-    if any(_overlap(out, array) for array in inputs):
-        raise RejectedError("out", "overlapping", "must not share memory with an input")
+    for array in inputs:
+        if array is not None and _overlap(out, array):
+            raise RejectedError("out", "overlapping", "must not share memory with an input")
 
 
 def _overlap(first: Array, second: Array) -> bool:
+    if first is not second and first.flags.owndata and second.flags.owndata:
+        return False
     try:
         return np.shares_memory(first, second, max_work=1000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:  # interleaved in a way that is expensive to tell apart

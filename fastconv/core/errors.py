@@ -28,13 +28,11 @@ class RejectedError(Exception):
 class reporting:
     """Context that turns a `RejectedError` into a ValueError or TypeError which names the problem line.
 
-    The line is put together from what the caller gave, valid or not, and only when there is an error.
+    It takes what `problem_line` does, and calls it only when there is an error.
     """
 
-    def __init__(self, *, x: Any = None, w: Any = None, dtype: Any = None, **parameters: Any) -> None:
-        self._tensors = {"x": x, "w": w}
-        self._dtype = dtype
-        self._parameters = parameters
+    def __init__(self, **given: Any) -> None:
+        self._given = given
 
     def __enter__(self) -> None:
         return None
@@ -43,17 +41,18 @@ class reporting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, RejectedError):
-            raise error.completed(self._line()) from None
+            raise error.completed(problem_line(**self._given)) from None
 
-    def _line(self) -> str:
-        words = [f"{name}={_extents(value)}" for name, value in self._tensors.items() if value is not None]
-        words += [
-            f"{name}={_plain(value)}"
-            for name, value in self._parameters.items()
-            if not isinstance(value, str) or value != _UNSAID.get(name)
-        ]
-        dtype = self._dtype if self._dtype is not None else getattr(self._tensors["x"], "dtype", "")
-        return " ".join([*words, str(dtype)]).rstrip()
+
+def problem_line(*, x: Any = None, w: Any = None, **parameters: Any) -> str:
+    """The problem as the caller gave it, valid or not: tensors or their shapes, then parameters."""
+    words = [f"{name}={_extents(value)}" for name, value in (("x", x), ("w", w)) if value is not None]
+    words += [
+        f"{name}={_plain(value)}"
+        for name, value in parameters.items()
+        if not isinstance(value, str) or value != _UNSAID.get(name)
+    ]
+    return " ".join([*words, str(getattr(x, "dtype", ""))]).rstrip()
 
 
 # Parameters that the problem line leaves out.

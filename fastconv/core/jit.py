@@ -82,18 +82,13 @@ SUBROUTINE = {
     "forceinline": False,
 }
 
+# The same for functions whose sums must be formed in the order in which they are written.
+IN_ORDER = {**SUBROUTINE, "fastmath": {"contract"}}
+
 
 def subroutine(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call; LLVM inlines it where that pays."""
     return numba.njit(**SUBROUTINE)(function)
-
-
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function into each place where it is called.
-
-    Each array argument is passed on as seven: a call costs more than the copying of a short row.
-    """
-    return numba.njit(**{**SUBROUTINE, "forceinline": True})(function)
 
 
 class Kernel:

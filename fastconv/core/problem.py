@@ -17,8 +17,8 @@ import math
 import numbers
 import operator
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,6 @@ Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 Extents = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 Value = TypeVar("Value")
-Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
 
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -47,20 +45,6 @@ COMPUTE_DTYPES = {
     **dict.fromkeys(("int64", "uint64"), "int64"),
 }
 DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for name in COMPUTE_DTYPES}
-
-
-def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Keep what a function gives for hashable arguments, told apart by type too; others are computed each time."""
-    kept = lru_cache(maxsize=4096, typed=True)(function)
-
-    @wraps(function)
-    def recalled(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
-        try:
-            return kept(*arguments, **options)  # type: ignore[arg-type]
-        except TypeError:  # unhashable, or refused: then it is refused again
-            return function(*arguments, **options)
-
-    return recalled
 
 
 class Op(enum.Enum):
@@ -226,7 +210,6 @@ class ConvProblem:
     # ---- making one
 
     @classmethod
-    @remembered
     def from_shapes(
         cls,
         x_shape: Sequence[int],
@@ -293,7 +276,6 @@ class ConvProblem:
         return problem._checked()
 
     @classmethod
-    @remembered
     def from_transposed(
         cls,
         shape: Sequence[int],

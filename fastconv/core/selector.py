@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,6 +128,12 @@ def contained_plan_for(problem: ConvProblem, op: Op, epilogue: Epilogue = PLAIN)
     """The cheapest plan among the algorithms that keep a NaN where it belongs, whatever their rounding error."""
     candidates = [_candidate(each, problem.computed, op) for each in algorithms() if not each.spreads]
     return plan_for(problem, op, min(candidates, key=lambda each: each.seconds).name, epilogue)
+
+
+def seconds_alone(problem: ConvProblem, op: Op, algorithm: str) -> float:
+    """Predicted time of an algorithm on one thread."""
+    machine = dataclasses.replace(local_machine(), threads=1)
+    return find(algorithm).cost(problem.computed, op, machine)
 
 
 def require_support(algorithm: str, problem: ConvProblem, op: Op) -> None:

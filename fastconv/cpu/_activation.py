@@ -16,39 +16,40 @@ NaN stays NaN in all of them.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import types
-from numba.extending import overload
+from llvmlite import ir
+from numba import types, uint64
+from numba.extending import intrinsic, overload
 
-from ..core.algorithm import ACTIVATIONS, Array, Epilogue
-from ..core.jit import SUBROUTINE, kernel, subroutine
-from ._kernel import SIZES, never_inlined, views
-from ._launch import launch
-from ._simd import lanes, load_first, not_below_zero, store_first
+from ..core.algorithm import Array, Epilogue
+from ..core.jit import SUBROUTINE, Kernel, kernel, subroutine
+from ._exponential import exp, normal_distribution, tanh
+from ._kernel import SIZES, never_inlined, view, views
+from ._launch import Launch
+from ._simd import element, lanes, load_first, not_below_zero, store_first
 
-CODES = {name: code for code, name in enumerate(ACTIVATIONS, start=1)}
-RELU, LEAKY_RELU, SILU, GELU, SIGMOID, TANH = (
-    CODES[name] for name in ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
-)
+RELU = 1
 NEGATIVE_SLOPE = 0.01  # of leaky_relu, as in PyTorch
-ROOT_HALF = math.sqrt(0.5)
 
 
-def activation_code(epilogue: Epilogue) -> int:
-    """What kernels know an activation by; 0 for none."""
-    return CODES[epilogue.activation] if epilogue.activation else 0
+def activation_code(epilogue: Epilogue, dtype: str) -> int:
+    """What kernels know an activation by: 0 for none, RELU, or the address of one of `CURVES`.
+
+    So only who asks for a curve compiles it.
+    """
+    if epilogue.activation in (None, "relu"):
+        return RELU if epilogue.activation else 0
+    return CURVES[epilogue.activation].address(dtype)
 
 
 def activate_row(target, at, jump, count, activation):
-    """Apply the activation of this code, or none for 0, to `count` elements, `jump` apart."""
+    """Apply the activation of this code to `count` elements, `jump` apart."""
     raise NotImplementedError("called from compiled code only")
 
 
 @overload(activate_row, jit_options=SUBROUTINE)
 def _choose_activate_row(target, at, jump, count, activation):
-    chosen = {types.Complex: _nothing, types.Float: _floating}.get(type(target.dtype), _integer)
+    chosen = _nothing if isinstance(target.dtype, types.Complex) else _activate
 
     def implementation(target, at, jump, count, activation):
         if activation != 0:
@@ -63,9 +64,15 @@ def _nothing(target, at, jump, count, activation):
 
 
 @subroutine
-def _integer(target, at, jump, count, activation):
+def _activate(target, at, jump, count, activation):
+    never_inlined()
     if activation == RELU:
         _relu(target, at, jump, count)
+    elif jump == 1:
+        _call_curve(activation, target, at, count)
+    else:
+        for i in range(count):
+            _call_curve(activation, target, at + i * jump, 1)
 
 
 @subroutine
@@ -81,27 +88,63 @@ def _relu(target, at, jump, count):
                 target[at + i * jump] = 0
 
 
-@subroutine
-def _floating(target, at, jump, count, activation):
-    never_inlined()
-    if activation == RELU:
-        _relu(target, at, jump, count)
-    else:
-        for i in range(count):
-            value = target[at + i * jump]
-            target[at + i * jump] = _curved(value, activation)
+@intrinsic
+def _call_curve(typing_context, address, target, at, count):
+    """Call a curve through its address: the number of elements, then where they are for each pointer of a kernel."""
+
+    def codegen(context, builder, signature, arguments):
+        values = element(context, builder, signature.args[1], arguments[1], arguments[2])
+        integers = ir.Constant(ir.IntType(64).as_pointer(), None)
+        kinds = [ir.IntType(64), *[values.type] * 6, integers.type]
+        function = builder.inttoptr(arguments[0], ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+        builder.call(function, [arguments[3], *[values] * 6, integers])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, target, types.int64, types.int64), codegen
 
 
-@subroutine
-def _curved(value, activation):
-    if activation == LEAKY_RELU:
-        return value if value > 0 else value * NEGATIVE_SLOPE
-    if activation == GELU:
-        return value * (1 + math.erf(value * ROOT_HALF)) / 2
-    if activation == TANH:
-        return math.tanh(value)
-    denominator = 1 + math.exp(-value)
-    return value / denominator if activation == SILU else 1 / denominator
+@kernel
+def _leaky_relu(count, values, w, y, residual, constants, workspace, geometry):
+    row = view(values, count)
+    for i in range(uint64(count)):
+        row[i] = row[i] if row[i] > 0 else row[i] * type(row[i])(NEGATIVE_SLOPE)
+
+
+@kernel
+def _sigmoid(count, values, w, y, residual, constants, workspace, geometry):
+    row = view(values, count)
+    for i in range(uint64(count)):
+        row[i] = type(row[i])(1) / (type(row[i])(1) + exp(-row[i]))
+
+
+@kernel
+def _silu(count, values, w, y, residual, constants, workspace, geometry):
+    row = view(values, count)
+    for i in range(uint64(count)):
+        row[i] = row[i] / (type(row[i])(1) + exp(-row[i]))
+
+
+@kernel
+def _gelu(count, values, w, y, residual, constants, workspace, geometry):
+    row = view(values, count)
+    for i in range(uint64(count)):
+        row[i] = row[i] * normal_distribution(row[i])
+
+
+@kernel
+def _tanh(count, values, w, y, residual, constants, workspace, geometry):
+    row = view(values, count)
+    for i in range(uint64(count)):
+        row[i] = tanh(row[i])
+
+
+CURVES: dict[str, Kernel] = {
+    "leaky_relu": _leaky_relu,
+    "silu": _silu,
+    "gelu": _gelu,
+    "sigmoid": _sigmoid,
+    "tanh": _tanh,
+}
 
 
 # Elements of one task of `finish`: they and the residual stay in a first-level cache.
@@ -111,9 +154,10 @@ CHUNK = 4096
 def finish(result: Array, residual: Array, epilogue: Epilogue, threads: int) -> None:
     """Result = activation(result + residual), for algorithms that cannot do so as they store."""
     sizes = (1, 1, result.size, residual.size, 1, 0, SIZES + 3)
-    geometry = np.array([*sizes, activation_code(epilogue), epilogue.residual, CHUNK], np.int64)
+    geometry = np.array([*sizes, activation_code(epilogue, result.dtype.name), epilogue.residual, CHUNK], np.int64)
     none = np.zeros(1, result.dtype)
-    launch(_finish, -(-result.size // CHUNK), none, none, result, residual, none, geometry, 0, threads)
+    launch = Launch(_finish, -(-result.size // CHUNK), result.dtype.name, geometry, 0)
+    launch(none, none, result, residual, none, threads)
 
 
 @kernel

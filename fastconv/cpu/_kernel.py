@@ -22,13 +22,28 @@ def views(typing_context, x, w, y, residual, constants, workspace, geometry):
         arrays = []
         for number, (kind, pointer) in enumerate(zip(kinds, pointers, strict=True)):
             size = builder.load(builder.gep(pointers[-1], [ir.Constant(ir.IntType(64), number)]))
-            bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-            array = make_array(kind)(context, builder)
-            populate_array(array, pointer, [size], [bytes], bytes, None)
-            arrays.append(array._getvalue())
+            arrays.append(_array(context, builder, kind, pointer, size))
         return context.make_tuple(builder, signature.return_type, arrays)
 
     return types.Tuple(kinds)(x, w, y, residual, constants, workspace, geometry), codegen
+
+
+@intrinsic
+def view(typing_context, pointer, size):
+    """A pointer as a flat array."""
+    kind = types.Array(pointer.dtype, 1, "C")
+
+    def codegen(context, builder, signature, arguments):
+        return _array(context, builder, kind, *arguments)
+
+    return kind(pointer, types.int64), codegen
+
+
+def _array(context, builder, kind, pointer, size):
+    bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    array = make_array(kind)(context, builder)
+    populate_array(array, pointer, [size], [bytes], bytes, None)
+    return array._getvalue()
 
 
 @intrinsic(prefer_literal=True)
@@ -78,6 +93,17 @@ def never_inlined(typing_context):
 
     def codegen(context, builder, signature, arguments):
         builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def always_inlined(typing_context):
+    """Make LLVM inline the function that calls this: a loop with a call in it is not vectorised."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.function.attributes.add("alwaysinline")
         return context.get_dummy_value()
 
     return types.void(), codegen

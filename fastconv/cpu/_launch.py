@@ -7,7 +7,7 @@ has its own slice of the workspace. Results do not depend on which thread runs a
 from __future__ import annotations
 
 import threading
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numba
@@ -53,7 +53,7 @@ def _next_task(typing_context, counter):
     return types.int64(counter), codegen
 
 
-def _parallel(address, tasks, threads, stride, x, w, y, residual, constants, workspace, geometry, counter):
+def _parallel(address, tasks, x, w, y, residual, constants, workspace, geometry, threads, stride, counter):
     for thread in prange(threads):
         scratch = workspace[thread * stride :]
         task = _next_task(counter)
@@ -62,7 +62,7 @@ def _parallel(address, tasks, threads, stride, x, w, y, residual, constants, wor
             task = _next_task(counter)
 
 
-def _serial(address, tasks, threads, stride, x, w, y, residual, constants, workspace, geometry, counter):
+def _serial(address, tasks, x, w, y, residual, constants, workspace, geometry):
     for task in range(tasks):
         _call(address, task, x, w, y, residual, constants, workspace, geometry)
 
@@ -75,9 +75,11 @@ def _driver(dtype: str, parallel: bool) -> Any:
     # all of them may be.
     tensor = types.Array(element, 1, "C", readonly=True)
     geometry = types.Array(integer, 1, "C", readonly=True)
+    arguments = [integer, integer, *[tensor] * 6, geometry]
+    if not parallel:
+        return jit.driver(_serial, types.void(*arguments), parallel=False)
     counter = types.Array(integer, 1, "C")
-    signature = types.void(*[integer] * 4, *[tensor] * 6, geometry, counter)
-    return jit.driver(_parallel if parallel else _serial, signature, parallel=parallel)
+    return jit.driver(_parallel, types.void(*arguments, integer, integer, counter), parallel=True)
 
 
 LINE_BYTES = 64
@@ -111,70 +113,76 @@ def _on_a_line(elements: int, dtype: str) -> Array:
     return memory[-memory.ctypes.data % LINE_BYTES // size :]
 
 
-def launch(
-    kernel: jit.Kernel,
-    tasks: int,
-    x: Array,
-    w: Array,
-    y: Array,
-    residual: Array,
-    constants: Array,
-    geometry: NDArray[np.int64],
-    workspace_elements: int,
-    threads: int,
-) -> None:
-    """Run a kernel for every task.
+class Launch:
+    """A kernel with all that does not depend on the data; calling it runs every task.
 
     Parameters
     ----------
     kernel, tasks
         What to call and how often; tasks are numbered from 0 and write disjoint memory.
-    x, w, y, residual, constants
-        C-contiguous arrays of one type; which are read and which written is the kernel's business.
+    dtype
+        Type of the elements.
     geometry
         Integers for the kernel.
     workspace_elements
         Scratch elements of one thread.
-    threads
-        Most threads to use.
     """
-    if tasks == 0:
-        return
-    dtype = x.dtype.name
-    address = kernel.address(dtype)
-    with team(min(tasks, threads)) as running:
-        _driver(dtype, running > 1)(
-            address,
-            tasks,
-            running,
-            workspace_elements,
-            x.reshape(-1),
-            w.reshape(-1),
-            y.reshape(-1),
-            residual.reshape(-1),
-            constants,
-            _workspace(running * workspace_elements, dtype),
-            geometry,
-            np.zeros(1, np.int64),
-        )
+
+    def __init__(
+        self, kernel: jit.Kernel, tasks: int, dtype: str, geometry: NDArray[np.int64], workspace_elements: int
+    ) -> None:
+        self._kernel, self._tasks, self._dtype = kernel, tasks, dtype
+        self._geometry, self._workspace_elements = geometry, workspace_elements
+
+    def __call__(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        """Run every task.
+
+        Parameters
+        ----------
+        x, w, y, residual, constants
+            C-contiguous arrays of one type; which are read and which written is the kernel's business.
+        threads
+            Most threads to use.
+        """
+        if self._tasks == 0:
+            return
+        x, w, y, residual = x.ravel(), w.ravel(), y.ravel(), residual.ravel()
+        address, elements = self._address, self._workspace_elements
+        if threads > 1 and self._tasks > 1:
+            with team(min(self._tasks, threads)) as running:
+                if running > 1:
+                    workspace, counter = _workspace(running * elements, self._dtype), np.zeros(1, np.int64)
+                    self._parallel(
+                        address, self._tasks, x, w, y, residual, constants, workspace, self._geometry,
+                        running, elements, counter,
+                    )  # fmt: skip
+                    return
+        workspace = _workspace(elements, self._dtype)
+        self._serial(address, self._tasks, x, w, y, residual, constants, workspace, self._geometry)
+
+    @cached_property
+    def _address(self) -> int:
+        return self._kernel.address(self._dtype)
+
+    @cached_property
+    def _serial(self) -> Any:
+        return _driver(self._dtype, False)
+
+    @cached_property
+    def _parallel(self) -> Any:
+        return _driver(self._dtype, True)
 
 
-def summed_in_parts(
-    kernel: jit.Kernel,
-    parts: int,
-    tasks: int,
-    x: Array,
-    w: Array,
-    y: Array,
-    residual: Array,
-    constants: Array,
-    geometry: NDArray[np.int64],
-    workspace_elements: int,
-    threads: int,
-) -> None:
-    """Launch a GRAD_WEIGHT kernel whose tasks write `parts` weights, and add those up in their order."""
-    partial = w if parts == 1 else allocate((parts, *w.shape), w.dtype.name)
-    launch(kernel, tasks, x, partial, y, residual, constants, geometry, workspace_elements, threads)
-    if parts > 1:
-        with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
-            np.sum(partial, axis=0, dtype=w.dtype, out=w)
+class SummedLaunch:
+    """A GRAD_WEIGHT kernel whose tasks write `parts` weights, which are then added up in their order."""
+
+    def __init__(self, launch: Launch, parts: int) -> None:
+        self._launch, self._parts = launch, parts
+
+    def __call__(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        """Run every task and add up; the arguments are those of `Launch`."""
+        partial = w if self._parts == 1 else allocate((self._parts, *w.shape), w.dtype)
+        self._launch(x, partial, y, residual, constants, threads)
+        if self._parts > 1:
+            with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
+                np.sum(partial, axis=0, dtype=w.dtype, out=w)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from numba import types, uint64
 
-from ..core.jit import inlined, subroutine
+from ..core.jit import subroutine
 from ._activation import activate_row
-from ._kernel import inner, never_inlined, place
+from ._kernel import always_inlined, inner, never_inlined, place
 from ._simd import (
     every_second,
     interleaved,
@@ -211,9 +211,10 @@ def store_row(target, target_at, stride, geometry, plane, step, position, source
             activate_row(target, begin, jump, last - first, finish.activation)
 
 
-@inlined
+@subroutine
 def store_run(target, target_at, source, source_at, count, channel, finish):
     """Store a row of one channel whose elements follow each other."""
+    always_inlined()
     step = lanes(source)
     bias = splat(finish.constants, channel, 1)
     i = 0

@@ -38,7 +38,7 @@ from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes,
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
-from ._launch import launch, summed_in_parts
+from ._launch import Launch, SummedLaunch
 from ._rows import Finish, changes, fill, finish_runs, transpose_all
 from ._simd import lanes
 from ._strips import (
@@ -369,7 +369,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         joined=joined,
         in_place=joined and sizes.tile[0] == 1 and sizes.channel_block == sources and problem.taps > 0,
         accumulates=folded,
-        activation=activation_code(epilogue),
+        activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         rows_at=tables.add(weight_target * np.arange(sizes.row_block)),
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
@@ -382,20 +382,18 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     compiled = (_lines.KERNELS if by_lines else KERNELS)[op]
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    def correlate(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        if folded:
-            initialise(x, whole, constants)
-        launch(compiled, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+    launch = Launch(compiled, tasks, problem.dtype, geometry, memory.elements)
 
-    def grad_weight(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        summed_in_parts(compiled, parts, tasks, x, w, y, residual, constants, geometry, memory.elements, threads)
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, whole, constants)
+        launch(x, w, y, residual, constants, threads)
 
     return Plan(
         algorithm="direct",
         problem=whole,
         op=op,
         workspace_bytes=memory.elements * np.dtype(problem.dtype).itemsize,
-        run=grad_weight if op is Op.GRAD_WEIGHT else correlate,
+        run=SummedLaunch(launch, parts) if op is Op.GRAD_WEIGHT else add_to_bias if folded else launch,
         tiles={
             "pixels": math.prod(sizes.tile),
             "channels": sizes.channel_block,

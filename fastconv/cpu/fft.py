@@ -38,7 +38,7 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._activation import finish
 from ._geometry import grouped, initialise
 from ._kernel import first_integers, views
-from ._launch import launch
+from ._launch import Launch
 from ._simd import REGISTER_BYTES, fma, lanes, load_first, store_first
 
 # Points of a tile, if the filter allows: a complex64 plane of 2 MiB.
@@ -290,7 +290,8 @@ class _Transforms:
         header = Spectra(x.size, w.size, y.size, 1, 1, 0, HEADER, targets, sources, frequencies, blocks, *strides)
         none = np.zeros(1, x.dtype)
         tasks = groups * targets * blocks
-        launch(_accumulate_spectra, tasks, x, w, y, none, none, np.array(header, np.int64), 0, self._workers)
+        launch = Launch(_accumulate_spectra, tasks, x.dtype.name, np.array(header, np.int64), 0)
+        launch(x, w, y, none, none, self._workers)
 
 
 def _channel_strides(shape: tuple[int, ...], frequencies: int) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.algorithm import PLAIN, Algorithm, Array, Epilogue, Plan, running_sum_error
+from ..core.algorithm import PLAIN, Algorithm, Array, Epilogue, Plan, Run, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
@@ -34,7 +34,7 @@ from ._axes import input_axis
 from ._gemm import SPARE_ROWS, Product, lanes_of, multiply, padded, row_steps, vector_steps, whole_rows
 from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
 from ._kernel import first_integers, never_inlined, place, plane_at, views
-from ._launch import launch, summed_in_parts
+from ._launch import Launch, SummedLaunch
 from ._rows import (
     ROW_CYCLES,
     TRANSPOSED_CYCLES,
@@ -391,30 +391,28 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         taken_at=tables.add(taken),
         weight_rows_at=tables.add(rows),
         has_residual=epilogue.residual,
-        activation=activation_code(epilogue),
+        activation=activation_code(epilogue, problem.dtype),
     )
     parts = max(1, -(-problem.N * slabbing.runs // slabbing.runs_per_task)) if op is Op.GRAD_WEIGHT else 1
     elements, tasks = slabbing.workspace_elements, slabbing.tasks
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), elements)
 
-    def forward(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        launch(_forward, tasks, x, w, y, residual, constants, geometry, elements, threads)
+    kernel = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}[op]
+    launch = Launch(kernel, tasks, problem.dtype, geometry, elements)
 
-    def grad_input(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         initialise(x, problem, constants)
-        launch(_grad_input, tasks, x, w, y, residual, constants, geometry, elements, threads)
+        launch(x, w, y, residual, constants, threads)
         if epilogue != PLAIN:
             finish(x, residual, epilogue, threads)
 
-    def grad_weight(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        summed_in_parts(_grad_weight, parts, tasks, x, w, y, residual, constants, geometry, elements, threads)
-
+    run: Run = SummedLaunch(launch, parts) if op is Op.GRAD_WEIGHT else add_to_bias if op is Op.GRAD_INPUT else launch
     return Plan(
         algorithm="im2col",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run={Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op],
+        run=run,
         tiles={
             "pixels": slabbing.run_pixels,
             "rows": slabbing.row_block,

@@ -1,0 +1,68 @@
+"""What was worked out for the arguments of recent calls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from .problem import Op
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+MOST = 4096
+
+# Types whose values are equal only where they mean the same.
+_PLAIN = {int, str, type(None), Op, *(type(np.dtype(code)) for code in np.typecodes["All"])}
+
+
+def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Put a value into a dictionary, in place of the oldest where there are `most`.
+
+    Other threads may do the same at any point. A lock would not be free in a child that was forked while one held it.
+    """
+    if len(kept) >= most:
+        for oldest in list(kept)[:1]:
+            kept.pop(oldest, None)
+    kept[key] = value
+
+
+def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Keep what a function gives for each of its last `MOST` arguments, sequences of any kind included.
+
+    Arguments are told apart by type and by the sign of zero, in sequences too: 1, True and 1.0 are three. Those that
+    cannot be told apart so, and those for which the function raises, are computed each time.
+    """
+    kept: dict[Any, Result] = {}
+
+    @wraps(function)
+    def recalled(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        try:
+            key = (_exact(arguments), _exact(tuple(options.items()))) if options else _exact(arguments)
+            found = kept.get(key)
+        except TypeError:  # no key can be made of them
+            return function(*arguments, **options)
+        if found is None:
+            found = function(*arguments, **options)
+            keep(kept, key, found, MOST)
+        return found
+
+    recalled.forget = kept.clear  # type: ignore[attr-defined]
+    return recalled
+
+
+def _exact(value: Any) -> Any:
+    """A hashable form of a value, equal for what is the same in every respect."""
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple([part if type(part) in _PLAIN else _exact(part) for part in value])
+    if type(value) in (bool, float, complex) or isinstance(value, np.number):
+        return type(value), repr(value)
+    if dataclasses.is_dataclass(value):
+        return value
+    raise TypeError(f"{type(value).__name__}: not known when two of them mean the same")

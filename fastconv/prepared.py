@@ -1,0 +1,247 @@
+"""A convolution whose weight stays: what can be worked out before the call is worked out once."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .core.arrays import Array, as_array, check_out, plain
+from .core.errors import RejectedError, problem_line, reporting
+from .core.evaluate import Call, check_activation, check_algorithm, check_threads
+from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.recent import keep
+from .functional import bias_array, conv_call, dtypes_of, flipped
+
+__all__ = ["Prepared", "prepare"]
+
+# Kinds of x (shapes and types) that a prepared convolution keeps its work for.
+MOST_KINDS = 64
+
+
+def prepare(
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: Extents = 1,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    pad_value: complex = 0,
+    layout: str = "channels_first",
+    activation: str | None = None,
+    algorithm: str = "auto",
+    num_threads: int | None = None,
+    flip: bool = False,
+) -> Prepared:
+    """Fix all of a convolution but its data: ``prepare(weight, ...)(x)`` is ``conv{n}d(x, weight, ...)``, and faster.
+
+    Parameters
+    ----------
+    weight : array of shape (K, C / groups, ...)
+        With one, two or three spatial axes. It is copied: a later change of the caller's array has no effect.
+    bias : array of shape (K,), optional
+        Copied too.
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, num_threads, flip
+        As in `conv1d`, `conv2d` and `conv3d`.
+
+    Returns
+    -------
+    Prepared
+        To be called with x.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For whatever is wrong without regard to x; the rest is found when it is called.
+
+    Examples
+    --------
+    >>> smooth = fastconv.prepare([[[0.25, 0.5, 0.25]]], padding="same", padding_mode="replicate")
+    >>> smooth([[4.0, 0, 8]])
+    array([[3., 3., 6.]])
+    """
+    parameters = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "padding_mode": padding_mode,
+        "pad_value": pad_value,
+        "layout": layout,
+        "activation": activation,
+        "algorithm": algorithm,
+        "num_threads": num_threads,
+        "flip": flip,
+    }
+    with reporting(w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+        weight = as_array("weight", weight)
+        if weight.ndim not in (3, 4, 5):
+            raise RejectedError(
+                "weight.shape", weight.shape, "must have 3, 4 or 5 axes: K, C / groups and the spatial ones"
+            )
+        return Prepared(weight, bias_array(bias, weight.shape[0]), parameters)
+
+
+class _Ready(NamedTuple):
+    """What is kept for one kind of x. What an algorithm makes of the weight before it sees any x would stand here."""
+
+    call: Call
+    weight: Array
+    constants: Array
+
+
+class Prepared:
+    """A convolution that waits for its data; made by `prepare`.
+
+    It may be called from several threads at once, and can be pickled and copied; a copy works out its plans anew.
+
+    Attributes
+    ----------
+    weight, bias
+        Its own copies, read-only, as they were given; bias may be None.
+    """
+
+    def __init__(self, weight: Array, bias: Array | None, parameters: dict[str, Any]) -> None:
+        self.weight = _kept(weight)
+        self.bias = None if bias is None else _kept(bias)
+        self._parameters = copy.deepcopy(parameters)
+        self._window = [value for name, value in self._parameters.items() if name not in ("num_threads", "flip")]
+        self._num_threads = parameters["num_threads"]
+        self._oriented = flipped(self.weight, parameters["flip"])
+        self._weights: dict[np.dtype[Any], Array] = {}
+        self._ready: dict[tuple[Any, ...], _Ready] = {}
+        _check_without_x(self.weight, self.bias, **parameters)
+
+    def __call__(self, x: ArrayLike, out: Array | None = None, *, add: ArrayLike | None = None) -> Array:
+        """Convolve x.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...) or (C, ...)
+            With layout="channels_last", (N, ..., C) or (..., C). Of any extents and batch.
+        out, add
+            As in `conv1d`, `conv2d` and `conv3d`.
+
+        Returns
+        -------
+        array of shape (N, K, ...) or (N, ..., K), unbatched where x is
+            Its type is what NumPy promotes x, weight, bias and `add` to.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Naming the argument, what it was, what is allowed, and the problem.
+        UnsupportedError
+            If the named algorithm cannot serve (a ValueError).
+        """
+        try:
+            x = as_array("x", x)
+            kind: tuple[Any, ...] = (x.shape, x.dtype)
+            if add is not None:
+                add = as_array("add", add)
+                kind = (*kind, add.shape, add.dtype)
+            call, weight, constants = self._ready.get(kind) or self._make_ready(kind, x, add)
+            if out is not None:
+                check_out(out, call.shape, call.dtype, (x, add))
+            return call.run(x, weight, None, constants, add, out, self._num_threads)
+        except RejectedError as error:
+            raise error.completed(self._line(x)) from None
+
+    def _make_ready(self, kind: tuple[Any, ...], x: Array, add: Array | None) -> _Ready:
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm = self._window
+        call = conv_call(
+            Op.FORWARD,
+            x.shape,
+            self.weight.shape,
+            dtypes_of(x, self.weight, self.bias, add),
+            stride,
+            padding,
+            dilation,
+            groups,
+            padding_mode,
+            pad_value,
+            layout,
+            algorithm,
+            activation,
+            None if add is None else add.shape,
+        )
+        weight = self._weights.get(call.computed_dtype)
+        if weight is None:
+            weight = self._weights[call.computed_dtype] = plain(self._oriented, call.computed_dtype)
+        ready = _Ready(call, weight, call.constants(self.bias))
+        keep(self._ready, kind, ready, MOST_KINDS)
+        return ready
+
+    def _line(self, x: ArrayLike) -> str:
+        p = self._parameters
+        return problem_line(
+            x=x, w=self.weight, s=p["stride"], p=p["padding"], d=p["dilation"], g=p["groups"], layout=p["layout"]
+        )
+
+    def __repr__(self) -> str:
+        """The weight, the parameters that are not the usual ones, and a line for the plan of each kind of x seen."""
+        usual = inspect.signature(prepare).parameters
+        words = [f"weight={'x'.join(map(str, self.weight.shape))} {self.weight.dtype}"]
+        words += [] if self.bias is None else [f"bias={self.bias.dtype}"]
+        words += [
+            f"{name}={value!r}" for name, value in self._parameters.items() if repr(value) != repr(usual[name].default)
+        ]
+        plans = [
+            str(ready.call.plan or f"nothing to multiply in {ready.call.problem}")
+            for ready in self._ready.copy().values()
+        ]
+        return "\n  ".join([f"prepare({', '.join(words)})", *plans])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prepared, (self.weight, self.bias, self._parameters)
+
+
+def _kept(array: Array) -> Array:
+    """A contiguous copy that nobody changes."""
+    copied = np.array(array, order="C")
+    copied.flags.writeable = False
+    return copied
+
+
+def _check_without_x(
+    weight: Array,
+    bias: Array | None,
+    *,
+    stride: Extents,
+    padding: Padding,
+    dilation: Extents,
+    groups: int,
+    padding_mode: str,
+    pad_value: complex,
+    layout: str,
+    activation: str | None,
+    algorithm: str,
+    num_threads: int | None,
+    flip: bool,
+) -> None:
+    """Refuse what no x can be convolved with: tried on an x of fitting channels and of any size that it may take."""
+    channels = weight.shape[1] * (max(groups, 1) if isinstance(groups, (int, np.integer)) else 1)
+    extents = (2**62,) * (weight.ndim - 2)
+    x_shape = (*extents, channels) if layout == "channels_last" else (channels, *extents)
+    # The type is not known before x is, but every type's pad values are complex128 numbers.
+    ConvProblem.from_shapes(
+        x_shape,
+        weight.shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode=padding_mode,
+        pad_value=pad_value,
+        layout=layout,
+        dtype="complex128",
+    )
+    is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
+    check_activation(activation, "complex128" if is_complex else "float64")
+    check_algorithm(algorithm)
+    check_threads(num_threads)

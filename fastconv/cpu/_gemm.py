@@ -80,10 +80,9 @@ def row_steps(rows: int) -> int:
     return rows if rest == 0 else rows - rest + (-(-rest // FEW_ROWS) * FEW_ROWS if rest > 2 else 2 * rest)
 
 
-def column_steps(columns: int, lanes: int) -> float:
-    """Vectors that take as long: half of one, where that is what is left over, takes three quarters as long."""
-    whole, rest = divmod(columns, lanes)
-    return whole + (0 if rest == 0 else 0.75 if 2 * rest <= lanes else 1)
+def column_steps(columns: int, lanes: int) -> int:
+    """Vectors that take as long: half of one, where that is left over, is no faster than one if weights are far."""
+    return -(-columns // lanes)
 
 
 def vector_steps(problem: ConvProblem) -> int:

@@ -39,8 +39,13 @@ CALL_TILES = 8
 # Time of products with pixels from a strip, which begin anywhere in a cache line, over those from a panel: 9.9 to
 # 9.5 ms for 64x112x112 to 64, 3x3, in tiles that waste nothing.
 UNALIGNED = 1.06
-# Cycles for each vector that is stored in a tensor: 40 to 50 where it is not in the second-level cache yet.
+# Cycles for each row of pixels that is stored, in a call of thirty arguments, and for each of its vectors.
+STORED_ROW_CYCLES = 100
 STORED_CYCLES = 10
+# Cycles for each cache line of weights, which come from the second level for every tile. With 112, 224 and 448 pixels
+# in a tile, 64x112x112 to 64, 3x3, took 10.0, 9.7 and 9.2 ms.
+LINE_BYTES = 64
+LINE_CYCLES = 4
 # Part of a task for which threads wait for each other at the end.
 WAITING = 0.05
 
@@ -97,6 +102,15 @@ def channels_of(problem: ConvProblem, op: Op) -> tuple[int, int]:
 def row_group(problem: ConvProblem) -> int:
     """Rows of sums that are stored together: in channels_last as many as are transposed at once."""
     return ROWS if problem.layout == "channels_first" else max(ROWS, lanes_of(problem.dtype))
+
+
+def rows_are_joined(problem: ConvProblem, op: Op, tile: Axes, is_dense: bool) -> bool:
+    """Whether the rows of a tile follow each other in the target, and in the sums, if those are dense."""
+    if problem.layout == "channels_last" or (
+        op is Op.GRAD_INPUT and (folding(problem) or problem.stride[1:] != (1, 1))
+    ):
+        return False
+    return is_dense and tile[2] == positions_of(problem, op)[2]
 
 
 def positions_of(problem: ConvProblem, op: Op) -> Axes:
@@ -190,8 +204,9 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         blocks = -(-sources // block)
         phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
         gather = sources * gather_cycles(problem, op, strip, lanes)
-        pack = sources * problem.taps * lines * (VECTOR_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
-        store = phases * lines * (ROW_CYCLES + STORED_CYCLES * _vectors(tile[2], lanes))
+        pack = sources * problem.taps * lines * (ROW_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
+        joined = rows_are_joined(problem, op, tile, packed or halo[2] == 0)
+        store = phases * ((tile[0] if joined else lines) * STORED_ROW_CYCLES + STORED_CYCLES * vectors)
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
@@ -199,6 +214,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             register_tiles = phases * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
             product = sources * problem.taps * steps * vector_steps(problem) * (1 if packed else UNALIGNED)
             product += register_tiles * TILE_CYCLES
+            product += row_block * sources * problem.taps * size / LINE_BYTES * LINE_CYCLES
             cycles = gather + pack + product + row_block * (store + again)
             row_blocks = -(-targets // row_block)
             whole = problem.N * problem.groups * row_blocks

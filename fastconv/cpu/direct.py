@@ -52,7 +52,7 @@ from ._strips import (
     tile_of,
     transpose_tile,
 )
-from ._tiles import Tiling, channels_of, row_group, tiling
+from ._tiles import Tiling, channels_of, row_group, rows_are_joined, tiling
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -110,8 +110,10 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                             geometry[entry + 1], channels * geometry[entry], tile,
                         )  # fmt: skip
                 to_target = g.in_place and columns % lanes(target) == 0 and rows % ROWS == 0
-                for k in range(0, rows, g.row_group):
-                    held = min(g.row_group, rows - k)
+                # A call costs as much as a few register tiles: all rows at once, unless their sums share memory.
+                group = rows if to_target or g.keeps_sums else g.row_group
+                for k in range(0, rows, group):
+                    held = min(group, rows - k)
                     sums = g.sums_at + (phase * g.phase_pitch + k * g.pitch if g.keeps_sums else 0)
                     image_at = image * g.target_n
                     at = image_at + (channel + k) * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
@@ -416,16 +418,13 @@ def _is_plain(problem: ConvProblem, op: Op) -> bool:
 
 
 def _is_joined(problem: ConvProblem, op: Op, sizes: Tiling) -> bool:
-    """Whether the rows of a tile follow each other in the target, and in the sums; or where there are lines, whether
-    they have the target's elements in the target's order.
+    """Whether the rows of a tile follow each other in the target and in the sums.
+
+    For the kernels of lines: whether these can be added up in the target.
     """
     if _lines.serves(problem, op):
         return op is not Op.GRAD_INPUT or (problem.stride == (1, 1, 1) and not folding(problem))
-    if problem.layout == "channels_last" or (
-        op is Op.GRAD_INPUT and (folding(problem) or problem.stride[1:] != (1, 1))
-    ):
-        return False
-    return sizes.tile[2] == sizes.positions[2] and (op is Op.GRAD_WEIGHT or sizes.line_pitch == sizes.tile[2])
+    return rows_are_joined(problem, op, sizes.tile, op is Op.GRAD_WEIGHT or sizes.line_pitch == sizes.tile[2])
 
 
 # ---- what the selector asks

@@ -1,0 +1,165 @@
+"""Memory: kernels read and write nothing but their arrays, whatever the sizes around the edges of tiles."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import ConvProblem, Op
+from fastconv.core.registry import algorithms
+from fastconv.cpu import _launch
+
+from .problems import expected, inputs_of, random_tensors
+
+ROOT = pathlib.Path(__file__).parents[1]
+ALGORITHMS = [each.name for each in algorithms()]
+CANARY = 7.5
+GUARD = 64
+
+# Sizes at, before and behind the edges of register tiles (8 and 4 rows; 1, 2 and 3 vectors of 8 or 16), of tiles of
+# pixels, and of lines.
+EDGES = [
+    *[f"x=1x{C}x5x17 w={K}x{C}x3x3 p=1" for C in (1, 3, 8) for K in (1, 2, 3, 4, 5, 7, 8, 9, 12, 17)],
+    *[f"x=2x3x4x{W} w=9x3x2x3 p=1" for W in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 65)],
+    *[f"x=1x5x3x{W} w=5x1x3x3 p=1 g=5" for W in (1, 2, 7, 8, 15, 16, 17, 33, 64, 65, 80, 129)],
+    *[f"x=1x4x{H}x9 w=4x1x3x3 s=2 p=1 g=4" for H in (1, 2, 3, 8, 9)],
+    *[f"x=1x2x1x{W} w=3x2x1x1" for W in (479, 480, 481, 960, 961)],
+    "x=1x1x3x4200 w=1x1x3x3 p=1",
+    "x=2x17x7x7 w=18x17x1x1",
+    "x=1x20x14x14 w=24x20x3x3 p=1",
+    "x=1x6x9x11 w=8x6x3x3 s=2 p=1",
+    "x=1x6x10x12 w=10x3x3x3 s=2 p=1 g=2",
+    "x=1x3x4x5x6 w=5x3x2x3x2 s=1x2x1 p=1",
+]
+
+
+def error(problem, op, tensors, result):
+    answer = expected(problem, op, tensors)
+    return np.abs(result - answer).max() / max(1.0, np.abs(answer).max())
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("line", EDGES)
+@pytest.mark.parametrize("op", Op)
+def test_sizes_around_the_edges_of_tiles(op, line, layout):
+    """Small integers: any wrong product shows in full."""
+    problem = ConvProblem.parse(line).replace(layout=layout)
+    tensors = random_tensors(problem, 0, small_integers=True)
+    for algorithm in ("direct", "im2col"):
+        result = evaluate(op, problem, algorithm=algorithm, **inputs_of(op, tensors))
+        np.testing.assert_array_equal(result, expected(problem, op, tensors))
+
+
+def guarded(shape, dtype):
+    """An array between two bands of canaries, and a function that tells whether they live."""
+    size = int(np.prod(shape))
+    memory = np.full(size + 2 * GUARD, CANARY, dtype)
+    memory[GUARD : GUARD + size] = np.nan
+    bands = memory[:GUARD], memory[GUARD + size :]
+    return memory[GUARD : GUARD + size].reshape(shape), lambda: all((band == CANARY).all() for band in bands)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("line", EDGES[::3])
+@pytest.mark.parametrize("op", Op)
+def test_nothing_is_written_around_results_and_workspaces(op, line, algorithm, monkeypatch):
+    problem = ConvProblem.parse(line)
+    tensors = random_tensors(problem, 1)
+    alive = []
+
+    def workspace(elements, dtype):
+        array, check = guarded((elements,), dtype)
+        alive.append(check)
+        return array
+
+    monkeypatch.setattr(_launch, "_workspace", workspace)
+    out, check = guarded(problem.result_shape(op), problem.dtype)
+    evaluate(op, problem, algorithm=algorithm, out=out, **inputs_of(op, tensors))
+    assert error(problem, op, tensors, out) < 1e-4
+    assert check()
+    assert all(each() for each in alive)
+
+
+AT_THE_END_OF_A_PAGE = """
+import ctypes, mmap
+import numpy as np
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import ConvProblem, Op
+from tests.problems import inputs_of, random_tensors
+from tests.test_guards import EDGES, error
+
+libc = ctypes.CDLL(None, use_errno=True)
+PAGE = mmap.PAGESIZE
+
+def fenced(array, at_the_end):
+    "A copy that ends, or begins, where memory that nobody may touch begins or ends."
+    pages = -(-array.nbytes // PAGE)
+    memory = mmap.mmap(-1, (pages + 2) * PAGE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages + 1):
+        assert libc.mprotect(ctypes.c_void_p(base + page * PAGE), ctypes.c_size_t(PAGE), 0) == 0
+    first = PAGE + (pages * PAGE - array.nbytes if at_the_end else 0)
+    copy = np.frombuffer(memory, array.dtype, array.size, first).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+for line in EDGES[::4]:
+    for layout in ("channels_first", "channels_last"):
+        problem = ConvProblem.parse(line).replace(layout=layout)
+        tensors = random_tensors(problem, 2)
+        for op in Op:
+            for algorithm in ("direct", "im2col"):
+                for at_the_end in (False, True):
+                    inputs = {name: fenced(each, at_the_end) for name, each in inputs_of(op, tensors).items()}
+                    out = fenced(np.zeros(problem.result_shape(op), problem.dtype), at_the_end)
+                    evaluate(op, problem, algorithm=algorithm, out=out, **inputs)
+                    assert error(problem, op, tensors, out) < 1e-4, (line, layout, op, algorithm)
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="protects pages through the C library's mprotect")
+def test_nothing_is_touched_beyond_the_tensors():
+    """A read or write past either end of a tensor ends the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END_OF_A_PAGE], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]
+
+
+WITH_BOUNDS_CHECKS = """
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import ConvProblem, Op
+from tests.problems import inputs_of, random_tensors
+from tests.test_guards import EDGES, error
+
+for line in EDGES[::5]:
+    for mode in ("zeros", "reflect"):
+        problem = ConvProblem.parse(line)
+        if mode == "reflect":
+            problem = problem.replace(padding_mode=mode)
+        tensors = random_tensors(problem, 3)
+        for op in Op:
+            for algorithm in ("direct", "im2col", "fft"):
+                result = evaluate(op, problem, algorithm=algorithm, num_threads=1, **inputs_of(op, tensors))
+                assert error(problem, op, tensors, result) < 1e-4, (line, mode, op, algorithm)
+print("done")
+"""
+
+
+def test_indices_are_within_bounds(tmp_path):
+    """Numba checks every index, which it does in serial code only, and prints what a kernel raises."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_BOUNDS_CHECKS],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -23,7 +23,7 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding
-from ._gemm import lanes_of, vector_steps
+from ._gemm import ROWS, lanes_of, vector_steps
 from ._kernel import first_integers, number, views
 from ._rows import ROW_CYCLES, Finish, changes, finish_runs
 from ._simd import (
@@ -56,6 +56,8 @@ DOT_CYCLES = 1.7
 TASK_CYCLES = 700
 # Pixels of a part of a line.
 LINE_PIXELS = 4096
+# Vectors of a line that are computed together: four sums of each, and what is loaded, fit the registers.
+WIDE = ROWS // 2
 # Integers of an entry of a table of pairs: an offset, and a weight for each line.
 PAIR = 3
 
@@ -142,12 +144,12 @@ def _tile_of_lines(
         q = 0
         while q < width:
             held = width - q
-            if held >= 4 * step:
+            if held > WIDE // 2 * step:
                 _pair_of_segments(
-                    zeros(workspace, 4), target, at + q, below + q, below, 4 * step,
+                    zeros(workspace, WIDE), target, at + q, below + q, below, min(held, WIDE * step),
                     workspace, begin + q, weights, weights_at, geometry, pairs,
                 )  # fmt: skip
-                q += 4 * step
+                q += WIDE * step
             else:
                 _pair_of_segments(
                     zeros(workspace, 1), target, at + q, below + q, below, min(held, step),
@@ -163,29 +165,52 @@ def _pair_of_segments(
     """Sums of `count` pixels of two lines; the second is not stored where `below` is negative."""
     only_upper, both, only_lower = number(geometry, pairs), number(geometry, pairs + 1), number(geometry, pairs + 2)
     upper, lower = zero, zero
+    # Every other entry has sums of its own: multiply-adds to the same sum wait for each other.
+    second_upper, second_lower = zero, zero
     entry = pairs + 3
     for _ in range(only_upper):
         upper = fma(
-            splat(weights, weights_at + number(geometry, entry + 1), zero),
-            load(workspace, begin + number(geometry, entry), zero),
+            _weight(weights, weights_at, geometry, entry + 1, zero),
+            _pixels(workspace, begin, geometry, entry, zero),
             upper,
         )
         entry += PAIR
-    for _ in range(both):
-        loaded = load(workspace, begin + number(geometry, entry), zero)
-        upper = fma(splat(weights, weights_at + number(geometry, entry + 1), zero), loaded, upper)
-        lower = fma(splat(weights, weights_at + number(geometry, entry + 2), zero), loaded, lower)
+    for _ in range(both // 2):
+        loaded = _pixels(workspace, begin, geometry, entry, zero)
+        upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, upper)
+        lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, lower)
+        entry += PAIR
+        loaded = _pixels(workspace, begin, geometry, entry, zero)
+        second_upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, second_upper)
+        second_lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, second_lower)
+        entry += PAIR
+    if both % 2:
+        loaded = _pixels(workspace, begin, geometry, entry, zero)
+        upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, upper)
+        lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, lower)
         entry += PAIR
     if below >= 0:
         for _ in range(only_lower):
             lower = fma(
-                splat(weights, weights_at + number(geometry, entry + 2), zero),
-                load(workspace, begin + number(geometry, entry), zero),
+                _weight(weights, weights_at, geometry, entry + 2, zero),
+                _pixels(workspace, begin, geometry, entry, zero),
                 lower,
             )
             entry += PAIR
-        store_first(target, below_at, count, lower)
-    store_first(target, at, count, upper)
+        store_first(target, below_at, count, lower + second_lower)
+    store_first(target, at, count, upper + second_upper)
+
+
+@subroutine
+def _weight(weights, weights_at, geometry, entry, zero):
+    """One weight in all lanes."""
+    return splat(weights, weights_at + number(geometry, entry), zero)
+
+
+@subroutine
+def _pixels(workspace, begin, geometry, entry, zero):
+    """The pixels of a segment that an entry reads."""
+    return load(workspace, begin + number(geometry, entry), zero)
 
 
 @kernel
@@ -319,7 +344,7 @@ def _tile_choices(positions: Axes, halo: Axes, lines: int, lanes: int) -> Iterat
     depth, height, width = positions
     most = lines // (1 + halo[0]) - halo[1]
     if most > 0:
-        part = width if width <= LINE_PIXELS else LINE_PIXELS // (4 * lanes) * 4 * lanes
+        part = width if width <= LINE_PIXELS else LINE_PIXELS // (WIDE * lanes) * WIDE * lanes
         yield from ((1, part_of, part) for part_of in itertools.islice(parts_of(height, most), 24))
         if most >= height and part == width:
             planes = lines // (height + halo[1]) - halo[0]

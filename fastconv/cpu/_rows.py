@@ -75,11 +75,15 @@ def copy(target, target_at, source, source_at, count):
 def copy_every_second(target, target_at, source, source_at, count):
     """target[i] = source[2 * i] for i < count."""
     step = lanes(source)
-    for i in range(0, count, step):
-        held = 2 * (count - i) - 1
-        first = load_first(source, source_at + 2 * i, held, 1)
-        second = load_first(source, source_at + 2 * i + step, held - step, 1)
-        store_first(target, target_at + i, count - i, every_second(first, second, 0))
+    i = 0
+    while i + step < count:  # the last pair of vectors ends behind the last element
+        begin = source_at + 2 * i
+        store(target, target_at + i, every_second(load(source, begin, 1), load(source, begin + step, 1), 0))
+        i += step
+    held = 2 * (count - i) - 1
+    first = load_first(source, source_at + 2 * i, held, 1)
+    second = load_first(source, source_at + 2 * i + step, held - step, 1)
+    store_first(target, target_at + i, count - i, every_second(first, second, 0))
 
 
 @subroutine

@@ -279,7 +279,8 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     if _lines.serves(problem, op):
         keeps_sums = False
         panel, rows = 0, 1
-        strips += (sizes.strip[2] + spare) * 2  # the lower line of a pair may not exist
+        # The lower line of a pair may not exist, and a segment may be wider than what is left of a line.
+        strips += sizes.strip[2] * 2 + _lines.WIDE * spare
     elif op is Op.GRAD_WEIGHT:
         panel, rows = math.prod(sizes.tile) * sizes.pitch, sizes.channel_block * problem.taps
     else:

@@ -58,6 +58,9 @@ SUMS_BYTES = 256 << 10
 # depend on the machine.
 PARTS_LEAST = 8
 ROWS_LEAST = 16
+# Time of a product over its multiply-adds: weights come from the second level for every slab, and the slab itself for
+# every eight rows. Fitted to resnet.txt and vgg.txt on the machine of docs/performance.md.
+PRODUCT_SLOWNESS = 1.25
 # Cycles to add one element of the slab to where it came from: a look-up, a load, an addition and a store.
 ADDED_CYCLES = 2.5
 
@@ -459,7 +462,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
         products = row_steps(rows) * problem.pixels * -(-outputs // lanes)
         turned = outputs * vectors * TRANSPOSED_CYCLES * -(-rows // slabbing.row_block)
         copies = rows * patch * channel_blocks + turned
-    cycles = whole * (products * vector_steps(problem) + copies)
+    cycles = whole * (products * vector_steps(problem) * PRODUCT_SLOWNESS + copies)
     return machine.seconds(cycles, slabbing.tasks, problem.bytes)
 
 

@@ -108,7 +108,7 @@ class Product(NamedTuple):
     taken_at: int
     offset_at: int
     terms: int
-    fresh: bool  # whether the sums begin at zero
+    fresh: bool  # whether the sums are set, not added to
 
 
 @subroutine
@@ -213,7 +213,9 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width):
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
     places = [builder.gep(target, [column]) for target in targets for column in columns]
-    begun = _emit_beginning(emitter, values.fresh, places)
+    for place in places:  # written at the end: a line that has to come from far is there by then
+        emitter.prefetch(place, writing=True)
+    begun = [emitter.zero] * len(places)
     before, loop, after = builder.block, *map(builder.append_basic_block, ("terms", "store"))
     builder.branch(loop)
     builder.position_at_end(loop)
@@ -235,31 +237,23 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width):
             phi.add_incoming(part, loop)
     builder.cbranch(builder.icmp_signed("<", following, values.terms), loop, after)
     builder.position_at_end(after)
-    for place, value in zip(places, added, strict=True):
-        emitter.store(value, place)
+    _emit_end(emitter, values.fresh, places, added)
 
 
-def _emit_beginning(emitter, fresh, places):
-    """Zeros, or what is at the places: a branch, as the sums of a new tile would else wait for memory.
+def _emit_end(emitter, fresh, places, added):
+    """Store the sums, or add them to what is at the places.
 
-    Where it begins with zeros, the lines to be written are fetched meanwhile.
+    Added at the end, the rounding errors of many tiles grow with their number and not with that of all terms.
     """
     builder = emitter.builder
-    fetching, loading, begin = map(builder.append_basic_block, ("fetch", "load", "begin"))
-    builder.cbranch(fresh, fetching, loading)
-    builder.position_at_end(fetching)
-    for place in places:
-        emitter.prefetch(place, writing=True)
-    builder.branch(begin)
-    builder.position_at_end(loading)
-    loaded = [emitter.load(place) for place in places]
-    builder.branch(begin)
-    builder.position_at_end(begin)
-    begun = []
-    for value in loaded:
-        phis = tuple(builder.phi(emitter.part) for _ in value)
-        for phi, zero, part in zip(phis, emitter.zero, value, strict=True):
-            phi.add_incoming(zero, fetching)
-            phi.add_incoming(part, loading)
-        begun.append(phis)
-    return begun
+    storing, adding, done = map(builder.append_basic_block, ("fresh", "add", "done"))
+    builder.cbranch(fresh, storing, adding)
+    builder.position_at_end(storing)
+    for place, value in zip(places, added, strict=True):
+        emitter.store(value, place)
+    builder.branch(done)
+    builder.position_at_end(adding)
+    for place, value in zip(places, added, strict=True):
+        emitter.store(emitter.add(emitter.load(place), value), place)
+    builder.branch(done)
+    builder.position_at_end(done)

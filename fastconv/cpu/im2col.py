@@ -437,8 +437,10 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
-    """One sum over all terms."""
-    return running_sum_error(problem, problem.terms(op) + 1)
+    """One sum over the terms of a slab, and one over the slabs."""
+    slabbing = _slabbing(problem, op)
+    block = slabbing.run_pixels if op is Op.GRAD_WEIGHT else problem.terms(op)
+    return running_sum_error(problem, block + -(-problem.terms(op) // block) + 1)
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

@@ -8,12 +8,14 @@ strip the pixels of a tile are contiguous for each channel and filter tap, and o
     offset[j] = c * channel_pitch + plane(t, r, s) + (shift_t * strip_h + shift_r) * strip_w + shift_s
 
 i runs over whole rows of the strip, so the columns on its border give sums that mean nothing; they are dropped
-when the tile is stored. GRAD_INPUT is the same with the roles exchanged: y is gathered with a border of zeros, and
-each stride phase of x is an output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels::
+when the tile is stored. Where that wastes too much, the strip is copied once more into a panel without them.
+GRAD_INPUT is the same with the roles exchanged: y is gathered with a border of zeros, and each stride phase of x is an
+output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels, of which a table skips the border::
 
-    w[k, j] = sum over i of y[k, i] * strip[offset[j] + i]
+    w[k, j] = sum over i of y[k, i] * strip[offset[j] + pixel[i]]
 
-where y is gathered with zeros in the border columns.
+with the tile of y transposed, so that a vector holds neighbouring k. Groups with a single target channel go to
+`fastconv.cpu._lines`; the sizes of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).

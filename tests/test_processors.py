@@ -1,0 +1,51 @@
+"""The kernels of processors other than this one, which Numba is told to generate code for."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import ConvProblem, Op
+from fastconv.cpu import _gemm, _simd
+from tests.problems import inputs_of, random_tensors
+from tests.test_guards import EDGES, error
+
+for dtype in ("float32", "complex64"):
+    for line in EDGES[::6]:
+        problem = ConvProblem.parse(line).replace(dtype=dtype)
+        tensors = random_tensors(problem, 3)
+        for op in Op:
+            result = evaluate(op, problem, algorithm="direct", **inputs_of(op, tensors))
+            assert error(problem, op, tensors, result) < 1e-4, (line, dtype, op)
+print(_simd.REGISTER_BYTES, _gemm.TILE.rows)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of this architecture")
+@pytest.mark.parametrize(
+    ("name", "features", "expected"),
+    [("haswell", "+avx,+avx2,+fma,+bmi2,+sse4.2", "32 4\n"), ("x86-64", "", "16 4\n")],
+    ids=["AVX2", "generic"],
+)
+def test_smaller_registers(tmp_path, name, features, expected):
+    done = subprocess.run(
+        [sys.executable, "-c", CODE],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=pathlib.Path(__file__).parents[1],
+        env={
+            **os.environ,
+            "NUMBA_CPU_NAME": name,
+            "NUMBA_CPU_FEATURES": features,
+            "NUMBA_CACHE_DIR": str(tmp_path),
+        },
+    )
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr[-2000:]

@@ -19,7 +19,7 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding, transposed_extent, transposed_reach
 from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_steps, vector_steps, whole_rows
 from ._geometry import even_split
-from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
+from ._rows import ROW_CYCLES, STORED_CYCLES, STORED_ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 
 # Pixels of a tile: ten times the widest register tile of float32. Eight rows of sums take half of a first-level cache
 # of 32 KiB.
@@ -39,9 +39,6 @@ CALL_TILES = 8
 # Time of products with pixels from a strip, which begin anywhere in a cache line, over those from a panel: 9.9 to
 # 9.5 ms for 64x112x112 to 64, 3x3, in tiles that waste nothing.
 UNALIGNED = 1.06
-# Cycles for each row of pixels that is stored, in a call of thirty arguments, and for each of its vectors.
-STORED_ROW_CYCLES = 100
-STORED_CYCLES = 10
 # Cycles for each cache line of weights, which come from the second level for every tile. With 112, 224 and 448 pixels
 # in a tile, 64x112x112 to 64, 3x3, took 10.0, 9.7 and 9.2 ms.
 LINE_BYTES = 64

@@ -31,12 +31,25 @@ from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._activation import activation_code, finish
 from ._axes import input_axis
-from ._gemm import SPARE_ROWS, Product, lanes_of, multiply, padded, row_steps, vector_steps, whole_rows
+from ._gemm import (
+    ROWS,
+    SPARE_ROWS,
+    TILE_CYCLES,
+    VECTORS,
+    Product,
+    lanes_of,
+    multiply,
+    padded,
+    row_steps,
+    vector_steps,
+    whole_rows,
+)
 from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
 from ._kernel import first_integers, never_inlined, place, plane_at, views
 from ._launch import Launch, SummedLaunch
 from ._rows import (
     ROW_CYCLES,
+    STORED_CYCLES,
     TRANSPOSED_CYCLES,
     VECTOR_CYCLES,
     Finish,
@@ -62,7 +75,7 @@ ROWS_LEAST = 16
 # every eight rows. Fitted to resnet.txt and vgg.txt on the machine of docs/performance.md.
 PRODUCT_SLOWNESS = 1.25
 # Cycles to add one element of the slab to where it came from: a look-up, a load, an addition and a store.
-ADDED_CYCLES = 2.5
+ADDED_CYCLES = 4
 
 
 class Slabs(NamedTuple):
@@ -455,7 +468,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     patch = lines * (ROW_CYCLES + VECTOR_CYCLES * -(-problem.output[2] // lanes))
     if op is Op.FORWARD:
         products = row_steps(outputs) * rows * vectors
-        copies = rows * patch * channel_blocks + outputs * vectors * 2 * VECTOR_CYCLES
+        copies = rows * patch * channel_blocks + outputs * vectors * STORED_CYCLES
     elif op is Op.GRAD_INPUT:
         products = row_steps(rows) * outputs * vectors
         scattered = rows * problem.pixels * ADDED_CYCLES
@@ -464,6 +477,12 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
         products = row_steps(rows) * problem.pixels * -(-outputs // lanes)
         turned = outputs * vectors * TRANSPOSED_CYCLES * -(-rows // slabbing.row_block)
         copies = rows * patch * channel_blocks + turned
+    register_tiles = (
+        slabbing.runs * -(-rows * outputs // (ROWS * lanes))
+        if op is Op.GRAD_WEIGHT
+        else (-(-(rows if op is Op.GRAD_INPUT else outputs) // ROWS) * vectors)
+    )
+    copies += register_tiles / VECTORS * TILE_CYCLES
     cycles = whole * (products * vector_steps(problem) * PRODUCT_SLOWNESS + copies)
     return machine.seconds(cycles, slabbing.tasks, problem.bytes)
 

@@ -15,7 +15,7 @@ from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.cpu import _gemm, _simd
 from tests.problems import inputs_of, random_tensors
-from tests.test_guards import EDGES, error
+from tests.test_guards import EDGES, TOLERANCE, error
 
 for dtype in ("float32", "complex64"):
     for line in EDGES[::6]:
@@ -23,7 +23,7 @@ for dtype in ("float32", "complex64"):
         tensors = random_tensors(problem, 3)
         for op in Op:
             result = evaluate(op, problem, algorithm="direct", **inputs_of(op, tensors))
-            assert error(problem, op, tensors, result) < 1e-4, (line, dtype, op)
+            assert error(problem, op, tensors, result) < TOLERANCE, (line, dtype, op)
 print(_simd.REGISTER_BYTES, _gemm.TILE.rows)
 """
 

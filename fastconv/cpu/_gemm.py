@@ -54,7 +54,8 @@ HALF = 0
 SPARE_ROWS = FEW_ROWS - 1
 
 
-# Cycles of a register tile beside its products: to find its rows, to load and to store its sums.
+# Cycles of a register tile beside its products: to find its rows, to load and to store its sums. Fitted as those of
+# `fastconv.cpu._rows`.
 TILE_CYCLES = 80
 
 

@@ -52,7 +52,7 @@ DOT_TERMS = 9
 # Cycles for each multiply-add of a vector in a pair of lines, and in a sum of GRAD_WEIGHT: loads cross cache lines.
 PAIR_CYCLES = 1.2
 DOT_CYCLES = 1.7
-# Cycles that a task takes to begin.
+# Cycles that a task takes to begin: an estimate, of its header, its place and the first fetches.
 TASK_CYCLES = 700
 # Pixels of a part of a line.
 LINE_PIXELS = 4096

@@ -113,9 +113,9 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                         )  # fmt: skip
                 to_target = g.in_place and columns % lanes(target) == 0 and rows % ROWS == 0
                 # A call costs as much as a few register tiles: all rows at once, unless their sums share memory.
-                group = rows if to_target or g.keeps_sums else g.row_group
-                for k in range(0, rows, group):
-                    held = min(group, rows - k)
+                at_once = rows if to_target or g.keeps_sums else g.row_group
+                for k in range(0, rows, at_once):
+                    held = min(at_once, rows - k)
                     sums = g.sums_at + (phase * g.phase_pitch + k * g.pitch if g.keeps_sums else 0)
                     image_at = image * g.target_n
                     at = image_at + (channel + k) * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
@@ -372,7 +372,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         **named("target_axis_{}", "dhw", target_at),
         plain=_is_plain(problem, op),
         joined=joined,
-        in_place=joined and sizes.tile[0] == 1 and sizes.channel_block == sources and problem.taps > 0,
+        in_place=joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources,
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,

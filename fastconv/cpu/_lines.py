@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -23,18 +24,20 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding
-from ._gemm import ROWS, lanes_of, vector_steps
-from ._kernel import first_integers, number, views
+from ._geometry import even_split
+from ._gemm import lanes_of, vector_steps
+from ._kernel import always_inlined, first_integers, never_inlined, number, views
 from ._rows import ROW_CYCLES, Finish, changes, finish_runs
 from ._simd import (
     add_first_products,
+    add_lines,
     add_products,
-    fma,
+    cleared,
     lanes,
+    lanes_of_value,
     load,
     load_first,
-    splat,
-    store_first,
+    store_first_of_lines,
     totals_of,
     tuple_of,
     zeros,
@@ -49,17 +52,28 @@ SMALL_STRIP_BYTES = 16 << 10
 # Sums of GRAD_WEIGHT in registers: they divide the taps of 3x3, 5x5 and 7x7 with little waste (9 of 9, 25 of 27, 49 of
 # 54), and leave room in 16 registers.
 DOT_TERMS = 9
-# Cycles for each multiply-add of a vector in a pair of lines, and in a sum of GRAD_WEIGHT: loads cross cache lines.
-PAIR_CYCLES = 1.2
+# Cycles for each multiply-add of a vector in lines, for each run and for each segment, fitted to the problems of
+# bench/shapes/depthwise.txt in tiles of several sizes; and for each multiply-add in a sum of GRAD_WEIGHT: its loads
+# cross cache lines.
+LINE_CYCLES = 1.0
+RUN_CYCLES = 7
+SEGMENT_CYCLES = 60
 DOT_CYCLES = 1.7
 # Cycles that a task takes to begin: an estimate, of its header, its place and the first fetches.
 TASK_CYCLES = 700
-# Pixels of a part of a line.
+# Pixels of a part of a line; fewer where many lines are read and written at once, whose distance is often near 4096
+# bytes, so that they fall on the same places of the first-level cache: 1024x1024 with 31x31 took 73 ms, and 18 ms so.
 LINE_PIXELS = 4096
-# Vectors of a line that are computed together: four sums of each, and what is loaded, fit the registers.
-WIDE = ROWS // 2
-# Integers of an entry of a table of pairs: an offset, and a weight for each line.
-PAIR = 3
+TALL_PIXELS = 256
+# Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
+# registers. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. With fewer, each takes WIDE vectors.
+MANY_LINES, SEVEN_LINES, FEW_LINES = 8, 7, 4
+WIDE = 4
+# Lengths of runs of taps, one below the other; from TALL on a filter is tall.
+RUNS = (7, 5, 3, 2, 1)
+TALL = 5
+# Integers of an entry of a table of runs: an offset, a weight, and the distance of the next weight.
+RUN = 3
 
 
 def serves(problem: ConvProblem, op: Op) -> bool:
@@ -120,12 +134,12 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                                 )  # fmt: skip
                     else:
                         for part in range(g.together):
-                            sums, pairs = g.sums_at + part * g.phase_pitch, geometry[entry + part * PHASE + 1]
+                            sums, runs_at = g.sums_at + part * g.phase_pitch, geometry[entry + part * PHASE + 1]
                             for d in range(tile.depth):
                                 _tile_of_lines(
                                     workspace, sums + d * g.plane_pitch, g.line_pitch, tile.height, tile.width,
                                     workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
-                                    weights, group * g.weight_group, geometry, pairs,
+                                    weights, group * g.weight_group, geometry, runs_at,
                                 )  # fmt: skip
                         store_tile(
                             target, image_at, workspace, g.sums_at, group, 1, geometry, tile, entry, finish
@@ -134,83 +148,93 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
 
 @subroutine
 def _tile_of_lines(
-    target, target_at, line, height, width, workspace, strip, strip_line, weights, weights_at, geometry, pairs
+    target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs
 ):  # fmt: skip
-    """The sums of the lines of a plane, by twos; target: (height, width), `line` elements apart."""
-    step = lanes(workspace)
-    for h in range(0, height, 2):
-        at, begin = target_at + h * line, strip + h * strip_line
-        below = at + line if h + 1 < height else -1
-        q = 0
-        while q < width:
-            held = width - q
-            if held > WIDE // 2 * step:
-                _pair_of_segments(
-                    zeros(workspace, WIDE), target, at + q, below + q, below, min(held, WIDE * step),
-                    workspace, begin + q, weights, weights_at, geometry, pairs,
-                )  # fmt: skip
-                q += WIDE * step
-            else:
-                _pair_of_segments(
-                    zeros(workspace, 1), target, at + q, below + q, below, min(held, step),
-                    workspace, begin + q, weights, weights_at, geometry, pairs,
-                )  # fmt: skip
-                q += step
+    """The sums of a plane of (height, width); its lines are `pitch` apart, those of the strip `line`."""
+    is_tall = number(geometry, runs) + number(geometry, runs + 1) > 0
+    at_once = lines_at_once(height, -(-width // lanes(workspace)), is_tall)
+    if at_once == MANY_LINES:
+        sums = tuple_of(zeros(workspace, 1), MANY_LINES)
+        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+    elif at_once == SEVEN_LINES:
+        sums = tuple_of(zeros(workspace, 1), SEVEN_LINES)
+        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+    elif at_once == FEW_LINES:
+        sums = tuple_of(zeros(workspace, 1), FEW_LINES)
+        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+    elif at_once == 2:
+        sums = tuple_of(zeros(workspace, WIDE), 2)
+        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+    else:
+        sums = tuple_of(zeros(workspace, WIDE), 1)
+        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
 
 
 @subroutine
-def _pair_of_segments(
-    zero, target, at, below_at, below, count, workspace, begin, weights, weights_at, geometry, pairs
+def lines_at_once(height, vectors, is_tall):
+    """Lines that are computed at once, of a plane of this height and so many vectors.
+
+    For a filter that is not tall what matters is the memory, which prefers few lines with long segments: pairs.
+    """
+    if height < FEW_LINES or not (is_tall or vectors <= WIDE // 2):
+        return min(height, 2)
+    if height < SEVEN_LINES:
+        return FEW_LINES
+    blocks = -(-height // MANY_LINES)
+    return SEVEN_LINES if blocks * SEVEN_LINES >= height else MANY_LINES
+
+
+@subroutine
+def _lines(
+    sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs
 ):  # fmt: skip
-    """Sums of `count` pixels of two lines; the second is not stored where `below` is negative."""
-    only_upper, both, only_lower = number(geometry, pairs), number(geometry, pairs + 1), number(geometry, pairs + 2)
-    upper, lower = zero, zero
-    # Every other entry has sums of its own: multiply-adds to the same sum wait for each other.
-    second_upper, second_lower = zero, zero
-    entry = pairs + 3
-    for _ in range(only_upper):
-        upper = fma(
-            _weight(weights, weights_at, geometry, entry + 1, zero),
-            _pixels(workspace, begin, geometry, entry, zero),
-            upper,
-        )
-        entry += PAIR
-    for _ in range(both // 2):
-        loaded = _pixels(workspace, begin, geometry, entry, zero)
-        upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, upper)
-        lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, lower)
-        entry += PAIR
-        loaded = _pixels(workspace, begin, geometry, entry, zero)
-        second_upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, second_upper)
-        second_lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, second_lower)
-        entry += PAIR
-    if both % 2:
-        loaded = _pixels(workspace, begin, geometry, entry, zero)
-        upper = fma(_weight(weights, weights_at, geometry, entry + 1, zero), loaded, upper)
-        lower = fma(_weight(weights, weights_at, geometry, entry + 2, zero), loaded, lower)
-        entry += PAIR
-    if below >= 0:
-        for _ in range(only_lower):
-            lower = fma(
-                _weight(weights, weights_at, geometry, entry + 2, zero),
-                _pixels(workspace, begin, geometry, entry, zero),
-                lower,
-            )
-            entry += PAIR
-        store_first(target, below_at, count, lower + second_lower)
-    store_first(target, at, count, upper + second_upper)
+    """`_tile_of_lines`, as many lines at once as there are sums.
+
+    The last lines are computed with those before them once more, rather than in fewer at once.
+    """
+    never_inlined()
+    step = lanes_of_value(sums[0])
+    for h in range(0, height, len(sums)):
+        p = min(h, height - len(sums))
+        at, begin = target_at + p * pitch, strip + p * line
+        for q in range(0, width, step):
+            _segments(
+                sums, target, at + q, pitch, min(step, width - q),
+                workspace, begin + q, line, weights, weights_at, geometry, runs,
+            )  # fmt: skip
 
 
 @subroutine
-def _weight(weights, weights_at, geometry, entry, zero):
-    """One weight in all lanes."""
-    return splat(weights, weights_at + number(geometry, entry), zero)
+def _segments(
+    sums, target, at, pitch, count, workspace, begin, line, weights, weights_at, geometry, runs
+):  # fmt: skip
+    """`count` pixels of as many lines as there are sums, which are zeros."""
+    always_inlined()
+    sums = cleared(sums)
+    entry = runs + len(RUNS)
+    sums = _add_runs(sums, 7, runs, entry, workspace, begin, line, weights, weights_at, geometry)
+    entry += RUN * number(geometry, runs)
+    sums = _add_runs(sums, 5, runs + 1, entry, workspace, begin, line, weights, weights_at, geometry)
+    entry += RUN * number(geometry, runs + 1)
+    sums = _add_runs(sums, 3, runs + 2, entry, workspace, begin, line, weights, weights_at, geometry)
+    entry += RUN * number(geometry, runs + 2)
+    sums = _add_runs(sums, 2, runs + 3, entry, workspace, begin, line, weights, weights_at, geometry)
+    entry += RUN * number(geometry, runs + 3)
+    sums = _add_runs(sums, 1, runs + 4, entry, workspace, begin, line, weights, weights_at, geometry)
+    store_first_of_lines(target, at, pitch, count, sums)
 
 
 @subroutine
-def _pixels(workspace, begin, geometry, entry, zero):
-    """The pixels of a segment that an entry reads."""
-    return load(workspace, begin + number(geometry, entry), zero)
+def _add_runs(sums, taps, count_at, entry, workspace, begin, line, weights, weights_at, geometry):
+    """The sums plus the products of the entries of one length of runs, a literal."""
+    always_inlined()
+    for _ in range(number(geometry, count_at)):
+        sums = add_lines(
+            sums, taps, workspace, begin + number(geometry, entry), line,
+            weights, weights_at + number(geometry, entry + 1), number(geometry, entry + 2),
+        )  # fmt: skip
+        entry += RUN
+    return sums
 
 
 @kernel
@@ -285,16 +309,44 @@ KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_
 # ---- sizes
 
 
-def pairs(offsets: NDArray[np.int64], taken: NDArray[np.int64], line: int) -> NDArray[np.int64]:
-    """The table of `_pair_of_segments`: three counts, then an offset and the weights of both lines for each entry.
+def runs(offsets: NDArray[np.int64], taken: NDArray[np.int64], line: int) -> NDArray[np.int64]:
+    """The table of `_segments`: how many runs there are of each length, then their offsets, weights and steps.
 
-    offsets: what the upper line reads, for each of its weights; the lower one reads the same, `line` elements behind.
+    offsets: what the first line reads, for each of its weights. A run are taps one below the other, `line` elements
+    apart, whose weights are equally far from each other.
     """
-    upper = dict(zip(offsets.tolist(), taken.tolist(), strict=True))
-    lower = {place + line: weight for place, weight in upper.items()}
-    kinds = (upper.keys() - lower.keys(), upper.keys() & lower.keys(), lower.keys() - upper.keys())
-    entries = [(place, upper.get(place, 0), lower.get(place, 0)) for kind in kinds for place in sorted(kind)]
-    return np.array([*map(len, kinds), *itertools.chain.from_iterable(entries)], np.int64)
+    weights = dict(zip(offsets.tolist(), taken.tolist(), strict=True))
+    found: dict[int, list[tuple[int, int, int]]] = {length: [] for length in RUNS}
+    while weights:
+        place = min(weights)
+        weight = weights[place]
+        step = weights.get(place + line, weight) - weight
+        count = 0
+        while weights.get(place + count * line) == weight + count * step:
+            del weights[place + count * line]
+            count += 1
+        for length in split(count):
+            found[length].append((place, weight, step))
+            place, weight = place + length * line, weight + length * step
+    entries = itertools.chain.from_iterable(found[length] for length in RUNS)
+    return np.array([*(len(found[length]) for length in RUNS), *itertools.chain.from_iterable(entries)], np.int64)
+
+
+def run_lengths(problem: ConvProblem) -> list[int]:
+    """Of one channel's taps in a column of the filter, by stride phase."""
+    _, height, _ = problem.filter
+    stride, dilation = problem.stride[1], problem.dilation[1]
+    if dilation // math.gcd(dilation, stride) > 1:
+        return [1] * height
+    return list(Counter(tap * dilation % stride for tap in range(height)).values())
+
+
+def split(count: int) -> Iterator[int]:
+    """The lengths of the runs that taps one below the other are cut into."""
+    while count:
+        length = next(each for each in RUNS if each <= count)
+        yield length
+        count -= length
 
 
 @lru_cache(maxsize=1024)
@@ -308,20 +360,14 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     sources, _ = channels_of(problem, op)
     positions, halo, planes = positions_of(problem, op), halo_of(problem, op), planes_of(problem, op)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
-    phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     whole = op is Op.GRAD_INPUT and folding(problem)
-    line_bytes = sources * math.prod(planes) * (min(positions[2], LINE_PIXELS) + halo[2]) * size
-    for tile in _tile_choices(positions, halo, STRIP_BYTES // line_bytes, lanes):
+    width = _part_of_line(problem, op, positions[2], lanes)
+    line_bytes = sources * math.prod(planes) * (width + halo[2]) * size
+    for tile in _tile_choices(positions, halo, STRIP_BYTES // line_bytes, width):
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         bytes = sources * math.prod(planes) * math.prod(strip) * size
         together = max(1, min(problem.groups, SMALL_STRIP_BYTES // bytes))
-        lines, vectors = tile[0] * tile[1], -(-tile[2] // lanes)
-        if op is Op.GRAD_WEIGHT:
-            product = -(-sources * problem.taps // DOT_TERMS) * lines * (vectors * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
-        else:
-            pairs = phases * tile[0] * -(-tile[1] // 2)
-            product = pairs * (2 * vectors * sources * problem.taps / phases * PAIR_CYCLES + 2 * ROW_CYCLES * vectors)
-        one = sources * gather_cycles(problem, op, strip, lanes) + product * vector_steps(problem)
+        one = sources * gather_cycles(problem, op, strip, lanes) + _product_cycles(problem, op, tile, lanes)
         tiles = math.prod(-(-extent // part) for extent, part in zip(positions, tile, strict=True))
         items = tiles * problem.N
         for groups in itertools.islice(parts_of(problem.groups, problem.groups), 24):
@@ -339,12 +385,34 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             )  # fmt: skip
 
 
-def _tile_choices(positions: Axes, halo: Axes, lines: int, lanes: int) -> Iterator[Axes]:
+def _part_of_line(problem: ConvProblem, op: Op, width: int, lanes: int) -> int:
+    """Pixels of the equal parts, of whole vectors, that lines are cut into."""
+    most = TALL_PIXELS if op is not Op.GRAD_WEIGHT and max(run_lengths(problem)) >= TALL else LINE_PIXELS
+    return min(width, -(-even_split(width, most) // lanes) * lanes)
+
+
+def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> float:
+    """Of one tile of one target channel, its gathering aside."""
+    sources, _ = channels_of(problem, op)
+    vectors = -(-tile[2] // lanes)
+    if op is Op.GRAD_WEIGHT:
+        lines = tile[0] * tile[1] * (vectors * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
+        return -(-sources * problem.taps // DOT_TERMS) * lines * vector_steps(problem)
+    lengths = run_lengths(problem)
+    at_once = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
+    wide = 1 if at_once > 2 else WIDE
+    segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)
+    runs = problem.taps // problem.filter[1] * sum(len(list(split(length))) for length in lengths)
+    products = problem.taps * at_once * wide * LINE_CYCLES * vector_steps(problem)
+    phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
+    return segments * (sources * (products + runs * RUN_CYCLES) + phases * SEGMENT_CYCLES)
+
+
+def _tile_choices(positions: Axes, halo: Axes, lines: int, part: int) -> Iterator[Axes]:
     """Parts of lines, or whole lines, or whole planes, of strips of at most this many lines."""
     depth, height, width = positions
     most = lines // (1 + halo[0]) - halo[1]
     if most > 0:
-        part = width if width <= LINE_PIXELS else LINE_PIXELS // (WIDE * lanes) * WIDE * lanes
         yield from ((1, part_of, part) for part_of in itertools.islice(parts_of(height, most), 24))
         if most >= height and part == width:
             planes = lines // (height + halo[1]) - halo[0]

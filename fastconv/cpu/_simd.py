@@ -226,6 +226,16 @@ def lanes(typing_context, array):
     return types.int64(array), codegen
 
 
+@intrinsic
+def lanes_of_value(typing_context, value):
+    """Elements that a value holds, a constant."""
+
+    def codegen(context, builder, signature, arguments):
+        return index(Emitter(builder, value.dtype, value.vectors).lanes)
+
+    return types.int64(value), codegen
+
+
 @intrinsic(prefer_literal=True)
 def zeros(typing_context, array, vectors):
     """Zeros of the type of an array's elements."""
@@ -361,6 +371,47 @@ def add_first_products(typing_context, totals, factor, array, at, offsets, count
 
 
 @intrinsic(prefer_literal=True)
+def add_lines(typing_context, sums, taps, array, at, line, factors, factors_at, factors_step):
+    """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
+
+    sums: a tuple, of lines one below the other; taps: a literal. What is loaded serves all sums that it reaches.
+    """
+    value, integer = sums.dtype, types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        totals = list(map(emitter.unpack, cgutils.unpack_tuple(builder, arguments[0])))
+        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
+        line, step = arguments[4], arguments[7]
+        first = element(context, builder, signature.args[5], arguments[5], arguments[6])
+        count = taps.literal_value
+        weights = [emitter.splat(builder.gep(first, [builder.mul(step, index(r))])) for r in range(count)]
+        for i in range(len(totals) + count - 1):
+            loaded = emitter.load(builder.gep(begin, [builder.mul(line, index(i))]))
+            for r in range(max(0, i - len(totals) + 1), min(count, i + 1)):
+                totals[i - r] = emitter.fma(weights[r], loaded, totals[i - r])
+        return context.make_tuple(builder, signature.return_type, list(map(emitter.pack, totals)))
+
+    return sums(sums, taps, array, integer, integer, factors, integer, integer), codegen
+
+
+@intrinsic
+def store_first_of_lines(typing_context, array, at, line, count, values):
+    """Write the first `count` lanes of each value of a tuple from array[at] on, then from array[at + line] on, ..."""
+    value, integer = values.dtype, types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[4])):
+            address = builder.gep(begin, [builder.mul(arguments[2], index(number))])
+            emitter.store_first(emitter.unpack(packed), address, arguments[3])
+        return context.get_dummy_value()
+
+    return types.void(array, integer, integer, integer, values), codegen
+
+
+@intrinsic(prefer_literal=True)
 def tuple_of(typing_context, value, count):
     """A tuple that holds a value `count` times; count is a literal."""
 
@@ -368,6 +419,18 @@ def tuple_of(typing_context, value, count):
         return context.make_tuple(builder, signature.return_type, [arguments[0]] * count.literal_value)
 
     return types.UniTuple(value, count.literal_value)(value, count), codegen
+
+
+@intrinsic
+def cleared(typing_context, values):
+    """Zeros instead of the values of a tuple, whatever they are: they need not be in registers."""
+    value = values.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
+
+    return values(values), codegen
 
 
 @intrinsic

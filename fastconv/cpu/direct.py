@@ -281,8 +281,6 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     if _lines.serves(problem, op):
         keeps_sums = False
         panel, rows = 0, 1
-        # The lower line of a pair may not exist, and a segment may be wider than what is left of a line.
-        strips += sizes.strip[2] * 2 + _lines.WIDE * spare
     elif op is Op.GRAD_WEIGHT:
         panel, rows = math.prod(sizes.tile) * sizes.pitch, sizes.channel_block * problem.taps
     else:
@@ -331,7 +329,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     for phase in phases:
         taken, offsets = _taken_weights(phase, problem, block, weight_source), _offsets(phase, sizes, block)
         if by_lines and op is not Op.GRAD_WEIGHT:
-            offsets = _lines.pairs(offsets, taken, sizes.strip[2])
+            offsets = _lines.runs(offsets, taken, sizes.strip[2])
         elif by_lines:
             offsets = np.append(offsets, np.repeat(offsets[-1:], _lines.DOT_TERMS))
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]

@@ -1,10 +1,9 @@
 """Direct kernels for a single target channel in each group: depthwise filters, and images of one channel.
 
-There is nothing that several target channels could share, so registers hold lines of the target: two lines, one below
-the other, use most elements of the strip together, and a loaded vector serves both::
+There is nothing that several target channels could share, so registers hold lines of the target, up to eight, one below
+the other, and the weights of a run of taps, one below the other, too. A line of the strip is loaded once for them all::
 
-    line p     += w[a] * strip[offset + q]
-    line p + 1 += w[b] * strip[offset + q]      for every (offset, a, b), a or b missing at the upper and lower edge
+    line p += w[r] * strip[p + r]      for the lines p and the taps r of a run: P + R - 1 loads for P * R multiply-adds
 
 GRAD_WEIGHT keeps a vector of sums for each of several taps while it walks along the lines of y.
 """
@@ -16,16 +15,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding
-from ._geometry import even_split
 from ._gemm import lanes_of, vector_steps
+from ._geometry import even_split
 from ._kernel import always_inlined, first_integers, never_inlined, number, views
 from ._rows import ROW_CYCLES, Finish, changes, finish_runs
 from ._simd import (
@@ -66,7 +67,8 @@ TASK_CYCLES = 700
 LINE_PIXELS = 4096
 TALL_PIXELS = 256
 # Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
-# registers. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. With fewer, each takes WIDE vectors.
+# registers. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or two lines at once take WIDE
+# vectors each.
 MANY_LINES, SEVEN_LINES, FEW_LINES = 8, 7, 4
 WIDE = 4
 # Lengths of runs of taps, one below the other; from TALL on a filter is tall.
@@ -123,11 +125,11 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                     if g.joined:
                         at = image_at + group * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
                         for d in range(tile.depth):
-                            _tile_of_lines(
+                            _compute(Plane(
                                 target, at + d * g.target_d, g.target_h, tile.height, tile.width,
                                 workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
                                 weights, group * g.weight_group, geometry, geometry[entry + 1],
-                            )  # fmt: skip
+                            ))  # fmt: skip
                             if changes(finish, group, 1):
                                 finish_runs(
                                     target, at + d * g.target_d, g.target_h, tile.height, tile.width, group, 0, finish
@@ -136,38 +138,51 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                         for part in range(g.together):
                             sums, runs_at = g.sums_at + part * g.phase_pitch, geometry[entry + part * PHASE + 1]
                             for d in range(tile.depth):
-                                _tile_of_lines(
+                                _compute(Plane(
                                     workspace, sums + d * g.plane_pitch, g.line_pitch, tile.height, tile.width,
                                     workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
                                     weights, group * g.weight_group, geometry, runs_at,
-                                )  # fmt: skip
+                                ))  # fmt: skip
                         store_tile(
                             target, image_at, workspace, g.sums_at, group, 1, geometry, tile, entry, finish
                         )  # fmt: skip
 
 
+class Plane(NamedTuple):
+    """target[p, q] = sum over the runs, and r < the length of each, of weights[first + r * step] * strip[place + r, q].
+
+    The runs are integers in `table`, from runs_at on, as `runs` puts them there.
+    """
+
+    target: types.Array
+    target_at: int
+    pitch: int  # from one line of the target to the next
+    height: int
+    width: int
+    strips: types.Array
+    strip_at: int
+    line: int  # from one line of the strip to the next
+    weights: types.Array
+    weights_at: int
+    table: types.Array
+    runs_at: int
+
+
 @subroutine
-def _tile_of_lines(
-    target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs
-):  # fmt: skip
-    """The sums of a plane of (height, width); its lines are `pitch` apart, those of the strip `line`."""
-    is_tall = number(geometry, runs) + number(geometry, runs + 1) > 0
-    at_once = lines_at_once(height, -(-width // lanes(workspace)), is_tall)
+def _compute(plane):
+    """All sums of a `Plane`."""
+    is_tall = number(plane.table, plane.runs_at) + number(plane.table, plane.runs_at + 1) > 0
+    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.strips)), is_tall)
     if at_once == MANY_LINES:
-        sums = tuple_of(zeros(workspace, 1), MANY_LINES)
-        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), MANY_LINES))
     elif at_once == SEVEN_LINES:
-        sums = tuple_of(zeros(workspace, 1), SEVEN_LINES)
-        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), SEVEN_LINES))
     elif at_once == FEW_LINES:
-        sums = tuple_of(zeros(workspace, 1), FEW_LINES)
-        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), FEW_LINES))
     elif at_once == 2:
-        sums = tuple_of(zeros(workspace, WIDE), 2)
-        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+        _compute_lines(plane, tuple_of(zeros(plane.strips, WIDE), 2))
     else:
-        sums = tuple_of(zeros(workspace, WIDE), 1)
-        _lines(sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs)
+        _compute_lines(plane, tuple_of(zeros(plane.strips, WIDE), 1))
 
 
 @subroutine
@@ -185,56 +200,45 @@ def lines_at_once(height, vectors, is_tall):
 
 
 @subroutine
-def _lines(
-    sums, target, target_at, pitch, height, width, workspace, strip, line, weights, weights_at, geometry, runs
-):  # fmt: skip
-    """`_tile_of_lines`, as many lines at once as there are sums.
+def _compute_lines(plane, sums):
+    """`_compute`, as many lines at once as the tuple has sums, whose type says how wide.
 
     The last lines are computed with those before them once more, rather than in fewer at once.
     """
     never_inlined()
     step = lanes_of_value(sums[0])
-    for h in range(0, height, len(sums)):
-        p = min(h, height - len(sums))
-        at, begin = target_at + p * pitch, strip + p * line
-        for q in range(0, width, step):
-            _segments(
-                sums, target, at + q, pitch, min(step, width - q),
-                workspace, begin + q, line, weights, weights_at, geometry, runs,
-            )  # fmt: skip
+    for h in range(0, plane.height, len(sums)):
+        p = min(h, plane.height - len(sums))
+        for q in range(0, plane.width, step):
+            _compute_segments(plane, sums, p, q, min(step, plane.width - q))
 
 
 @subroutine
-def _segments(
-    sums, target, at, pitch, count, workspace, begin, line, weights, weights_at, geometry, runs
-):  # fmt: skip
-    """`count` pixels of as many lines as there are sums, which are zeros."""
+def _compute_segments(plane, sums, p, q, count):
+    """`count` pixels of as many lines as there are sums, from (p, q) on."""
     always_inlined()
     sums = cleared(sums)
-    entry = runs + len(RUNS)
-    sums = _add_runs(sums, 7, runs, entry, workspace, begin, line, weights, weights_at, geometry)
-    entry += RUN * number(geometry, runs)
-    sums = _add_runs(sums, 5, runs + 1, entry, workspace, begin, line, weights, weights_at, geometry)
-    entry += RUN * number(geometry, runs + 1)
-    sums = _add_runs(sums, 3, runs + 2, entry, workspace, begin, line, weights, weights_at, geometry)
-    entry += RUN * number(geometry, runs + 2)
-    sums = _add_runs(sums, 2, runs + 3, entry, workspace, begin, line, weights, weights_at, geometry)
-    entry += RUN * number(geometry, runs + 3)
-    sums = _add_runs(sums, 1, runs + 4, entry, workspace, begin, line, weights, weights_at, geometry)
-    store_first_of_lines(target, at, pitch, count, sums)
+    begin = plane.strip_at + p * plane.line + q
+    counts_at, entry = plane.runs_at, plane.runs_at + len(RUNS)
+    sums, entry = _add_runs(plane, sums, 7, begin, counts_at, entry)
+    sums, entry = _add_runs(plane, sums, 5, begin, counts_at + 1, entry)
+    sums, entry = _add_runs(plane, sums, 3, begin, counts_at + 2, entry)
+    sums, entry = _add_runs(plane, sums, 2, begin, counts_at + 3, entry)
+    sums, entry = _add_runs(plane, sums, 1, begin, counts_at + 4, entry)
+    store_first_of_lines(plane.target, plane.target_at + p * plane.pitch + q, plane.pitch, count, sums)
 
 
 @subroutine
-def _add_runs(sums, taps, count_at, entry, workspace, begin, line, weights, weights_at, geometry):
-    """The sums plus the products of the entries of one length of runs, a literal."""
+def _add_runs(plane, sums, length, begin, count_at, entry):
+    """The sums plus the products of the runs of one length, a literal, from `entry` on; and the entry behind them."""
     always_inlined()
-    for _ in range(number(geometry, count_at)):
+    for _ in range(number(plane.table, count_at)):
         sums = add_lines(
-            sums, taps, workspace, begin + number(geometry, entry), line,
-            weights, weights_at + number(geometry, entry + 1), number(geometry, entry + 2),
+            sums, length, plane.strips, begin + number(plane.table, entry), plane.line,
+            plane.weights, plane.weights_at + number(plane.table, entry + 1), number(plane.table, entry + 2),
         )  # fmt: skip
         entry += RUN
-    return sums
+    return sums, entry
 
 
 @kernel
@@ -310,7 +314,7 @@ KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_
 
 
 def runs(offsets: NDArray[np.int64], taken: NDArray[np.int64], line: int) -> NDArray[np.int64]:
-    """The table of `_segments`: how many runs there are of each length, then their offsets, weights and steps.
+    """The table of a `Plane`: how many runs there are of each length, then their offsets, weights and steps.
 
     offsets: what the first line reads, for each of its weights. A run are taps one below the other, `line` elements
     apart, whose weights are equally far from each other.

@@ -84,6 +84,8 @@ class Strips(NamedTuple):
     panel_at: int  # positions in the workspace
     sums_at: int
     scratch_at: int
+    dots_at: int  # pixels that are left over, their terms one after the other; negative where there are none
+    dots_pitch: int
     source_axis_d: int  # positions of packed axes in the vector
     source_axis_h: int
     source_axis_w: int

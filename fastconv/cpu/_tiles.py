@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
+from . import _dots
 from ._axes import folding, transposed_extent, transposed_reach
 from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_steps, vector_steps, whole_rows
 from ._geometry import even_split
@@ -209,7 +210,9 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
-            steps = row_steps(row_block) * column_steps(pixels, lanes)
+            steps = row_steps(row_block) * (
+                _dots.steps(pixels, lanes) if op is Op.FORWARD else column_steps(pixels, lanes)
+            )
             register_tiles = phases * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
             product = sources * problem.taps * steps * vector_steps(problem) * (1 if packed else UNALIGNED)
             product += register_tiles * TILE_CYCLES

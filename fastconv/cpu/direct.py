@@ -34,9 +34,10 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _lines
+from . import _dots, _lines
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
+from ._dots import multiply_by_dots
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
@@ -111,7 +112,9 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                             workspace, g, geometry, g.panel_at + part * g.panel_pitch,
                             geometry[entry + 1], channels * geometry[entry], tile,
                         )  # fmt: skip
-                to_target = g.in_place and columns % lanes(target) == 0 and rows % ROWS == 0
+                left = columns % lanes(target)
+                by_dots = g.dots_at >= 0 and 0 < left <= _dots.MOST
+                to_target = g.in_place and (left == 0 or by_dots) and rows % ROWS == 0
                 # A call costs as much as a few register tiles: all rows at once, unless their sums share memory.
                 at_once = rows if to_target or g.keeps_sums else g.row_group
                 for k in range(0, rows, at_once):
@@ -133,7 +136,11 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                                 geometry, g.rows_at + k, geometry[entry + 2],
                                 g.panel_rows_at if g.packed else geometry[entry + 1], terms, first == 0,
                             )  # fmt: skip
-                            multiply(product, held, columns)
+                            if by_dots and at_once == rows:
+                                multiply(product, held, columns - left)
+                                multiply_by_dots(product, g.dots_at, g.dots_pitch, held, columns - left, left)
+                            else:
+                                multiply(product, held, columns)
                     entry = g.phases_at + phase * PHASE
                     if to_target:
                         if is_changed:
@@ -269,6 +276,8 @@ class _Memory:
     sums_at: int
     phase_pitch: int
     scratch_at: int
+    dots_at: int
+    dots_pitch: int
     elements: int
     keeps_sums: bool
 
@@ -278,7 +287,8 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     strips = sizes.channel_block * sizes.channel_pitch
     together = _together(problem, op)
     keeps_sums = op is not Op.GRAD_WEIGHT and sizes.channel_block < channels_of(problem, op)[0]
-    if _lines.serves(problem, op):
+    by_lines = _lines.serves(problem, op)
+    if by_lines:
         keeps_sums = False
         panel, rows = 0, 1
     elif op is Op.GRAD_WEIGHT:
@@ -294,8 +304,12 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     phase_pitch = _aligned((rows + SPARE_ROWS) * sizes.pitch)
     phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else together
     scratch_at = sums_at + phases * phase_pitch
+    # Only FORWARD takes its weights one after the other.
+    dots_pitch = _aligned(sizes.channel_block * problem.taps) if op is Op.FORWARD and not by_lines else 0
+    dots_at = scratch_at + spare * spare
     return _Memory(
-        panel_at, panel_pitch, sums_at, phase_pitch, scratch_at, scratch_at + spare * spare, keeps_sums
+        panel_at, panel_pitch, sums_at, phase_pitch, scratch_at, dots_at if dots_pitch else -1, dots_pitch,
+        dots_at + _dots.MOST * dots_pitch, keeps_sums,
     )  # fmt: skip
 
 
@@ -366,6 +380,8 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         panel_at=memory.panel_at,
         sums_at=memory.sums_at,
         scratch_at=memory.scratch_at,
+        dots_at=memory.dots_at,
+        dots_pitch=memory.dots_pitch,
         **named("source_axis_{}", "dhw", source_at),
         **named("target_axis_{}", "dhw", target_at),
         plain=_is_plain(problem, op),

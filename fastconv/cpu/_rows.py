@@ -93,47 +93,41 @@ def copy_every_second(target, target_at, source, source_at, count):
 @subroutine
 def gather_rows(
     target, target_at, line, height, width, source, source_at, row_stride, jump, outside_of, with_borders,
-    geometry, plane_h, p, plane_w, q,
+    geometry, plane_h, p, plane_w, q, channels, target_pitch, source_pitch, ahead,
 ):  # fmt: skip
-    """target[h, i] = element (p + h, q + i) of a plane, for h < height, i < width, its rows `line` elements apart.
+    """target[c, h, i] = element (c, p + h, q + i) of a plane, for c < channels, h < height, i < width.
 
-    For rows whose elements are at most two apart, and around which there is nothing but the last of `outside_of`;
-    that is written only `with_borders`. A function of its own, without any branch that this does not need: LLVM keeps
-    an index in memory for each loop that it vectorises, and advanced twenty of them for each row, 28 ns long.
+    line, target_pitch: from one row and channel of the target to the next; row_stride, source_pitch: of the source;
+    ahead: elements from what is gathered to what is fetched meanwhile. For rows whose elements are at most two apart,
+    and around which there is nothing but the last of `outside_of`; that is written only `with_borders`. A function of
+    its own, without any branch that this does not need: LLVM keeps an index in memory for each loop that it vectorises,
+    and advanced twenty of them for each row, 28 ns long.
     """
     never_inlined()
     first, last = inner(geometry, plane_w, q, width)
     if with_borders:
         outside = splat(outside_of, outside_of.size - 1, 1)
-        for h in range(height):
-            at = target_at + h * line
-            is_inside = place(geometry, plane_h, p + h) >= 0
-            fill_first(target, at, first if is_inside else width, outside)
-            fill_first(target, at + last, width - last, outside)
+        for c in range(channels):
+            for h in range(height):
+                at = target_at + c * target_pitch + h * line
+                is_inside = place(geometry, plane_h, p + h) >= 0
+                fill_first(target, at, first if is_inside else width, outside)
+                fill_first(target, at + last, width - last, outside)
     if first == last:
         return
     begin = source_at + place(geometry, plane_w, q + first)
-    for h in range(height):
-        in_h = place(geometry, plane_h, p + h)
-        if in_h >= 0:
-            at = target_at + h * line + first
-            if jump == 1:
-                copy(target, at, source, begin + in_h * row_stride, last - first)
-            else:
-                copy_every_second(target, at, source, begin + in_h * row_stride, last - first)
-
-
-@subroutine
-def prefetch_rows(source, source_at, row_stride, height, width, jump, geometry, plane_h, p, plane_w, q):
-    """Begin to fetch what `gather_rows` reads."""
-    first, last = inner(geometry, plane_w, q, width)
-    if first < last:
-        begin = source_at + place(geometry, plane_w, q + first)
+    for c in range(channels):
         for h in range(height):
             in_h = place(geometry, plane_h, p + h)
             if in_h >= 0:
+                at = target_at + c * target_pitch + h * line + first
+                row = begin + c * source_pitch + in_h * row_stride
                 for i in range(0, (last - first) * jump, lanes(source)):
-                    prefetch(source, begin + in_h * row_stride + i)
+                    prefetch(source, row + ahead + i)
+                if jump == 1:
+                    copy(target, at, source, row, last - first)
+                else:
+                    copy_every_second(target, at, source, row, last - first)
 
 
 @subroutine

@@ -17,7 +17,6 @@ from ._rows import (
     gather_channels,
     gather_row,
     gather_rows,
-    prefetch_rows,
     store_by_turns,
     store_channels,
     store_row,
@@ -159,7 +158,9 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
     depth, height, width = (
         tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p, tile.width + g.strip_w - g.tile_q,
     )  # fmt: skip
-    together = channels if g.source_c == 1 else 1  # neighbouring channels in channels_last
+    plane = g.strip_d * g.strip_h * g.strip_w
+    # Channels whose elements are neighbours, or of which each is a single plane, are gathered by one call.
+    together = channels if g.source_c == 1 or (g.plain and plane == g.channel_pitch and depth == 1) else 1
     ahead = max(1, PREFETCHED // (g.channel_pitch // lanes(workspace) + 1)) * g.source_c
     for c in range(0, channels, together):
         at = c * g.channel_pitch
@@ -174,21 +175,18 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
                         in_d = place(geometry, plane_d, tile.z + d)
                         begin = channel_at + in_d * g.source_d
                         to = at + d * g.strip_h * g.strip_w
-                        if together > 1 or not g.plain or in_d < 0:
+                        if not g.plain or in_d < 0:
                             _gather_any_rows(
                                 workspace, to, height, width, together, source, begin, in_d < 0, constants,
                                 geometry, plane_h, plane_w, tile,
                             )  # fmt: skip
                         else:
-                            prefetch_rows(
-                                source, begin + ahead, g.source_h, height, width, jump,
-                                geometry, plane_h, tile.p, plane_w, tile.q,
-                            )  # fmt: skip
                             gather_rows(
                                 workspace, to, g.strip_w, height, width, source, begin, g.source_h, jump,
                                 constants, with_borders, geometry, plane_h, tile.p, plane_w, tile.q,
+                                together, g.channel_pitch, g.source_c, ahead,
                             )  # fmt: skip
-                    at += g.strip_d * g.strip_h * g.strip_w
+                    at += plane
 
 
 @subroutine

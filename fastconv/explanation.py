@@ -37,7 +37,7 @@ def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forwa
 
     Examples
     --------
-    >>> fastconv.explain("x=1x1x1024x1024 w=1x1x31x31 p=15").algorithm
+    >>> fastconv.explain("x=1x1x1024x1024 w=1x1x127x127 p=63").algorithm
     'fft'
     """
     try:

@@ -26,13 +26,17 @@ CANARY = 7.5
 GUARD = 64
 
 # Sizes at, before and behind the edges of register tiles (8 and 4 rows; 1, 2 and 3 vectors of 8 or 16), of tiles of
-# pixels, and of lines.
+# pixels, of lines (1, 2, 4, 7 or 8 at once, runs of 1, 2, 3, 5 and 7 taps), and of pixels left over (4 at most).
 EDGES = [
     *[f"x=1x{C}x5x17 w={K}x{C}x3x3 p=1" for C in (1, 3, 8) for K in (1, 2, 3, 4, 5, 7, 8, 9, 12, 17)],
     *[f"x=2x3x4x{W} w=9x3x2x3 p=1" for W in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 65)],
     *[f"x=1x5x3x{W} w=5x1x3x3 p=1 g=5" for W in (1, 2, 7, 8, 15, 16, 17, 33, 64, 65, 80, 129)],
     *[f"x=1x4x{H}x9 w=4x1x3x3 s=2 p=1 g=4" for H in (1, 2, 3, 8, 9)],
     *[f"x=1x2x1x{W} w=3x2x1x1" for W in (479, 480, 481, 960, 961)],
+    *[f"x=1x3x{H}x9 w=3x1x5x2 p=2x0 g=3" for H in (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15, 16, 17)],
+    *[f"x=1x3x9x{W} w=3x1x{R}x3 p={R // 2}x1 g=3" for R in (1, 2, 4, 6, 8, 9, 12, 15) for W in (7, 33)],
+    *[f"x=1x9x1x{W} w={K}x9x1x1" for W in (3, 4, 5, 17, 18, 20, 21, 36) for K in (4, 8, 16)],
+    "x=1x2x30x520 w=2x1x9x7 p=4x3 g=2",
     "x=1x1x3x4200 w=1x1x3x3 p=1",
     "x=2x17x7x7 w=18x17x1x1",
     "x=1x20x14x14 w=24x20x3x3 p=1",

@@ -91,6 +91,24 @@ def copy_every_second(target, target_at, source, source_at, count):
 
 
 @subroutine
+def copy_by_turns(target, first_at, second_at, source, source_at, count):
+    """Copy `count` elements by turns to target[first_at:] and target[second_at:]."""
+    step = lanes(source)
+    i = 0
+    while i + 2 * step <= count:
+        first, second = load(source, source_at + i, 1), load(source, source_at + i + step, 1)
+        store(target, first_at + i // 2, every_second(first, second, 0))
+        store(target, second_at + i // 2, every_second(first, second, 1))
+        i += 2 * step
+    if i < count:
+        held = count - i
+        first = load_first(source, source_at + i, held, 1)
+        second = load_first(source, source_at + i + step, held - step, 1)
+        store_first(target, first_at + i // 2, (held + 1) // 2, every_second(first, second, 0))
+        store_first(target, second_at + i // 2, held // 2, every_second(first, second, 1))
+
+
+@subroutine
 def gather_rows(
     target, target_at, line, height, width, source, source_at, row_stride, jump, outside_of, with_borders,
     geometry, plane_h, p, plane_w, q, channels, target_pitch, source_pitch, ahead,
@@ -106,13 +124,10 @@ def gather_rows(
     never_inlined()
     first, last = inner(geometry, plane_w, q, width)
     if with_borders:
-        outside = splat(outside_of, outside_of.size - 1, 1)
         for c in range(channels):
-            for h in range(height):
-                at = target_at + c * target_pitch + h * line
-                is_inside = place(geometry, plane_h, p + h) >= 0
-                fill_first(target, at, first if is_inside else width, outside)
-                fill_first(target, at + last, width - last, outside)
+            _surround(
+                target, target_at + c * target_pitch, line, height, first, last, width, outside_of, geometry, plane_h, p
+            )  # fmt: skip
     if first == last:
         return
     begin = source_at + place(geometry, plane_w, q + first)
@@ -128,6 +143,49 @@ def gather_rows(
                     copy(target, at, source, row, last - first)
                 else:
                     copy_every_second(target, at, source, row, last - first)
+
+
+@subroutine
+def gather_rows_by_turns(
+    target, target_at, other_at, line, height, width, source, source_at, row_stride, outside_of, with_borders,
+    geometry, plane_h, p, plane_w, other_w, q, ahead,
+):  # fmt: skip
+    """`gather_rows` of one channel, for two planes that take turns in a row of the source: at target_at and other_at.
+
+    Neither has more than one element more than the other.
+    """
+    never_inlined()
+    first, last = inner(geometry, plane_w, q, width)
+    other_first, other_last = inner(geometry, other_w, q, width)
+    if with_borders:
+        _surround(target, target_at, line, height, first, last, width, outside_of, geometry, plane_h, p)
+        _surround(target, other_at, line, height, other_first, other_last, width, outside_of, geometry, plane_h, p)
+    count = last - first + other_last - other_first
+    if count == 0:
+        return
+    begin = place(geometry, plane_w, q + first) if first < last else place(geometry, other_w, q + other_first) + 1
+    other_begin = place(geometry, other_w, q + other_first) if other_first < other_last else begin + 1
+    lead, follow = target_at + first, other_at + other_first
+    if other_begin < begin:
+        lead, follow, begin = follow, lead, other_begin
+    for h in range(height):
+        in_h = place(geometry, plane_h, p + h)
+        if in_h >= 0:
+            row = source_at + begin + in_h * row_stride
+            for i in range(0, count, lanes(source)):
+                prefetch(source, row + ahead + i)
+            copy_by_turns(target, lead + h * line, follow + h * line, source, row, count)
+
+
+@subroutine
+def _surround(target, target_at, line, height, first, last, width, outside_of, geometry, plane_h, p):
+    """Write the last of `outside_of` around the rows of a plane: before `first`, from `last` on, and in whole rows."""
+    outside = splat(outside_of, outside_of.size - 1, 1)
+    for h in range(height):
+        at = target_at + h * line
+        is_inside = place(geometry, plane_h, p + h) >= 0
+        fill_first(target, at, first if is_inside else width, outside)
+        fill_first(target, at + last, width - last, outside)
 
 
 @subroutine

@@ -17,6 +17,7 @@ from ._rows import (
     gather_channels,
     gather_row,
     gather_rows,
+    gather_rows_by_turns,
     store_by_turns,
     store_channels,
     store_row,
@@ -159,6 +160,7 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
         tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p, tile.width + g.strip_w - g.tile_q,
     )  # fmt: skip
     plane = g.strip_d * g.strip_h * g.strip_w
+    turns = 2 if g.plain and g.planes_w == 2 else 1
     # Channels whose elements are neighbours, or of which each is a single plane, are gathered by one call.
     together = channels if g.source_c == 1 or (g.plain and plane == g.channel_pitch and depth == 1) else 1
     ahead = max(1, PREFETCHED // (g.channel_pitch // lanes(workspace) + 1)) * g.source_c
@@ -169,16 +171,24 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
             plane_d = plane_at(geometry, g.source_axis_d, slot_d)
             for slot_h in range(g.planes_h):
                 plane_h = plane_at(geometry, g.source_axis_h, slot_h)
-                for slot_w in range(g.planes_w):
+                for slot_w in range(0, g.planes_w, turns):
                     plane_w = plane_at(geometry, g.source_axis_w, slot_w)
                     for d in range(depth):
                         in_d = place(geometry, plane_d, tile.z + d)
                         begin = channel_at + in_d * g.source_d
                         to = at + d * g.strip_h * g.strip_w
                         if not g.plain or in_d < 0:
-                            _gather_any_rows(
-                                workspace, to, height, width, together, source, begin, in_d < 0, constants,
-                                geometry, plane_h, plane_w, tile,
+                            for turn in range(turns):
+                                _gather_any_rows(
+                                    workspace, to + turn * plane, height, width, together, source, begin, in_d < 0,
+                                    constants, geometry, plane_h,
+                                    plane_at(geometry, g.source_axis_w, slot_w + turn), tile,
+                                )  # fmt: skip
+                        elif turns == 2:
+                            gather_rows_by_turns(
+                                workspace, to, to + plane, g.strip_w, height, width, source, begin, g.source_h,
+                                constants, with_borders, geometry, plane_h, tile.p,
+                                plane_w, plane_at(geometry, g.source_axis_w, 1), tile.q, ahead,
                             )  # fmt: skip
                         else:
                             gather_rows(
@@ -186,7 +196,7 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
                                 constants, with_borders, geometry, plane_h, tile.p, plane_w, tile.q,
                                 together, g.channel_pitch, g.source_c, ahead,
                             )  # fmt: skip
-                    at += plane
+                    at += turns * plane
 
 
 @subroutine

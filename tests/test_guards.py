@@ -38,6 +38,8 @@ EDGES = [
     *[f"x=1x9x1x{W} w={K}x9x1x1" for W in (3, 4, 5, 17, 18, 20, 21, 36) for K in (4, 8, 16)],
     "x=1x2x30x520 w=2x1x9x7 p=4x3 g=2",
     "x=1x1x3x4200 w=1x1x3x3 p=1",
+    "x=1x8x1 w=8x8x2 s=2 p=1",
+    "x=1x8x9x1 w=8x8x3x2 s=2 p=1",
     "x=2x17x7x7 w=18x17x1x1",
     "x=1x20x14x14 w=24x20x3x3 p=1",
     "x=1x6x9x11 w=8x6x3x3 s=2 p=1",

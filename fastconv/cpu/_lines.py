@@ -403,7 +403,7 @@ def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> flo
         lines = tile[0] * tile[1] * (vectors * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
         return -(-sources * problem.taps // DOT_TERMS) * lines * vector_steps(problem)
     lengths = run_lengths(problem)
-    at_once = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
+    at_once: int = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
     wide = 1 if at_once > 2 else WIDE
     segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)
     runs = problem.taps // problem.filter[1] * sum(len(list(split(length))) for length in lengths)

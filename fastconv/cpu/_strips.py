@@ -161,8 +161,9 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
     )  # fmt: skip
     plane = g.strip_d * g.strip_h * g.strip_w
     turns = 2 if g.plain and g.planes_w == 2 else 1
-    # Channels whose elements are neighbours, or of which each is a single plane, are gathered by one call.
-    together = channels if g.source_c == 1 or (g.plain and plane == g.channel_pitch and depth == 1) else 1
+    # One call gathers channels of a single plane each, or channels whose elements are neighbours.
+    is_joint = plane == g.channel_pitch and depth == 1 if g.plain else g.source_c == 1
+    together = channels if is_joint else 1
     ahead = max(1, PREFETCHED // (g.channel_pitch // lanes(workspace) + 1)) * g.source_c
     for c in range(0, channels, together):
         at = c * g.channel_pitch

@@ -1,0 +1,352 @@
+"""Winograd's minimal filtering: fewer products, between transforms of tiles and filters.
+
+The output is cut into tiles of m elements along each axis. With the matrices of F(m, r) (`fastconv.cpu._winograd_matrices`),
+the sum over the input channels is formed for each of the (m + r - 1)^2 points of a tile::
+
+    data[e, c, tile]  = B^T d B           of the input around the tile
+    filters[e, k, c]  = G w[k, c] G^T
+    sums[e, k, tile]  = sum over c of filters[e, k, c] * data[e, c, tile]
+    y[k, tile]        = A^T sums A
+
+F(4, 3) takes 36 products for 16 outputs where the direct method takes 144, F(2, 3) 16 for 4 in place of 36. A task
+does all of this for a block of tiles and some output channels, within a second-level cache.
+GRAD_INPUT is the same with the filters turned around, and input and output exchanged. A third axis is not transformed: the
+slices of a filter are further terms of the sum.
+
+Sources: Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, "Fast Algorithms for Convolutional Neural
+Networks", CVPR 2016, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import literally
+
+from ..core.algorithm import Algorithm, Epilogue, Plan, running_sum_error
+from ..core.boundary import OUTSIDE, source_index
+from ..core.jit import kernel, subroutine
+from ..core.machine import Machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._activation import activation_code
+from ._axes import Axis, folding, phased_axis
+from ._gemm import SPARE_ROWS, Product, lanes_of, multiply, padded
+from ._geometry import Tables, named, tensor_strides, with_sizes
+from ._kernel import views
+from ._launch import Launch
+from ._rows import Finish
+from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
+from ._winograd_transforms import SQUARES
+
+ALIGNMENT = 16
+FOUR, TWO, LINE = range(3)  # the numbers of `SQUARES`
+
+
+@kernel
+def _forward_four(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(FOUR, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_two(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(TWO, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_line(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(LINE, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_four(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(FOUR, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_two(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(TWO, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_line(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(LINE, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+KERNELS = {
+    Op.FORWARD: (_forward_four, _forward_two, _forward_line),
+    Op.GRAD_INPUT: (_grad_input_four, _grad_input_two, _grad_input_line),
+}
+
+
+@subroutine
+def _correlate(kind, flipped, task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a run of blocks of tiles, one block of target channels of one group of one image.
+
+    source, target: tensors; weights: (K, C / groups, taps); workspace: lines, data, filters, sums, lines of outputs.
+    """
+    literally(kind)
+    literally(flipped)
+    g = header(geometry)
+    blocks = g.blocks_z * g.blocks_p * g.blocks_q
+    runs = -(-blocks // g.blocks_per_task)
+    row_blocks = -(-g.targets // g.row_block)
+    image, rest = divmod(task, g.groups * runs * row_blocks)
+    group, rest = divmod(rest, runs * row_blocks)
+    run, row = divmod(rest, row_blocks)
+    row *= g.row_block
+    rows = min(g.row_block, g.targets - row)
+    source_at = image * g.source_n + group * g.sources * g.source_c
+    weights_at = group * g.weight_group + row * g.weight_target
+    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
+    begin = run * g.blocks_per_task
+    for number in range(begin, min(begin + g.blocks_per_task, blocks)):
+        block = block_of(g, number)
+        tiles = (block.depth - 1) * g.plane + block.height * block.width
+        for first in range(0, g.sources, g.channel_block):
+            channels = min(g.channel_block, g.sources - first)
+            transform_block(
+                kind, workspace, geometry, source, source_at + first * g.source_c, channels, block, constants
+            )  # fmt: skip
+            for k in range(0, rows, g.filter_block):
+                held = min(g.filter_block, rows - k)
+                if number == begin or not stays:
+                    transform_weights(
+                        kind, flipped, workspace, geometry,
+                        weights, weights_at + k * g.weight_target + first * g.weight_source, held, channels,
+                    )  # fmt: skip
+                for e in range(g.points):
+                    product = Product(
+                        workspace, g.sums_at + e * g.sums_point + k * g.sums_pitch, g.sums_pitch,
+                        workspace, g.filters_at + e * g.filters_point,
+                        workspace, g.data_at + e * g.data_point,
+                        geometry, g.rows_at, g.taken_at, g.offsets_at, channels * g.slices, first == 0,
+                    )  # fmt: skip
+                    multiply(product, held, tiles)
+        channel = group * g.targets + row
+        store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
+
+
+# ---- sizes
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    kind: int
+    block: Axes
+    channel_block: int
+    row_block: int
+    filter_block: int
+    blocks_per_task: int
+
+
+OVERRIDE: dict = {}
+
+
+def _sizes(problem: ConvProblem, op: Op) -> _Sizes:
+    kind = OVERRIDE.get("kind", 0 if problem.filter[1] == 3 else 2)
+    square = SQUARES[kind]
+    sources, targets = _channels(problem, op)
+    tiles = _tiles(problem, op, kind)
+    return _Sizes(
+        kind,
+        OVERRIDE.get("block", (1, max(1, min(tiles[1], 48 // tiles[2])), min(tiles[2], 48))),
+        min(sources, OVERRIDE.get("c", 64)),
+        min(targets, OVERRIDE.get("k", 64)),
+        min(targets, OVERRIDE.get("f", 64)),
+        OVERRIDE.get("run", 100),
+    )
+
+
+def _channels(problem, op):
+    inputs, outputs = problem.C // problem.groups, problem.K // problem.groups
+    return (outputs, inputs) if op is Op.GRAD_INPUT else (inputs, outputs)
+
+
+def _tiles(problem, op, kind):
+    square = SQUARES[kind]
+    extents = problem.input if op is Op.GRAD_INPUT else problem.output
+    return extents[0], -(-extents[1] // square.height.outputs), -(-extents[2] // square.width.outputs)
+
+
+def _source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The bordered source along an axis, as a single plane."""
+    low, high = problem.padding[axis]
+    if op is Op.FORWARD:
+        extent = problem.input[axis]
+        places = source_index(extent, low, high, problem.padding_mode)
+    else:
+        extent, low = problem.output[axis], problem.reach[axis] - 1 - low
+        at = np.arange(problem.input[axis] + problem.reach[axis] - 1) - low
+        places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
+    run = max(0, low), max(0, low + extent)
+    return phased_axis(places, [0], 1, run, positions)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    data_at: int
+    data_pitch: int
+    data_point: int
+    filters_at: int
+    filters_slice: int
+    filters_pitch: int
+    filters_point: int
+    sums_at: int
+    sums_pitch: int
+    sums_point: int
+    lines_at: int
+    lines_pitch: int
+    elements: int
+
+
+def _aligned(elements: int) -> int:
+    return -(-elements // ALIGNMENT) * ALIGNMENT
+
+
+def _memory(problem: ConvProblem, op: Op, sizes: _Sizes) -> _Memory:
+    square = SQUARES[sizes.kind]
+    depth, height, width = sizes.block
+    lanes = lanes_of(problem.dtype)
+    plane = height * width
+    m_h, m_w = square.height.outputs, square.width.outputs
+    halo = -(-(square.height.products - m_h) // m_h)
+    strip = 2 * m_h * (height + halo) * m_w * width
+    data_at = _aligned(strip + 2 * m_w * lanes)
+    data_pitch = padded((depth + problem.reach[0] - 2) * plane + padded(plane, problem.dtype), problem.dtype)
+    data_point = _aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
+    filters_at = data_at + square.products * data_point
+    filters_slice = padded(sizes.channel_block, problem.dtype)
+    filters_pitch = problem.filter[0] * filters_slice
+    filters_point = _aligned(sizes.filter_block * filters_pitch) + ALIGNMENT
+    sums_at = filters_at + square.products * filters_point
+    sums_pitch = padded(depth * plane, problem.dtype)
+    sums_point = _aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
+    lines_at = sums_at + square.products * sums_point
+    lines_pitch = m_w * sums_pitch
+    elements = lines_at + m_h * lines_pitch
+    return _Memory(
+        data_at, data_pitch, data_point, filters_at, filters_slice, filters_pitch, filters_point,
+        sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
+    )  # fmt: skip
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = _sizes(problem, op)
+    memory = _memory(problem, op, sizes)
+    square = SQUARES[sizes.kind]
+    sources, targets = _channels(problem, op)
+    tiles = _tiles(problem, op, sizes.kind)
+    blocks = [-(-a // b) for a, b in zip(tiles, sizes.block, strict=True)]
+    plane = sizes.block[1] * sizes.block[2]
+    source_strides, target_strides = tensor_strides(problem)
+    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
+    if op is Op.GRAD_INPUT:
+        source_strides, target_strides = target_strides, source_strides
+        weight_source, weight_target = weight_target, weight_source
+    T, R, S = problem.filter
+    tables = Tables(Blocks)
+    heights, widths = square.height, square.width
+    positions = (
+        tiles[0] + problem.reach[0] - 1,
+        blocks[1] * sizes.block[1] * heights.outputs + heights.products,
+        (blocks[2] * sizes.block[2] + 1) * widths.outputs,
+    )
+    axes = [tables.add(_source_axis(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
+    c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
+    extents = problem.input if op is Op.GRAD_INPUT else problem.output
+    per_task = min(sizes.blocks_per_task, math.prod(blocks))
+    vector = tables.vector(
+        groups=problem.groups,
+        sources=sources,
+        targets=targets,
+        channel_block=sizes.channel_block,
+        row_block=sizes.row_block,
+        filter_block=sizes.filter_block,
+        **named("source_{}", "ncdhw", source_strides),
+        **named("target_{}", "ncdh", target_strides[:4]),
+        weight_group=math.prod(problem.w_shape) // problem.groups,
+        weight_source=weight_source,
+        weight_target=weight_target,
+        weight_depth=-R * S if op is Op.GRAD_INPUT else R * S,
+        weight_first=(T - 1) * R * S if op is Op.GRAD_INPUT else 0,
+        slices=T,
+        depth_reach=problem.reach[0] - 1,
+        outputs_h=heights.outputs,
+        outputs_w=widths.outputs,
+        reach_h=heights.products - heights.outputs,
+        points=square.products,
+        **named("target_{}", "zpq", extents),
+        **named("tiles_{}", "zpq", tiles),
+        **named("block_{}", "zpq", sizes.block),
+        **named("blocks_{}", "zpq", blocks),
+        blocks_per_task=per_task,
+        plane=plane,
+        **{name: value for name, value in vars(memory).items() if name != "elements"},
+        **named("source_axis_{}", "dhw", axes),
+        plain=op is Op.GRAD_INPUT or problem.padding_mode in ("zeros", "constant"),
+        activation=activation_code(epilogue, problem.dtype),
+        has_residual=epilogue.residual,
+        rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
+        taken_at=tables.add(c + memory.filters_slice * t),
+        offsets_at=tables.add(c * memory.data_pitch + plane * problem.dilation[0] * t),
+    )
+    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
+    tasks = problem.N * problem.groups * -(-targets // sizes.row_block) * -(-math.prod(blocks) // per_task)
+    launch = Launch(KERNELS[op][sizes.kind], tasks, problem.dtype, geometry, memory.elements)
+    largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
+    return Plan(
+        algorithm="winograd",
+        problem=problem,
+        op=op,
+        workspace_bytes=memory.elements * problem.real_bytes,
+        run=launch,
+        limit=math.sqrt(largest) / 1000,
+        tiles={"outputs": widths.outputs, "tiles": math.prod(sizes.block), "tasks": tasks},
+    )
+
+
+def supports(problem: ConvProblem, op: Op) -> str | None:
+    if problem.is_exact or problem.real_products != 1:
+        return "it serves real floating-point numbers only"
+    if op is Op.GRAD_WEIGHT:
+        return "it has no GRAD_WEIGHT"
+    if problem.filter[1:] not in ((3, 3), (1, 3)) or problem.stride != (1, 1, 1) or problem.dilation[1:] != (1, 1):
+        return "it serves dense filters of 3 or 3x3 with a stride of 1 only"
+    if problem.layout != "channels_first":
+        return "it serves channels_first only"
+    if op is Op.GRAD_INPUT and folding(problem):
+        return "it does not fold"
+    return None
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    return _memory(problem, op, _sizes(problem, op)).elements * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    return 2e-5
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    return 1.0
+
+
+ALGORITHM = Algorithm(
+    name="winograd",
+    device="cpu",
+    supports=supports,
+    cost=cost,
+    error_bound=error_bound,
+    workspace=workspace,
+    plan=plan,
+    spreads=True,
+)

@@ -47,7 +47,8 @@ class Blocks(NamedTuple):
     depth_reach: int  # planes that the last slice is behind the first
     outputs_h: int  # of a tile
     outputs_w: int
-    reach_h: int  # rows that a tile needs beyond its own
+    halo_h: int  # tiles below that a tile reaches into
+    lines_together: int  # planes of lines in the workspace at once
     points: int  # of a tile
     target_z: int  # extents of the target
     target_p: int
@@ -117,59 +118,68 @@ def block_of(g, rank):
 def transform_block(kind, workspace, geometry, source, source_at, channels, block, constants):
     """workspace[data_at + (e, c, d, tile)] = point e of the padded source around a tile, for c < channels.
 
-    The lines of a channel stand at the begin of the workspace, as `transform_data` wants them.
+    The lines of some planes at a time stand at the begin of the workspace, as `transform_data` wants them. Reading what
+    has just been written waits for all that was written before: one plane at a time took twice as long.
     """
     literally(kind)
     never_inlined()
     g = header(geometry)
     outside = constants[constants.size - 1]
     plane_d = plane_at(geometry, g.source_axis_d, 0)
+    depth = block.depth + g.depth_reach
     line = g.outputs_w * block.width
-    rows = block.height * g.outputs_h + g.reach_h
-    copy_pitch = -(-rows // g.outputs_h) * line
+    copy_pitch = (block.height + g.halo_h) * line
+    pitch = 2 * g.outputs_h * copy_pitch
     tiles = block.height * block.width
-    elements = 2 * g.outputs_h * copy_pitch
-    if g.plain:
-        fill(workspace, 0, elements, outside)
-    for c in range(channels):
-        for d in range(block.depth + g.depth_reach):
+    fill(workspace, 0, g.lines_together * pitch, outside)
+    for begin in range(0, channels * depth, g.lines_together):
+        end = min(begin + g.lines_together, channels * depth)
+        for number in range(begin, end):
+            c, d = divmod(number, depth)
             in_d = place(geometry, plane_d, block.z + d)
+            at = (number - begin) * pitch
             if in_d < 0:
-                fill(workspace, 0, elements, outside)
+                fill(workspace, at, pitch, outside)
             else:
-                begin = source_at + c * g.source_c + in_d * g.source_d
-                _gather_lines(workspace, geometry, source, begin, rows, line, copy_pitch, outside, block)
+                _gather_lines(
+                    workspace, at, geometry, source, source_at + c * g.source_c + in_d * g.source_d,
+                    line, copy_pitch, outside, block,
+                )  # fmt: skip
+        for number in range(begin, end):
+            c, d = divmod(number, depth)
+            at = (number - begin) * pitch
             to = g.data_at + c * g.data_pitch + d * g.plane
             for v in range(0, tiles, lanes(workspace)):
                 transform_data(
-                    kind, workspace, v * g.outputs_w, 2 * copy_pitch, copy_pitch, line, to + v, g.data_point
+                    kind, workspace, at + v * g.outputs_w, 2 * copy_pitch, copy_pitch, line, to + v, g.data_point
                 )  # fmt: skip
 
 
 @subroutine
-def _gather_lines(workspace, geometry, source, source_at, rows, line, copy_pitch, outside, block):
+def _gather_lines(workspace, at, geometry, source, source_at, line, copy_pitch, outside, block):
     """The padded rows of a plane, by phases, and their copies further on."""
     g = header(geometry)
     plane_h = plane_at(geometry, g.source_axis_h, 0)
     plane_w = plane_at(geometry, g.source_axis_w, 0)
+    row = block.p * g.outputs_h
     for further in range(2):
         position = g.outputs_w * (block.q + further)
         first, last = inner(geometry, plane_w, position, line)
         begin = source_at + place(geometry, plane_w, position + first)
-        at = further * copy_pitch
-        for h in range(rows):
-            in_h = place(geometry, plane_h, block.p * g.outputs_h + h)
-            to = at + h % g.outputs_h * (2 * copy_pitch) + h // g.outputs_h * line
-            if not g.plain:
-                if in_h < 0:
+        for h in range(block.height + g.halo_h):
+            for phase in range(g.outputs_h):
+                in_h = place(geometry, plane_h, row + h * g.outputs_h + phase)
+                to = at + (2 * phase + further) * copy_pitch + h * line
+                if g.plain:
+                    if in_h >= 0 and first < last:
+                        copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
+                elif in_h < 0:
                     fill(workspace, to, line, outside)
                 else:
                     gather_row(
                         workspace, to, line, source, source_at + in_h * g.source_h, 1, outside,
                         geometry, plane_w, 1, position,
                     )  # fmt: skip
-            elif in_h >= 0 and first < last:
-                copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
 
 
 @subroutine

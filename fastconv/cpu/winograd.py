@@ -20,7 +20,6 @@ Networks", CVPR 2016, section 4.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numba import literally
@@ -32,15 +31,16 @@ from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
 from ._axes import Axis, folding, phased_axis
-from ._gemm import SPARE_ROWS, Product, lanes_of, multiply, padded
+from ._gemm import Product, multiply
 from ._geometry import Tables, named, tensor_strides, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
+from ._tiles import channels_of
+from ._winograd_sizes import memory_of, sizes_of, target_extents
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
-from ._winograd_transforms import SQUARES
 
-ALIGNMENT = 16
+OVERRIDE: dict = {}
 FOUR, TWO, LINE = range(3)  # the numbers of `SQUARES`
 
 
@@ -135,46 +135,7 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
         store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
 
 
-# ---- sizes
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    kind: int
-    block: Axes
-    channel_block: int
-    row_block: int
-    filter_block: int
-    blocks_per_task: int
-
-
-OVERRIDE: dict = {}
-
-
-def _sizes(problem: ConvProblem, op: Op) -> _Sizes:
-    kind = OVERRIDE.get("kind", 0 if problem.filter[1] == 3 else 2)
-    square = SQUARES[kind]
-    sources, targets = _channels(problem, op)
-    tiles = _tiles(problem, op, kind)
-    return _Sizes(
-        kind,
-        OVERRIDE.get("block", (1, max(1, min(tiles[1], 48 // tiles[2])), min(tiles[2], 48))),
-        min(sources, OVERRIDE.get("c", 64)),
-        min(targets, OVERRIDE.get("k", 64)),
-        min(targets, OVERRIDE.get("f", 64)),
-        OVERRIDE.get("run", 100),
-    )
-
-
-def _channels(problem, op):
-    inputs, outputs = problem.C // problem.groups, problem.K // problem.groups
-    return (outputs, inputs) if op is Op.GRAD_INPUT else (inputs, outputs)
-
-
-def _tiles(problem, op, kind):
-    square = SQUARES[kind]
-    extents = problem.input if op is Op.GRAD_INPUT else problem.output
-    return extents[0], -(-extents[1] // square.height.outputs), -(-extents[2] // square.width.outputs)
+# ---- plans
 
 
 def _source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
@@ -191,62 +152,11 @@ def _source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axi
     return phased_axis(places, [0], 1, run, positions)
 
 
-@dataclass(frozen=True)
-class _Memory:
-    data_at: int
-    data_pitch: int
-    data_point: int
-    filters_at: int
-    filters_slice: int
-    filters_pitch: int
-    filters_point: int
-    sums_at: int
-    sums_pitch: int
-    sums_point: int
-    lines_at: int
-    lines_pitch: int
-    elements: int
-
-
-def _aligned(elements: int) -> int:
-    return -(-elements // ALIGNMENT) * ALIGNMENT
-
-
-def _memory(problem: ConvProblem, op: Op, sizes: _Sizes) -> _Memory:
-    square = SQUARES[sizes.kind]
-    depth, height, width = sizes.block
-    lanes = lanes_of(problem.dtype)
-    plane = height * width
-    m_h, m_w = square.height.outputs, square.width.outputs
-    halo = -(-(square.height.products - m_h) // m_h)
-    strip = 2 * m_h * (height + halo) * m_w * width
-    data_at = _aligned(strip + 2 * m_w * lanes)
-    data_pitch = padded((depth + problem.reach[0] - 2) * plane + padded(plane, problem.dtype), problem.dtype)
-    data_point = _aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
-    filters_at = data_at + square.products * data_point
-    filters_slice = padded(sizes.channel_block, problem.dtype)
-    filters_pitch = problem.filter[0] * filters_slice
-    filters_point = _aligned(sizes.filter_block * filters_pitch) + ALIGNMENT
-    sums_at = filters_at + square.products * filters_point
-    sums_pitch = padded(depth * plane, problem.dtype)
-    sums_point = _aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
-    lines_at = sums_at + square.products * sums_point
-    lines_pitch = m_w * sums_pitch
-    elements = lines_at + m_h * lines_pitch
-    return _Memory(
-        data_at, data_pitch, data_point, filters_at, filters_slice, filters_pitch, filters_point,
-        sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
-    )  # fmt: skip
-
-
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
-    sizes = _sizes(problem, op)
-    memory = _memory(problem, op, sizes)
-    square = SQUARES[sizes.kind]
-    sources, targets = _channels(problem, op)
-    tiles = _tiles(problem, op, sizes.kind)
-    blocks = [-(-a // b) for a, b in zip(tiles, sizes.block, strict=True)]
-    plane = sizes.block[1] * sizes.block[2]
+    sizes = OVERRIDE.get("sizes") or sizes_of(problem, op)
+    memory = memory_of(problem, op, sizes)
+    square, blocks = sizes.square, sizes.blocks
+    sources, targets = channels_of(problem, op)
     source_strides, target_strides = tensor_strides(problem)
     weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
     if op is Op.GRAD_INPUT:
@@ -256,14 +166,12 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     tables = Tables(Blocks)
     heights, widths = square.height, square.width
     positions = (
-        tiles[0] + problem.reach[0] - 1,
-        blocks[1] * sizes.block[1] * heights.outputs + heights.products,
+        blocks[0] * sizes.block[0] + problem.reach[0] - 1,
+        (blocks[1] * sizes.block[1] + 1) * heights.outputs,
         (blocks[2] * sizes.block[2] + 1) * widths.outputs,
     )
     axes = [tables.add(_source_axis(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
-    extents = problem.input if op is Op.GRAD_INPUT else problem.output
-    per_task = min(sizes.blocks_per_task, math.prod(blocks))
     vector = tables.vector(
         groups=problem.groups,
         sources=sources,
@@ -282,26 +190,26 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         depth_reach=problem.reach[0] - 1,
         outputs_h=heights.outputs,
         outputs_w=widths.outputs,
-        reach_h=heights.products - heights.outputs,
+        halo_h=-(-(heights.products - heights.outputs) // heights.outputs),
+        lines_together=memory.lines_together,
         points=square.products,
-        **named("target_{}", "zpq", extents),
-        **named("tiles_{}", "zpq", tiles),
+        **named("target_{}", "zpq", target_extents(problem, op)),
+        **named("tiles_{}", "zpq", sizes.tiles),
         **named("block_{}", "zpq", sizes.block),
         **named("blocks_{}", "zpq", blocks),
-        blocks_per_task=per_task,
-        plane=plane,
-        **{name: value for name, value in vars(memory).items() if name != "elements"},
+        blocks_per_task=sizes.blocks_per_task,
+        plane=sizes.plane,
+        **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
         **named("source_axis_{}", "dhw", axes),
         plain=op is Op.GRAD_INPUT or problem.padding_mode in ("zeros", "constant"),
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
         taken_at=tables.add(c + memory.filters_slice * t),
-        offsets_at=tables.add(c * memory.data_pitch + plane * problem.dilation[0] * t),
+        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
     )
     geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
-    tasks = problem.N * problem.groups * -(-targets // sizes.row_block) * -(-math.prod(blocks) // per_task)
-    launch = Launch(KERNELS[op][sizes.kind], tasks, problem.dtype, geometry, memory.elements)
+    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
     largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
     return Plan(
         algorithm="winograd",
@@ -310,7 +218,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=memory.elements * problem.real_bytes,
         run=launch,
         limit=math.sqrt(largest) / 1000,
-        tiles={"outputs": widths.outputs, "tiles": math.prod(sizes.block), "tasks": tasks},
+        tiles={"outputs": widths.outputs, "tiles": math.prod(sizes.block), "channels": sizes.channel_block, "rows": sizes.row_block, "tasks": sizes.tasks},
     )
 
 
@@ -329,7 +237,7 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
-    return _memory(problem, op, _sizes(problem, op)).elements * problem.real_bytes
+    return memory_of(problem, op, sizes_of(problem, op)).elements * problem.real_bytes
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
@@ -337,7 +245,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
-    return 1.0
+    sizes = sizes_of(problem, op)
+    return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 
 ALGORITHM = Algorithm(

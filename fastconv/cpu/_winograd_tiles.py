@@ -13,6 +13,10 @@ from ._simd import lanes
 from ._winograd_transforms import transform_back, transform_data, transform_filters
 
 
+# Elements ahead of the filters that are transformed at which others are fetched, at least.
+AHEAD = 64
+
+
 class Blocks(NamedTuple):
     """The header of the geometry vector. `source` is gathered, `target` is stored; channels are those of one group."""
 
@@ -197,7 +201,7 @@ def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, r
             for c in range(0, channels, step):
                 transform_filters(
                     kind, flipped, weights, begin + c * g.weight_source, g.weight_source, min(step, channels - c),
-                    workspace, to + c, g.filters_point,
+                    max(g.weight_target, AHEAD), workspace, to + c, g.filters_point,
                 )  # fmt: skip
 
 

@@ -186,10 +186,11 @@ def transform_data(typing_context, kind, array, at, phase_pitch, copy_pitch, lin
 
 
 @intrinsic(prefer_literal=True)
-def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, array, to, point_pitch):
+def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, ahead, array, to, point_pitch):
     """array[to + e * point_pitch] = G g G^T of `count` filters, at most a register of them, `pitch` elements apart.
 
-    flipped: literal, whether the filters are turned around. Lanes behind the last filter hold it again.
+    flipped: literal, whether the filters are turned around; ahead: elements from a filter to one that is fetched for
+    later. Lanes behind the last filter hold it again.
 
     The arithmetic is in the elements' type: with float64 in place of float32, the errors of F(4, 3) and F(2, 3) stayed
     the same within 5 % (256 channels), as those of the sum over the channels are larger.
@@ -200,24 +201,26 @@ def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, 
     def codegen(context, builder, signature, arguments):
         lanes = _Lanes(Emitter(builder, signature.args[2].dtype))
         emitter = lanes.emitter
-        _, _, weights, at, pitch, count, values, to, point_pitch = arguments
+        _, _, weights, at, pitch, count, ahead, values, to, point_pitch = arguments
         last = builder.sub(count, index(1))
         begins = []
         for number in range(emitter.lanes):
             exists = builder.icmp_signed("<", index(number), last)
             place = builder.mul(pitch, builder.select(exists, index(number), last))
             begins.append(element(context, builder, signature.args[2], weights, builder.add(at, place)))
+        for begin in begins:
+            emitter.prefetch(builder.gep(begin, [ahead]))
         height, width = square.height.taps, square.width.taps
         taps = _transposed(emitter, begins, height * width)
         if signature.args[1].literal_value:
             taps.reverse()
         filters = [taps[r * width : (r + 1) * width] for r in range(height)]
         points = lanes.applied_to_square(square.height.filter, square.width.filter, filters)
-        begin = element(context, builder, signature.args[6], values, to)
+        begin = element(context, builder, signature.args[7], values, to)
         _store_points(emitter, points, begin, point_pitch)
         return context.get_dummy_value()
 
-    return types.void(kind, flipped, weights, integer, integer, integer, array, integer, integer), codegen
+    return types.void(kind, flipped, weights, *[integer] * 4, array, integer, integer), codegen
 
 
 @intrinsic(prefer_literal=True)

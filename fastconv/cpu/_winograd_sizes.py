@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
+from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
+from ._axes import Axis, phased_axis
 from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, VECTOR_CYCLES
@@ -79,6 +83,20 @@ def kinds(problem: ConvProblem) -> list[int]:
     """Those of `SQUARES` that serve the filter."""
     taps = problem.filter[1:]
     return [kind for kind, square in enumerate(SQUARES) if (square.height.taps, square.width.taps) == taps]
+
+
+def bordered_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The bordered source along an axis, as a single plane."""
+    low, high = problem.padding[axis]
+    if op is not Op.GRAD_INPUT:
+        extent = problem.input[axis]
+        places = source_index(extent, low, high, problem.padding_mode)
+    else:
+        extent, low = problem.output[axis], problem.reach[axis] - 1 - low
+        at = np.arange(problem.input[axis] + problem.reach[axis] - 1) - low
+        places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
+    run = max(0, low), max(0, low + extent)
+    return phased_axis(places, [0], 1, run, positions)
 
 
 @lru_cache(maxsize=1024)

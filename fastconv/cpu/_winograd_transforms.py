@@ -30,8 +30,14 @@ class Square(NamedTuple):
         """Products of a tile."""
         return self.height.products * self.width.products
 
+    @property
+    def exchanged(self) -> Square:
+        """F(r, m) in place of F(m, r): outputs take the place of the filter. The data matrix stays as it is."""
+        return Square(*(filtering(each.taps, each.outputs) for each in self))
 
-# What kernels are compiled for, by the numbers that they know them by.
+
+# What kernels are compiled for, and the numbers that they know them by.
+FOUR, TWO, LINE = range(3)
 SQUARES = (
     Square(filtering(4, 3), filtering(4, 3)),
     Square(filtering(2, 3), filtering(2, 3)),
@@ -237,11 +243,7 @@ def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch)
         emitter = lanes.emitter
         _, values, at, point_pitch, to, line_pitch = arguments
         begin = element(context, builder, signature.args[1], values, at)
-        height, width = square.height.products, square.width.products
-        points = [
-            [emitter.load(builder.gep(begin, [builder.mul(point_pitch, index(i * width + j))]))[0] for j in range(width)]
-            for i in range(height)
-        ]
+        points = _loaded_points(emitter, square, begin, point_pitch)
         outputs = lanes.applied_to_square(square.height.back, square.width.back, points)
         for i, row in enumerate(outputs):
             line = builder.add(to, builder.mul(line_pitch, index(i)))
@@ -251,6 +253,72 @@ def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch)
         return context.get_dummy_value()
 
     return types.void(kind, array, *[integer] * 4), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transform_channels(typing_context, kind, is_data, array, at, line, to, point_pitch):
+    """array[to + e * point_pitch] = point e of one tile of a register of channels, for the gradient of the weight.
+
+    is_data: literal, whether B^T d B of data, or G y G^T of outputs. Element (i, j) of the tile is the register at
+    ``at + i * line + j * lanes``.
+    """
+    integer = types.int64
+    square = SQUARES[kind.literal_value].exchanged
+    rows, columns = ((each.data if is_data.literal_value else each.filter) for each in square)
+
+    def codegen(context, builder, signature, arguments):
+        lanes = _Lanes(Emitter(builder, signature.args[2].dtype))
+        emitter = lanes.emitter
+        _, _, values, at, line, to, point_pitch = arguments
+        begin = element(context, builder, signature.args[2], values, at)
+        tile = []
+        for i in range(rows.shape[1]):
+            row = builder.gep(begin, [builder.mul(line, index(i))])
+            places = [builder.gep(row, [index(j * emitter.lanes)]) for j in range(columns.shape[1])]
+            tile.append([emitter.load(place)[0] for place in places])
+        points = lanes.applied_to_square(rows, columns, tile)
+        begin = element(context, builder, signature.args[2], values, to)
+        _store_points(emitter, points, begin, point_pitch)
+        return context.get_dummy_value()
+
+    return types.void(kind, is_data, array, *[integer] * 4), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transform_sums(typing_context, kind, array, at, point_pitch, target, to, pitch, count):
+    """target[to + c * pitch] = the filter that A^T S A gives for channel c, of `count`, at most a register of them.
+
+    Point e of the channels is the register at ``at + e * point_pitch``.
+    """
+    integer = types.int64
+    square = SQUARES[kind.literal_value].exchanged
+
+    def codegen(context, builder, signature, arguments):
+        lanes = _Lanes(Emitter(builder, signature.args[1].dtype))
+        emitter = lanes.emitter
+        _, values, at, point_pitch, target, to, pitch, count = arguments
+        begin = element(context, builder, signature.args[1], values, at)
+        points = _loaded_points(emitter, square, begin, point_pitch)
+        taps = [tap for row in lanes.applied_to_square(square.height.back, square.width.back, points) for tap in row]
+        begin = element(context, builder, signature.args[4], target, to)
+        for first in range(0, len(taps), emitter.lanes):
+            some = [(tap,) for tap in taps[first : first + emitter.lanes]]
+            filters = exchanged(emitter, some + [emitter.zero] * (emitter.lanes - len(some)))
+            for number, filter in enumerate(filters):
+                held = builder.select(builder.icmp_signed("<", index(number), count), index(len(some)), index(0))
+                place = builder.gep(begin, [builder.add(builder.mul(pitch, index(number)), index(first))])
+                emitter.store_first(filter, place, held)
+        return context.get_dummy_value()
+
+    return types.void(kind, array, integer, integer, target, integer, integer, integer), codegen
+
+
+def _loaded_points(emitter, square, begin, point_pitch):
+    """Rows of points, `point_pitch` elements from one to the next."""
+    builder = emitter.builder
+    height, width = square.height.products, square.width.products
+    places = [[builder.mul(point_pitch, index(i * width + j)) for j in range(width)] for i in range(height)]
+    return [[emitter.load(builder.gep(begin, [place]))[0] for place in row] for row in places]
 
 
 def _store_points(emitter, points, begin, point_pitch):

@@ -24,24 +24,24 @@ import math
 import numpy as np
 from numba import literally
 
-from ..core.algorithm import Algorithm, Epilogue, Plan, running_sum_error
-from ..core.boundary import OUTSIDE, source_index
+from ..core.algorithm import Algorithm, Epilogue, Plan, Run
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
-from ._axes import Axis, folding, phased_axis
+from ._axes import folding
 from ._gemm import Product, multiply
 from ._geometry import Tables, named, tensor_strides, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
 from ._tiles import channels_of
-from ._winograd_sizes import memory_of, sizes_of, target_extents
+from . import _winograd_weights
+from ._winograd_sizes import Sizes, bordered_axis, memory_of, sizes_of, target_extents
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
+from ._winograd_transforms import FOUR, LINE, TWO
 
 OVERRIDE: dict = {}
-FOUR, TWO, LINE = range(3)  # the numbers of `SQUARES`
 
 
 @kernel
@@ -138,22 +138,8 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
 # ---- plans
 
 
-def _source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The bordered source along an axis, as a single plane."""
-    low, high = problem.padding[axis]
-    if op is Op.FORWARD:
-        extent = problem.input[axis]
-        places = source_index(extent, low, high, problem.padding_mode)
-    else:
-        extent, low = problem.output[axis], problem.reach[axis] - 1 - low
-        at = np.arange(problem.input[axis] + problem.reach[axis] - 1) - low
-        places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
-    run = max(0, low), max(0, low + extent)
-    return phased_axis(places, [0], 1, run, positions)
-
-
-def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
-    sizes = OVERRIDE.get("sizes") or sizes_of(problem, op)
+def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Launch:
+    """What computes y or x."""
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
     sources, targets = channels_of(problem, op)
@@ -170,7 +156,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         (blocks[1] * sizes.block[1] + 1) * heights.outputs,
         (blocks[2] * sizes.block[2] + 1) * widths.outputs,
     )
-    axes = [tables.add(_source_axis(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
+    axes = [tables.add(bordered_axis(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
     vector = tables.vector(
         groups=problem.groups,
@@ -209,24 +195,43 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
     )
     geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
-    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
+    return Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = OVERRIDE.get("sizes") or _sizes(problem, op)
+    if isinstance(sizes, Sizes):
+        run: Run = _launch_of(problem, op, sizes, epilogue)
+    else:
+        run = _winograd_weights.launch_of(problem, sizes)
     largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
     return Plan(
         algorithm="winograd",
         problem=problem,
         op=op,
-        workspace_bytes=memory.elements * problem.real_bytes,
-        run=launch,
+        workspace_bytes=workspace(problem, op),
+        run=run,
         limit=math.sqrt(largest) / 1000,
-        tiles={"outputs": widths.outputs, "tiles": math.prod(sizes.block), "channels": sizes.channel_block, "rows": sizes.row_block, "tasks": sizes.tasks},
+        tiles={
+            "outputs": sizes.square.width.outputs,
+            "tiles": math.prod(sizes.block),
+            "channels": sizes.channel_block,
+            "rows": sizes.row_block,
+            "tasks": sizes.tasks,
+        },
     )
+
+
+def _sizes(problem: ConvProblem, op: Op) -> Sizes | _winograd_weights.Sizes:
+    return _winograd_weights.sizes_of(problem) if op is Op.GRAD_WEIGHT else sizes_of(problem, op)
+
+
+# ---- what the selector asks
 
 
 def supports(problem: ConvProblem, op: Op) -> str | None:
     if problem.is_exact or problem.real_products != 1:
         return "it serves real floating-point numbers only"
-    if op is Op.GRAD_WEIGHT:
-        return "it has no GRAD_WEIGHT"
     if problem.filter[1:] not in ((3, 3), (1, 3)) or problem.stride != (1, 1, 1) or problem.dilation[1:] != (1, 1):
         return "it serves dense filters of 3 or 3x3 with a stride of 1 only"
     if problem.layout != "channels_first":
@@ -237,7 +242,10 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
-    return memory_of(problem, op, sizes_of(problem, op)).elements * problem.real_bytes
+    sizes = _sizes(problem, op)
+    if isinstance(sizes, Sizes):
+        return memory_of(problem, op, sizes).elements * problem.real_bytes
+    return _winograd_weights.memory_of(problem, sizes).elements * problem.real_bytes
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
@@ -245,8 +253,9 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
-    sizes = sizes_of(problem, op)
-    return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
+    """The cycles of the tasks, and then the tensors through memory: blocks are moved before and after they are worked on."""
+    sizes = _sizes(problem, op)
+    return machine.seconds(sizes.cycles, sizes.tasks, 0) + problem.bytes / machine.bandwidth
 
 
 ALGORITHM = Algorithm(

@@ -7,9 +7,9 @@ For data d of m + r - 1 elements and a filter g of r taps, the m correlations ar
 with a product for each interpolation point. In two dimensions each matrix is applied along both axes, and a sum over
 channels is formed between the brackets, so that it costs m + r - 1 products along each axis in place of m * r.
 
-Sources: Winograd, Arithmetic Complexity of Computations, 1980, chapter 5; Blahut, Fast Algorithms for Signal Processing,
-2010, section 5.4 (Toom and Cook's way to the matrices); Lavin, Gray, "Fast Algorithms for Convolutional Neural
-Networks", CVPR 2016 (the use for layers).
+Sources: Winograd, Arithmetic Complexity of Computations, 1980, chapter 5; Blahut, Fast Algorithms for Signal
+Processing, 2010, section 5.4 (Toom and Cook's way to the matrices); Lavin, Gray, "Fast Algorithms for Convolutional
+Neural Networks", CVPR 2016 (the use for layers).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-# Points beside infinity, for 3, 4 and 6 products. Halves and twos in pairs keep the matrices' entries near 1: the largest
-# error of F(4, 3) is 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2 (Barabasz, Anderson, Soodhalter,
-# Gregg, "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", ACM Trans. Math.
-# Softw. 46 (2020), look for points by search).
+# Points beside infinity, for 1, 4 and 6 products. Square roots of 1/2 and 2 keep the matrices' entries near 1: the
+# largest error of F(4, 3) was 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2. Barabasz, Anderson,
+# Soodhalter, Gregg, "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", ACM
+# Trans. Math. Softw. 46 (2020), look for points by search.
 _POINTS = {
     1: (),
     4: (0.0, 1.0, -1.0),
@@ -52,7 +52,7 @@ class Filtering(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """m."""
+        """M."""
         return len(self.back)
 
     @property
@@ -61,8 +61,13 @@ class Filtering(NamedTuple):
         return len(self.data)
 
     @property
+    def growth(self) -> float:
+        """How many times the largest element of the data, times that of the filter, an intermediate result may be."""
+        return float(math.prod(max(1.0, np.abs(matrix).sum(axis=1).max()) for matrix in self))
+
+    @property
     def taps(self) -> int:
-        """r."""
+        """R."""
         return int(self.filter.shape[1])
 
 
@@ -87,6 +92,6 @@ def filtering(m: int, r: int) -> Filtering:
 
 
 def _without_noise(matrix: Matrix) -> Matrix:
-    """The matrix with zeros, and halves of integers, where rounding has left almost that: products with them are free."""
+    """The matrix with zeros and halves of integers where rounding has left almost that."""
     halves = np.round(2 * matrix) / 2
     return np.where(np.abs(matrix - halves) < 1e-14, halves, matrix)

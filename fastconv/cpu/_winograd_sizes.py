@@ -55,6 +55,7 @@ class Sizes:
     filter_block: int
     blocks_per_task: int
     tasks: int
+    additions: int  # that follow one another in a sum
     cycles: float  # of all tasks, one after the other
 
     def time(self, threads: int) -> float:
@@ -103,11 +104,11 @@ def bordered_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Ax
 def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     """The sizes that take the least time on this machine's number of threads."""
     threads = local_machine().threads
-    candidates = (each for kind in kinds(problem) for each in _candidates(problem, op, kind))
-    return min(candidates, key=lambda each: each.time(threads))
+    choices = (each for kind in kinds(problem) for each in candidates(problem, op, kind))
+    return min(choices, key=lambda each: each.time(threads))
 
 
-def _candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
+def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     square = SQUARES[kind]
     sources, targets = channels_of(problem, op)
     extents = target_extents(problem, op)
@@ -147,7 +148,7 @@ def _candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                     whole = problem.N * problem.groups * row_blocks
                     yield Sizes(
                         kind, tiles, block, channel_block, row_block, filter_block, per_task,
-                        tasks=whole * runs, cycles=whole * cycles,
+                        tasks=whole * runs, additions=channel_block * slices + channel_blocks, cycles=whole * cycles,
                     )  # fmt: skip
 
 
@@ -155,7 +156,9 @@ def _block_choices(tiles: Axes, lanes: int) -> Iterator[Axes]:
     """Blocks that lose few lanes: whole planes, or the best of parts of one plane."""
     depth, height, width = tiles
     if height * width <= BLOCK_TILES:
-        yield from ((part, height, width) for part in itertools.islice(parts_of(depth, BLOCK_TILES // (height * width)), 4))
+        yield from (
+            (part, height, width) for part in itertools.islice(parts_of(depth, BLOCK_TILES // (height * width)), 4)
+        )
 
     def vectors(part: tuple[int, int]) -> tuple[int, int]:
         h, w = part

@@ -12,7 +12,6 @@ from ._rows import copy, fill, gather_row, store_run
 from ._simd import lanes
 from ._winograd_transforms import transform_back, transform_data, transform_filters
 
-
 # Elements ahead of the filters that are transformed at which others are fetched, at least.
 AHEAD = 64
 
@@ -207,7 +206,10 @@ def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, r
 
 @subroutine
 def store_block(kind, target, target_at, workspace, geometry, channel, rows, block, finish):
-    """Store what the sums of a block give, finished; target_at: element 0 of the image; channel: the first of the rows."""
+    """Store what the sums of a block give, finished.
+
+    target_at: element 0 of the image; channel: the first of the rows.
+    """
     literally(kind)
     never_inlined()
     g = header(geometry)

@@ -1,9 +1,9 @@
 """The transforms of Winograd's tiles, a register of tiles or filters at a time.
 
-A lane holds one tile, or one filter, so that a transform is plain arithmetic on registers; the matrices are constants of
-the code (`fastconv.cpu._winograd_matrices`). Rows of tiles lie in planes, one for each of the m phases: element
-m * t + j of a line is lane t of what is taken from every m-th element on. What a tile reads beyond its own m elements
-stands in a second copy of the line, m elements on, so that the tiles of several lines follow each other.
+A lane holds one tile, or one filter, so that a transform is plain arithmetic on registers; the matrices are constants
+of the code (`fastconv.cpu._winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles.
+What a tile reads beyond its own m elements stands in a second copy of the line, m elements on, so that the tiles of
+several lines follow each other and fill registers also where lines are short.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ class _Lanes:
             return list(values)
         lanes = range(2 * self.emitter.lanes)
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        halves = [
-            self.phases([self.emitter.shuffle(*pair, lanes[start::2]) for pair in pairs]) for start in range(2)
-        ]
+        halves = [self.phases([self.emitter.shuffle(*pair, lanes[start::2]) for pair in pairs]) for start in range(2)]
         return [halves[phase % 2][phase // 2] for phase in range(count)]
 
     def by_turns(self, values):

@@ -14,6 +14,7 @@ fewest of them, before the transforms. Slices of a filter along the depth are co
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -290,6 +291,7 @@ class Sizes:
     items_per_task: int
     parts: int
     tasks: int
+    additions: int  # that follow one another in a sum
     cycles: float  # of all tasks, one after the other
 
     def time(self) -> float:
@@ -309,22 +311,21 @@ class Sizes:
 @lru_cache(maxsize=1024)
 def sizes_of(problem: ConvProblem) -> Sizes:
     """The sizes that take the least time."""
-    return min((each for kind in kinds(problem) for each in _candidates(problem, kind)), key=Sizes.time)
+    return min((each for kind in kinds(problem) for each in candidates(problem, kind)), key=Sizes.time)
 
 
-def _candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
+def candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
     square = SQUARES[kind]
     steps, points = (square.height.outputs, square.width.outputs), square.products
     tiles = -(-problem.output[1] // steps[0]), -(-problem.output[2] // steps[1])
     sources, targets = problem.C // problem.groups, problem.K // problem.groups
     lanes = lanes_of(problem.dtype)
-    for width in parts_of(tiles[1], BLOCK_TILES):
+    for width in itertools.islice(parts_of(tiles[1], BLOCK_TILES), 8):
         height = min(tiles[0], BLOCK_TILES // width)
         height = -(-tiles[0] // -(-tiles[0] // height))
         items = problem.N * problem.output[0] * -(-tiles[0] // height) * -(-tiles[1] // width)
         columns, rows = width * steps[1], height * steps[0]
-        gather = rows * -(-columns // lanes) * lanes * TRANSPOSED_CYCLES + rows * lanes * ROW_CYCLES
-        gather *= 1 + square.height.products / steps[0] / height
+        gather = rows * lanes * (-(-columns // lanes) * TRANSPOSED_CYCLES + ROW_CYCLES)
         transform = gather + height * width * points * TILE_POINT_CYCLES
         for channel_block in {even_split(sources, most) for most in (32, 64, 128)}:
             for row_block in {even_split(targets, most) for most in (32, 64, 128)}:
@@ -341,6 +342,7 @@ def _candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
                 parts = -(-items // per_task)
                 yield Sizes(
                     kind, tiles, (height, width), channel_block, row_block, per_task, parts, blocks * parts,
+                    additions=height * width + per_task + parts,
                     cycles=blocks * (items * item + parts * last),
                 )  # fmt: skip
 

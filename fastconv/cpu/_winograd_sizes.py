@@ -17,7 +17,7 @@ from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, phased_axis
-from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, VECTOR_CYCLES
 from ._tiles import WAITING, axes, channels_of, parts_of
@@ -35,12 +35,14 @@ LINES_BYTES = 16 << 10
 DATA_BYTES = 512 << 10
 FILTERS_BYTES = 512 << 10
 SUMS_BYTES = 1024 << 10
-# Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 475, 250 and 125 for
-# F(4, 3), storing into a second-level cache included; and for each row of outputs that is stored.
-DATA_CYCLES = 12
+# Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 370 to 440, 250 and 125 for
+# F(4, 3), storing into a second-level cache included; for each row of outputs that is stored; and for each register
+# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there.
+DATA_CYCLES = 10
 FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
+REGISTER_TILE_CYCLES = 50
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                 row_blocks = -(-targets // row_block)
                 register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
                 product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
-                product = points * (product + register_tiles * TILE_CYCLES)
+                product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
                 filters = slices * row_block * channel_blocks * -(-channel_block // lanes) * points * FILTER_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
                 for per_task in {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:

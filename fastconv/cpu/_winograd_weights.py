@@ -27,22 +27,22 @@ from numba import literally
 from ..core.jit import kernel, subroutine
 from ..core.problem import ConvProblem, Op
 from ._axes import output_axis
-from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_steps
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_steps
 from ._geometry import Tables, even_split, named, tensor_strides, with_sizes
 from ._kernel import first_integers, inner, never_inlined, place, plane_at, views
 from ._launch import Launch, SummedLaunch
 from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, fill
 from ._simd import lanes, transpose
 from ._tiles import TASKS_LEAST, WAITING, parts_of
-from ._winograd_sizes import ALIGNMENT, aligned, bordered_axis, kinds
+from ._winograd_sizes import ALIGNMENT, REGISTER_TILE_CYCLES, aligned, bordered_axis, kinds
 from ._winograd_transforms import FOUR, LINE, SQUARES, TWO, Square, transform_channels, transform_sums
 
 # Tiles of a block, and the most channels of one: sums of 64 x 64 channels take 590 KB.
 BLOCK_TILES = 64
 SUMS_BYTES = 1024 << 10
 # Cycles for each point of a tile of a register of channels, and of filters.
-TILE_POINT_CYCLES = 10
-FILTER_POINT_CYCLES = 8
+TILE_POINT_CYCLES = 8
+FILTER_POINT_CYCLES = 7
 
 
 class Gradient(NamedTuple):
@@ -334,7 +334,7 @@ def candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
                     continue
                 channel_blocks, row_blocks = -(-sources // channel_block), -(-targets // row_block)
                 product = row_steps(row_block) * column_steps(channel_block, lanes) * height * width
-                product += -(-row_block // ROWS) * -(-vectors // VECTORS) * TILE_CYCLES
+                product += -(-row_block // ROWS) * -(-vectors // VECTORS) * REGISTER_TILE_CYCLES
                 item = (vectors + -(-row_block // lanes)) * transform + points * product
                 last = row_block * vectors * points * FILTER_POINT_CYCLES
                 blocks = problem.groups * problem.filter[0] * channel_blocks * row_blocks

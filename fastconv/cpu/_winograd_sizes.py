@@ -16,7 +16,7 @@ import numpy as np
 from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
-from ._axes import Axis, phased_axis
+from ._axes import Axis, folding, output_axis, phased_axis, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, VECTOR_CYCLES
@@ -79,7 +79,10 @@ class Sizes:
 
 
 def target_extents(problem: ConvProblem, op: Op) -> Axes:
-    return problem.input if op is Op.GRAD_INPUT else problem.output
+    """Elements along each axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
+    if op is not Op.GRAD_INPUT:
+        return problem.output
+    return axes(transposed_extent(problem, axis) for axis in range(3))
 
 
 def kinds(problem: ConvProblem) -> list[int]:
@@ -88,18 +91,28 @@ def kinds(problem: ConvProblem) -> list[int]:
     return [kind for kind, square in enumerate(SQUARES) if (square.height.taps, square.width.taps) == taps]
 
 
-def bordered_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The bordered source along an axis, as a single plane."""
+def source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The source along an axis, with the border that the filter reaches, as a single plane."""
     low, high = problem.padding[axis]
     if op is not Op.GRAD_INPUT:
         extent = problem.input[axis]
         places = source_index(extent, low, high, problem.padding_mode)
     else:
-        extent, low = problem.output[axis], problem.reach[axis] - 1 - low
-        at = np.arange(problem.input[axis] + problem.reach[axis] - 1) - low
+        extent, low = problem.output[axis], problem.reach[axis] - 1 - (0 if folding(problem) else low)
+        at = np.arange(target_extents(problem, op)[axis] + problem.reach[axis] - 1) - low
         places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
     run = max(0, low), max(0, low + extent)
     return phased_axis(places, [0], 1, run, positions)
+
+
+def target_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The target along an axis; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
+    if op is not Op.GRAD_INPUT:
+        return output_axis(problem, axis, positions)
+    extent = problem.input[axis]
+    low, high = problem.padding[axis] if folding(problem) else (0, 0)
+    places = source_index(extent, low, high, problem.padding_mode)
+    return phased_axis(places, [0], 1, (low, low + extent), positions)
 
 
 @lru_cache(maxsize=1024)
@@ -118,6 +131,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     lanes, size = lanes_of(problem.dtype), problem.real_bytes
     points, slices, reach = square.products, problem.filter[0], problem.reach[0] - 1
     rows_below = -(-(square.height.products - square.height.outputs) // square.height.outputs)
+    folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
     for block in _block_choices(tiles, lanes):
         depth, height, width = block
         plane = height * width
@@ -142,7 +156,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                 product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
                 filters = slices * row_block * channel_blocks * -(-channel_block // lanes) * points * FILTER_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
-                for per_task in {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
+                for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
                     runs = -(-blocks // per_task)
                     cycles = blocks * (sources * data + product + row_block * back) + runs * filters
                     if not stays:

@@ -8,7 +8,7 @@ from numba import literally
 
 from ..core.jit import subroutine
 from ._kernel import first_integers, inner, never_inlined, place, plane_at
-from ._rows import copy, fill, gather_row, store_run
+from ._rows import copy, fill, gather_row, store_row, store_run
 from ._simd import lanes
 from ._winograd_transforms import transform_back, transform_data, transform_filters
 
@@ -41,6 +41,7 @@ class Blocks(NamedTuple):
     target_c: int
     target_d: int
     target_h: int
+    target_w: int
     weight_group: int
     weight_source: int
     weight_target: int
@@ -82,7 +83,11 @@ class Blocks(NamedTuple):
     source_axis_d: int  # positions of packed axes in the vector
     source_axis_h: int
     source_axis_w: int
-    plain: int  # whether elements of a row follow each other, with nothing but padding around
+    target_axis_d: int
+    target_axis_h: int
+    target_axis_w: int
+    plain: int  # whether elements of a row of the source follow each other, with nothing but padding around
+    accumulates: int  # whether the target is added to
     activation: int
     has_residual: int
     rows_at: int  # tables of the product: rows of filters,
@@ -180,7 +185,7 @@ def _gather_lines(workspace, at, geometry, source, source_at, line, copy_pitch, 
                     fill(workspace, to, line, outside)
                 else:
                     gather_row(
-                        workspace, to, line, source, source_at + in_h * g.source_h, 1, outside,
+                        workspace, to, line, source, source_at + in_h * g.source_h, g.source_w, outside,
                         geometry, plane_w, 1, position,
                     )  # fmt: skip
 
@@ -213,10 +218,14 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
     literally(kind)
     never_inlined()
     g = header(geometry)
+    plane_d = plane_at(geometry, g.target_axis_d, 0)
+    plane_h = plane_at(geometry, g.target_axis_h, 0)
+    plane_w = plane_at(geometry, g.target_axis_w, 0)
     tiles = (block.depth - 1) * g.plane + block.height * block.width
     line = g.outputs_w * block.width
     q = g.outputs_w * block.q
     count = min(line, g.target_q - q)
+    plain = g.target_w == 1 and finish.accumulates == 0
     for k in range(rows):
         for v in range(0, tiles, lanes(workspace)):
             transform_back(
@@ -224,9 +233,14 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
                 g.lines_at + v * g.outputs_w, g.lines_pitch,
             )  # fmt: skip
         for z in range(block.depth):
-            to = target_at + (channel + k) * g.target_c + (block.z + z) * g.target_d + q
+            to = target_at + (channel + k) * g.target_c + place(geometry, plane_d, block.z + z) * g.target_d
             begin = g.lines_at + g.outputs_w * z * g.plane
             for h in range(min(block.height * g.outputs_h, g.target_p - block.p * g.outputs_h)):
                 at = begin + h % g.outputs_h * g.lines_pitch + h // g.outputs_h * line
-                in_h = block.p * g.outputs_h + h
-                store_run(target, to + in_h * g.target_h, workspace, at, count, channel + k, finish)
+                row = to + place(geometry, plane_h, block.p * g.outputs_h + h) * g.target_h
+                if plain:
+                    store_run(target, row + q, workspace, at, count, channel + k, finish)
+                else:
+                    store_row(
+                        target, row, g.target_w, geometry, plane_w, 1, q, workspace, at, count, channel + k, finish
+                    )  # fmt: skip

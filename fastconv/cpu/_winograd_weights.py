@@ -31,10 +31,10 @@ from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, m
 from ._geometry import Tables, even_split, named, tensor_strides, with_sizes
 from ._kernel import first_integers, inner, never_inlined, place, plane_at, views
 from ._launch import Launch, SummedLaunch
-from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, fill
+from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, copy, fill
 from ._simd import lanes, transpose
 from ._tiles import TASKS_LEAST, WAITING, parts_of
-from ._winograd_sizes import ALIGNMENT, REGISTER_TILE_CYCLES, aligned, bordered_axis, kinds
+from ._winograd_sizes import ALIGNMENT, REGISTER_TILE_CYCLES, aligned, kinds, source_axis
 from ._winograd_transforms import FOUR, LINE, SQUARES, TWO, Square, transform_channels, transform_sums
 
 # Tiles of a block, and the most channels of one: sums of 64 x 64 channels take 590 KB.
@@ -68,10 +68,12 @@ class Gradient(NamedTuple):
     x_c: int
     x_d: int
     x_h: int
+    x_w: int
     y_n: int
     y_c: int
     y_d: int
     y_h: int
+    y_w: int
     outputs_h: int  # of a tile
     outputs_w: int
     further_h: int  # elements of data beyond the outputs
@@ -162,13 +164,13 @@ def _accumulate(kind, task, x, w, y, constants, workspace, geometry):
             p * g.outputs_h, q * g.outputs_w,
             height * g.outputs_h + g.further_h, width * g.outputs_w + g.further_w,
         )  # fmt: skip
-        source = Pixels(x, image * g.x_n + first * g.x_c + in_d * g.x_d, g.x_c, g.x_h, g.x_axis_h, g.x_axis_w)
+        source = Pixels(x, image * g.x_n + first * g.x_c + in_d * g.x_d, g.x_c, g.x_h, g.x_w, g.x_axis_h, g.x_axis_w)
         _transform_pixels(
             kind, 1, workspace, geometry, source, channels, constants[constants.size - 1], in_d < 0, window,
             height, width, g.data_at, g.data_pitch, g.data_point,
         )  # fmt: skip
         window = Window(p * g.outputs_h, q * g.outputs_w, height * g.outputs_h, width * g.outputs_w)
-        source = Pixels(y, image * g.y_n + row * g.y_c + z * g.y_d, g.y_c, g.y_h, g.y_axis_h, g.y_axis_w)
+        source = Pixels(y, image * g.y_n + row * g.y_c + z * g.y_d, g.y_c, g.y_h, g.y_w, g.y_axis_h, g.y_axis_w)
         _transform_pixels(
             kind, 0, workspace, geometry, source, rows, y.dtype.type(0), False, window,
             height, width, g.outputs_at, g.outputs_pitch, g.outputs_point,
@@ -218,6 +220,7 @@ class Pixels(NamedTuple):
     at: int  # of the first channel
     channel_stride: int
     row_stride: int
+    pixel_stride: int
     axis_h: int  # positions of packed axes in the geometry vector
     axis_w: int
 
@@ -267,7 +270,14 @@ def _gather_pixels(workspace, geometry, source, channel, channels, outside, wind
                     fill(workspace, to + q * step, step, outside)
                 else:
                     for c in range(channels):
-                        workspace[to + q * step + c] = source.tensor[begin + c * source.channel_stride + element]
+                        workspace[to + q * step + c] = source.tensor[
+                            begin + c * source.channel_stride + element * source.pixel_stride
+                        ]
+        if source.channel_stride == 1:
+            for q in range(first, last):
+                element = place(geometry, plane_w, window.column + q)
+                copy(workspace, to + q * step, source.tensor, begin + element * source.pixel_stride, channels)
+            continue
         for q in range(first, last, step):
             element = place(geometry, plane_w, window.column + q)
             transpose(
@@ -394,7 +404,7 @@ def launch_of(problem: ConvProblem, sizes: Sizes) -> SummedLaunch:
     outputs = [count * each.outputs for count, each in zip(covered, square, strict=True)]
     further = [each.products - each.outputs for each in square]
     extents = problem.padded[0], outputs[0] + further[0], outputs[1] + further[1]
-    x_axes = [tables.add(bordered_axis(problem, Op.FORWARD, axis, extents[axis]).packed()) for axis in range(3)]
+    x_axes = [tables.add(source_axis(problem, Op.FORWARD, axis, extents[axis]).packed()) for axis in range(3)]
     y_axes = [tables.add(output_axis(problem, axis, outputs[axis - 1]).packed()) for axis in (1, 2)]
     tiles = np.arange(math.prod(sizes.block))
     vector = tables.vector(
@@ -407,8 +417,8 @@ def launch_of(problem: ConvProblem, sizes: Sizes) -> SummedLaunch:
         slices=problem.filter[0],
         dilation_d=problem.dilation[0],
         slice_taps=problem.filter[1] * problem.filter[2],
-        **named("x_{}", "ncdh", x_strides[:4]),
-        **named("y_{}", "ncdh", y_strides[:4]),
+        **named("x_{}", "ncdhw", x_strides),
+        **named("y_{}", "ncdhw", y_strides),
         **named("outputs_{}", "hw", (each.outputs for each in square)),
         **named("further_{}", "hw", further),
         points=square.products,

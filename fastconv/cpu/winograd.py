@@ -26,7 +26,7 @@ import math
 import numpy as np
 from numba import literally
 
-from ..core.algorithm import Algorithm, Epilogue, Plan, Run, running_sum_error
+from ..core.algorithm import Algorithm, Array, Epilogue, Plan, Run, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
@@ -34,12 +34,12 @@ from . import _winograd_weights
 from ._activation import activation_code
 from ._axes import folding
 from ._gemm import Product, multiply
-from ._geometry import Tables, named, tensor_strides, with_sizes
+from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
 from ._tiles import channels_of
-from ._winograd_sizes import Sizes, bordered_axis, kinds, memory_of, sizes_of, target_extents
+from ._winograd_sizes import Sizes, kinds, memory_of, sizes_of, source_axis, target_axis, target_extents
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
 from ._winograd_transforms import FOUR, LINE, TWO
 
@@ -113,7 +113,7 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
     rows = min(g.row_block, g.targets - row)
     source_at = image * g.source_n + group * g.sources * g.source_c
     weights_at = group * g.weight_group + row * g.weight_target
-    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
     stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
     begin = run * g.blocks_per_task
     for number in range(begin, min(begin + g.blocks_per_task, blocks)):
@@ -146,7 +146,7 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
 # ---- plans
 
 
-def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Launch:
+def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Run:
     """What computes y or x."""
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
@@ -164,7 +164,10 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         (blocks[1] * sizes.block[1] + 1) * heights.outputs,
         (blocks[2] * sizes.block[2] + 1) * widths.outputs,
     )
-    axes = [tables.add(bordered_axis(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
+    source_axes, target_axes = (
+        [tables.add(make(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
+        for make in (source_axis, target_axis)
+    )
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
     vector = tables.vector(
         groups=problem.groups,
@@ -174,7 +177,7 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         row_block=sizes.row_block,
         filter_block=sizes.filter_block,
         **named("source_{}", "ncdhw", source_strides),
-        **named("target_{}", "ncdh", target_strides[:4]),
+        **named("target_{}", "ncdhw", target_strides),
         weight_group=math.prod(problem.w_shape) // problem.groups,
         weight_source=weight_source,
         weight_target=weight_target,
@@ -194,8 +197,10 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         blocks_per_task=sizes.blocks_per_task,
         plane=sizes.plane,
         **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
-        **named("source_axis_{}", "dhw", axes),
-        plain=op is Op.GRAD_INPUT or problem.padding_mode in ("zeros", "constant"),
+        **named("source_axis_{}", "dhw", source_axes),
+        **named("target_axis_{}", "dhw", target_axes),
+        plain=source_strides[4] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        accumulates=op is Op.GRAD_INPUT and folding(problem),
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
@@ -203,7 +208,13 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
     )
     geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
-    return Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
+    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
+
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, problem, constants)
+        launch(x, w, y, residual, constants, threads)
+
+    return add_to_bias if op is Op.GRAD_INPUT and folding(problem) else launch
 
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
@@ -250,10 +261,6 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
         return "it serves a stride of 1 only"
     if problem.dilation[1:] != (1, 1):
         return "it serves dilated filters along D only"
-    if problem.layout != "channels_first":
-        return "it serves channels_first only"
-    if op is Op.GRAD_INPUT and folding(problem):
-        return "it cannot add up what falls on the padding"
     return None
 
 

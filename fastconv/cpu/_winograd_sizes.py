@@ -43,6 +43,8 @@ FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
 REGISTER_TILE_CYCLES = 50
+# Cycles for each element that is copied one by one, as those of a row in channels_last are: 64x138x138 there.
+ELEMENT_CYCLES = 2.5
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,15 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         blocks = math.prod(-(-whole // part) for whole, part in zip(tiles, block, strict=True))
         planes = depth + reach
         lines = 2 * (height + rows_below) * square.height.outputs
-        line_vectors = -(-square.width.outputs * width // lanes)
-        gather = planes * lines * (ROW_CYCLES + VECTOR_CYCLES * line_vectors)
+        line_elements = square.width.outputs * width
+        line_cycles = VECTOR_CYCLES * -(-line_elements // lanes)
+        if problem.layout == "channels_last":
+            line_cycles = ELEMENT_CYCLES * line_elements
+        gather = planes * lines * (ROW_CYCLES + line_cycles)
         data = gather + planes * -(-plane // lanes) * points * DATA_CYCLES
         vectors = -(-depth * plane // lanes)
         back = vectors * points * BACK_CYCLES
-        back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + VECTOR_CYCLES * line_vectors)
+        back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)
         data_bytes = points * size * padded(planes * plane, problem.dtype)
         for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes):
             filter_bytes = points * slices * channel_block * size

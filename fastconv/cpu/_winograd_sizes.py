@@ -141,7 +141,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         planes = depth + reach
         lines = 2 * (height + rows_below) * square.height.outputs
         line_elements = square.width.outputs * width
-        line_cycles = VECTOR_CYCLES * -(-line_elements // lanes)
+        line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
         if problem.layout == "channels_last":
             line_cycles = ELEMENT_CYCLES * line_elements
         gather = planes * lines * (ROW_CYCLES + line_cycles)

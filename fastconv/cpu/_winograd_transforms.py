@@ -196,8 +196,8 @@ def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, 
     flipped: literal, whether the filters are turned around; ahead: elements from a filter to one that is fetched for
     later. Lanes behind the last filter hold it again.
 
-    The arithmetic is in the elements' type: with float64 in place of float32, the errors of F(4, 3) and F(2, 3) stayed
-    the same within 5 % (256 channels), as those of the sum over the channels are larger.
+    The arithmetic is in the elements' type: with filters transformed in float64, the root mean square errors of F(4, 3)
+    and F(2, 3) in float32 stayed the same within 3 % (64 and 256 channels), as those of the sums are larger.
     """
     integer = types.int64
     square = SQUARES[kind.literal_value]

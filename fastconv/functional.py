@@ -185,7 +185,7 @@ def _conv(rank: int) -> Callable[..., Array]:
             have relu only, complex numbers none.
         add : array of the result's shape, optional
             Added before the activation.
-        algorithm : {"auto", "direct", "im2col", "fft"}
+        algorithm : {"auto", "direct", "im2col", "fft", "winograd"}
         out : array of the result's shape and type, optional
             Must not overlap the inputs. Faster than a new array where the result is large.
         num_threads : int, optional

@@ -8,11 +8,25 @@ from hypothesis import strategies as st
 
 from fastconv.core.boundary import PADDING_MODES
 from fastconv.core.problem import ConvProblem, Op
+from fastconv.core.registry import algorithms
+from fastconv.core.selector import find
 
 from . import reference
 
 FLOATING = ("float32", "float64", "complex64", "complex128")
 INTEGERS = ("int32", "int64")
+
+# The algorithms that serve any problem of floating-point numbers: they are those that serve an odd one. The others are
+# asked for by name in tests of their own.
+_ODD = ConvProblem.parse("x=1x2x5x9 w=4x1x2x2 s=2 p=1 d=2 g=2 c64 mode=reflect layout=channels_last")
+GENERAL = [each for each in algorithms() if all(each.supports(_ODD, op) is None for op in Op)]
+GENERAL_NAMES = ["auto", *(each.name for each in GENERAL)]
+
+
+def serves(name, problem, op):
+    """Whether the algorithm of that name serves an operation of a problem."""
+    return find(name).supports(problem.computed, op) is None
+
 
 # Extents along W reach past the tiles of 512 pixels and past 8 and 16 vector elements.
 _EXTENTS = {1: st.one_of(st.integers(1, 40), st.integers(500, 530)), 2: st.integers(1, 24), 3: st.integers(1, 9)}

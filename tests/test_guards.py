@@ -14,7 +14,7 @@ from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithms
 from fastconv.cpu import _launch
 
-from .problems import expected, inputs_of, random_tensors
+from .problems import expected, inputs_of, random_tensors, serves
 
 ROOT = pathlib.Path(__file__).parents[1]
 ALGORITHMS = [each.name for each in algorithms()]
@@ -30,6 +30,7 @@ GUARD = 64
 EDGES = [
     *[f"x=1x{C}x5x17 w={K}x{C}x3x3 p=1" for C in (1, 3, 8) for K in (1, 2, 3, 4, 5, 7, 8, 9, 12, 17)],
     *[f"x=2x3x4x{W} w=9x3x2x3 p=1" for W in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 65)],
+    *[f"x=1x3x{H}x{H + 1} w=9x3x3x3 p=1" for H in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 26)],
     *[f"x=1x5x3x{W} w=5x1x3x3 p=1 g=5" for W in (1, 2, 7, 8, 15, 16, 17, 33, 64, 65, 80, 129)],
     *[f"x=1x4x{H}x9 w=4x1x3x3 s=2 p=1 g=4" for H in (1, 2, 3, 8, 9)],
     *[f"x=1x2x1x{W} w=3x2x1x1" for W in (479, 480, 481, 960, 961)],
@@ -81,6 +82,8 @@ def guarded(shape, dtype):
 @pytest.mark.parametrize("op", Op)
 def test_nothing_is_written_around_results_and_workspaces(op, line, algorithm, monkeypatch):
     problem = ConvProblem.parse(line)
+    if not serves(algorithm, problem, op):
+        pytest.skip("not served")
     tensors = random_tensors(problem, 1)
     alive = []
 
@@ -102,7 +105,7 @@ import ctypes, mmap
 import numpy as np
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
-from tests.problems import inputs_of, random_tensors
+from tests.problems import inputs_of, random_tensors, serves
 from tests.test_guards import EDGES, TOLERANCE, error
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -125,8 +128,8 @@ for line in EDGES[::4]:
         problem = ConvProblem.parse(line).replace(layout=layout)
         tensors = random_tensors(problem, 2)
         for op in Op:
-            for algorithm in ("direct", "im2col"):
-                for at_the_end in (False, True):
+            for algorithm in ("direct", "im2col", "winograd"):
+                for at_the_end in (False, True) if serves(algorithm, problem, op) else ():
                     inputs = {name: fenced(each, at_the_end) for name, each in inputs_of(op, tensors).items()}
                     out = fenced(np.zeros(problem.result_shape(op), problem.dtype), at_the_end)
                     evaluate(op, problem, algorithm=algorithm, out=out, **inputs)
@@ -147,7 +150,7 @@ def test_nothing_is_touched_beyond_the_tensors():
 WITH_BOUNDS_CHECKS = """
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
-from tests.problems import inputs_of, random_tensors
+from tests.problems import inputs_of, random_tensors, serves
 from tests.test_guards import EDGES, TOLERANCE, error
 
 for line in EDGES[::5]:
@@ -157,7 +160,9 @@ for line in EDGES[::5]:
             problem = problem.replace(padding_mode=mode)
         tensors = random_tensors(problem, 3)
         for op in Op:
-            for algorithm in ("direct", "im2col", "fft"):
+            for algorithm in ("direct", "im2col", "fft", "winograd"):
+                if not serves(algorithm, problem, op):
+                    continue
                 result = evaluate(op, problem, algorithm=algorithm, num_threads=1, **inputs_of(op, tensors))
                 assert error(problem, op, tensors, result) < TOLERANCE, (line, mode, op, algorithm)
 print("done")

@@ -30,7 +30,9 @@ MIB = 1 << 20
 @pytest.mark.parametrize("op", Op)
 @pytest.mark.parametrize("algorithm", algorithms(), ids=lambda each: each.name)
 def test_the_workspace_of_large_problems(algorithm, op, line):
-    assert algorithm.workspace(ConvProblem.parse(line), op) <= 64 * MIB
+    problem = ConvProblem.parse(line)
+    if algorithm.supports(problem, op) is None:
+        assert algorithm.workspace(problem, op) <= 64 * MIB
 
 
 @given(problem=conv_problems())

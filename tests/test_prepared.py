@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import prepared
 from fastconv.core.problem import COMPUTE_DTYPES
-from fastconv.core.registry import algorithm_names
+
+from .problems import GENERAL_NAMES
 
 
 def random(shape, dtype="float64", seed=0):
@@ -65,7 +66,7 @@ def cases(draw):
     return weight, draw(st.sampled_from([None, random(weight.shape[0])])), parameters, [x(seed) for seed in range(3)]
 
 
-@pytest.mark.parametrize("algorithm", algorithm_names())
+@pytest.mark.parametrize("algorithm", GENERAL_NAMES)
 @given(case=cases())
 def test_it_is_the_convolution(algorithm, case):
     weight, bias, parameters, several = case

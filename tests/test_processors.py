@@ -14,7 +14,7 @@ CODE = """
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.cpu import _gemm, _simd
-from tests.problems import inputs_of, random_tensors
+from tests.problems import inputs_of, random_tensors, serves
 from tests.test_guards import EDGES, TOLERANCE, error
 
 for dtype in ("float32", "complex64"):
@@ -22,8 +22,10 @@ for dtype in ("float32", "complex64"):
         problem = ConvProblem.parse(line).replace(dtype=dtype)
         tensors = random_tensors(problem, 3)
         for op in Op:
-            result = evaluate(op, problem, algorithm="direct", **inputs_of(op, tensors))
-            assert error(problem, op, tensors, result) < TOLERANCE, (line, dtype, op)
+            for algorithm in ("direct", "winograd"):
+                if serves(algorithm, problem, op):
+                    result = evaluate(op, problem, algorithm=algorithm, **inputs_of(op, tensors))
+                    assert error(problem, op, tensors, result) < TOLERANCE, (line, dtype, op, algorithm)
 print(_simd.REGISTER_BYTES, _gemm.TILE.rows)
 """
 

@@ -8,7 +8,7 @@ from functools import cache
 from .algorithm import Algorithm
 
 _MODULES = {
-    "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft"),
+    "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
 }
 
 

@@ -501,11 +501,7 @@ def interleaved(typing_context, first, second, half):
 def transpose(
     typing_context, target, target_at, target_pitch, source, source_at, source_pitch, rows, columns
 ):  # fmt: skip
-    """target[j, i] = source[i, j] for i < rows, j < columns, both at most the lanes of a register.
-
-    log2(lanes) rounds exchange ever smaller squares, as in Eklundh, "A Fast Computer Method for Matrix
-    Transposing", IEEE Trans. Comput. C-21 (1972).
-    """
+    """target[j, i] = source[i, j] for i < rows, j < columns, both at most the lanes of a register."""
     integer = types.int64
 
     def codegen(context, builder, signature, arguments):
@@ -518,16 +514,26 @@ def transpose(
         for i in range(count):
             held = builder.select(builder.icmp_signed("<", index(i), rows), columns, index(0))
             values.append(emitter.load_first(builder.gep(start, [builder.mul(source_pitch, index(i))]), held))
-        distance = count // 2
-        while distance:
-            values = _exchanged(emitter, values, distance)
-            distance //= 2
+        values = exchanged(emitter, values)
         for j in range(count):
             with builder.if_then(builder.icmp_signed("<", index(j), columns)):
                 emitter.store_first(values[j], builder.gep(to, [builder.mul(target_pitch, index(j))]), rows)
         return context.get_dummy_value()
 
     return types.void(target, integer, integer, source, integer, integer, integer, integer), codegen
+
+
+def exchanged(emitter, values):
+    """As many values as they have lanes, transposed.
+
+    log2(lanes) rounds exchange ever smaller squares, as in Eklundh, "A Fast Computer Method for Matrix
+    Transposing", IEEE Trans. Comput. C-21 (1972).
+    """
+    distance = emitter.lanes // 2
+    while distance:
+        values = _exchanged(emitter, values, distance)
+        distance //= 2
+    return values
 
 
 def _exchanged(emitter, values, distance):

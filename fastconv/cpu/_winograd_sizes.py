@@ -1,0 +1,259 @@
+"""Sizes of blocks for the kernels of Winograd's method: those with which all tasks together take the fewest cycles.
+
+Cycles are counted as in `fastconv.cpu._tiles`: one is a multiply-add of a vector register.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ..core.boundary import OUTSIDE, source_index
+from ..core.machine import local_machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._axes import Axis, folding, output_axis, phased_axis, transposed_extent
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
+from ._geometry import even_split
+from ._rows import ROW_CYCLES, VECTOR_CYCLES
+from ._tiles import WAITING, axes, channels_of, parts_of
+from ._winograd_transforms import SQUARES, Square
+
+# Parts of the workspace begin at multiples of it: a cache line of any type.
+ALIGNMENT = 16
+# Tiles of a block: four of the widest register tiles of float32.
+BLOCK_TILES = 192
+# Lines that are written before they are read: half of a first-level cache of 32 KiB.
+LINES_BYTES = 16 << 10
+# Data and filters of a block, and its sums. 256x14x14 to 256, 3x3, took 1.08 to 1.25 ms with all parts between 0.6 and
+# 1.4 MiB, on the machine of docs/performance.md with a second-level cache of 1 MiB; rows of less than 64 channels took
+# 1.3 to 1.4 ms.
+DATA_BYTES = 512 << 10
+FILTERS_BYTES = 512 << 10
+SUMS_BYTES = 1024 << 10
+# Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 370 to 440, 250 and 125 for
+# F(4, 3), storing into a second-level cache included; for each row of outputs that is stored; and for each register
+# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there.
+DATA_CYCLES = 10
+FILTER_CYCLES = 7
+BACK_CYCLES = 3.5
+STORED_ROW_CYCLES = 16
+REGISTER_TILE_CYCLES = 50
+# Cycles for each element that is copied one by one, as those of a row in channels_last are: 64x138x138 there.
+ELEMENT_CYCLES = 2.5
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Extents of blocks in tiles, and channels."""
+
+    kind: int  # of `SQUARES`
+    tiles: Axes
+    block: Axes
+    channel_block: int
+    row_block: int
+    filter_block: int
+    blocks_per_task: int
+    tasks: int
+    additions: int  # that follow one another in a sum
+    cycles: float  # of all tasks, one after the other
+
+    def time(self, threads: int) -> float:
+        """Cycles from the first task to the last, for which the other threads wait a part of its time."""
+        return self.cycles / self.tasks * (-(-self.tasks // threads) + WAITING)
+
+    @property
+    def square(self) -> Square:
+        return SQUARES[self.kind]
+
+    @property
+    def blocks(self) -> Axes:
+        return axes(-(-whole // part) for whole, part in zip(self.tiles, self.block, strict=True))
+
+    @property
+    def plane(self) -> int:
+        """Tiles of a plane of a block."""
+        return self.block[1] * self.block[2]
+
+
+def target_extents(problem: ConvProblem, op: Op) -> Axes:
+    """Elements along each axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
+    if op is not Op.GRAD_INPUT:
+        return problem.output
+    return axes(transposed_extent(problem, axis) for axis in range(3))
+
+
+def kinds(problem: ConvProblem) -> list[int]:
+    """Those of `SQUARES` that serve the filter."""
+    taps = problem.filter[1:]
+    return [kind for kind, square in enumerate(SQUARES) if (square.height.taps, square.width.taps) == taps]
+
+
+def source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The source along an axis, with the border that the filter reaches, as a single plane."""
+    low, high = problem.padding[axis]
+    if op is not Op.GRAD_INPUT:
+        extent = problem.input[axis]
+        places = source_index(extent, low, high, problem.padding_mode)
+    else:
+        extent, low = problem.output[axis], problem.reach[axis] - 1 - (0 if folding(problem) else low)
+        at = np.arange(target_extents(problem, op)[axis] + problem.reach[axis] - 1) - low
+        places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
+    run = max(0, low), max(0, low + extent)
+    return phased_axis(places, [0], 1, run, positions)
+
+
+def target_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
+    """The target along an axis; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
+    if op is not Op.GRAD_INPUT:
+        return output_axis(problem, axis, positions)
+    extent = problem.input[axis]
+    low, high = problem.padding[axis] if folding(problem) else (0, 0)
+    places = source_index(extent, low, high, problem.padding_mode)
+    return phased_axis(places, [0], 1, (low, low + extent), positions)
+
+
+@lru_cache(maxsize=1024)
+def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
+    """The sizes that take the least time on this machine's number of threads."""
+    threads = local_machine().threads
+    choices = (each for kind in kinds(problem) for each in candidates(problem, op, kind))
+    return min(choices, key=lambda each: each.time(threads))
+
+
+def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
+    square = SQUARES[kind]
+    sources, targets = channels_of(problem, op)
+    extents = target_extents(problem, op)
+    tiles = extents[0], -(-extents[1] // square.height.outputs), -(-extents[2] // square.width.outputs)
+    lanes, size = lanes_of(problem.dtype), problem.real_bytes
+    points, slices, reach = square.products, problem.filter[0], problem.reach[0] - 1
+    rows_below = -(-(square.height.products - square.height.outputs) // square.height.outputs)
+    folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
+    for block in _block_choices(tiles, lanes):
+        depth, height, width = block
+        plane = height * width
+        blocks = math.prod(-(-whole // part) for whole, part in zip(tiles, block, strict=True))
+        planes = depth + reach
+        lines = 2 * (height + rows_below) * square.height.outputs
+        line_elements = square.width.outputs * width
+        line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
+        if problem.layout == "channels_last":
+            line_cycles = ELEMENT_CYCLES * line_elements
+        gather = planes * lines * (ROW_CYCLES + line_cycles)
+        data = gather + planes * -(-plane // lanes) * points * DATA_CYCLES
+        vectors = -(-depth * plane // lanes)
+        back = vectors * points * BACK_CYCLES
+        back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)
+        data_bytes = points * size * padded(planes * plane, problem.dtype)
+        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes):
+            filter_bytes = points * slices * channel_block * size
+            channel_blocks = -(-sources // channel_block)
+            for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
+                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
+                row_blocks = -(-targets // row_block)
+                register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
+                product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
+                product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
+                filters = slices * row_block * channel_blocks * -(-channel_block // lanes) * points * FILTER_CYCLES
+                stays = channel_blocks == 1 and filter_block == row_block
+                for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
+                    runs = -(-blocks // per_task)
+                    cycles = blocks * (sources * data + product + row_block * back) + runs * filters
+                    if not stays:
+                        cycles += (blocks - runs) * filters
+                    whole = problem.N * problem.groups * row_blocks
+                    yield Sizes(
+                        kind, tiles, block, channel_block, row_block, filter_block, per_task,
+                        tasks=whole * runs, additions=channel_block * slices + channel_blocks, cycles=whole * cycles,
+                    )  # fmt: skip
+
+
+def _block_choices(tiles: Axes, lanes: int) -> Iterator[Axes]:
+    """Blocks that lose few lanes: whole planes, or the best of parts of one plane."""
+    depth, height, width = tiles
+    if height * width <= BLOCK_TILES:
+        yield from (
+            (part, height, width) for part in itertools.islice(parts_of(depth, BLOCK_TILES // (height * width)), 4)
+        )
+
+    def vectors(part: tuple[int, int]) -> tuple[int, int]:
+        h, w = part
+        edges = itertools.product({h, height % h or h}, {w, width % w or w})
+        counts = {h: height // h, height % h: 1}, {w: width // w, width % w: 1}
+        return sum(counts[0][a] * counts[1][b] * -(-a * b // lanes) for a, b in edges), -w
+
+    parts = [
+        (h, w)
+        for w in itertools.islice(parts_of(width, BLOCK_TILES), 12)
+        for h in range(1, min(height, BLOCK_TILES // w) + 1)
+        if h * w * 8 >= min(BLOCK_TILES, height * width)
+    ]
+    yield from ((1, *part) for part in sorted(parts, key=vectors)[:8])
+
+
+def _channel_blocks(sources: int, most: int) -> set[int]:
+    most = max(1, min(most, sources))
+    return {even_split(sources, part) for part in (most, most // 2) if part >= min(16, most)}
+
+
+def _row_blocks(targets: int, most: int) -> set[int]:
+    most = max(ROWS, min(most, targets))
+    return {whole_rows(targets, -(-most // part)) for part in (1, 2, 4, 8)}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Places in the workspace and their distances, in elements.
+
+    Distances of points are no multiples of 4096 bytes, or all points of a tile would share a few lines of the cache.
+    """
+
+    lines_together: int
+    data_at: int
+    data_pitch: int
+    data_point: int
+    filters_at: int
+    filters_slice: int
+    filters_pitch: int
+    filters_point: int
+    sums_at: int
+    sums_pitch: int
+    sums_point: int
+    lines_at: int
+    lines_pitch: int
+    elements: int
+
+
+def aligned(elements: int) -> int:
+    return -(-elements // ALIGNMENT) * ALIGNMENT
+
+
+def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
+    square, plane, depth = sizes.square, sizes.plane, sizes.block[0]
+    lanes = lanes_of(problem.dtype)
+    m_h, m_w = square.height.outputs, square.width.outputs
+    below = -(-(square.height.products - m_h) // m_h)
+    lines = 2 * m_h * (sizes.block[1] + below) * m_w * sizes.block[2]
+    together = max(1, LINES_BYTES // problem.real_bytes // lines)
+    data_at = aligned(together * lines + 2 * m_w * lanes)
+    data_pitch = padded((depth + problem.reach[0] - 2) * plane + padded(plane, problem.dtype), problem.dtype)
+    data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
+    filters_at = data_at + square.products * data_point
+    filters_slice = padded(sizes.channel_block, problem.dtype)
+    filters_pitch = problem.filter[0] * filters_slice
+    filters_point = aligned(sizes.filter_block * filters_pitch) + ALIGNMENT
+    sums_at = filters_at + square.products * filters_point
+    sums_pitch = padded(depth * plane, problem.dtype)
+    sums_point = aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
+    lines_at = sums_at + square.products * sums_point
+    lines_pitch = m_w * sums_pitch
+    elements = lines_at + m_h * lines_pitch
+    return Memory(
+        together, data_at, data_pitch, data_point, filters_at, filters_slice, filters_pitch, filters_point,
+        sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
+    )  # fmt: skip

@@ -1,0 +1,246 @@
+"""What the kernels of Winograd's method copy in and out: lines of tiles, their transforms, and finished rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import literally
+
+from ..core.jit import subroutine
+from ._kernel import first_integers, inner, never_inlined, place, plane_at
+from ._rows import copy, fill, gather_row, store_row, store_run
+from ._simd import lanes
+from ._winograd_transforms import transform_back, transform_data, transform_filters
+
+# Elements ahead of the filters that are transformed at which others are fetched, at least.
+AHEAD = 64
+
+
+class Blocks(NamedTuple):
+    """The header of the geometry vector. `source` is gathered, `target` is stored; channels are those of one group."""
+
+    sizes_1: int
+    sizes_2: int
+    sizes_3: int
+    sizes_4: int
+    sizes_5: int
+    sizes_6: int
+    sizes_7: int
+    groups: int
+    sources: int
+    targets: int
+    channel_block: int  # source channels that are transformed at once
+    row_block: int  # target channels of one task
+    filter_block: int  # target channels whose filters are transformed at once
+    source_n: int  # strides in elements
+    source_c: int
+    source_d: int
+    source_h: int
+    source_w: int
+    target_n: int
+    target_c: int
+    target_d: int
+    target_h: int
+    target_w: int
+    weight_group: int
+    weight_source: int
+    weight_target: int
+    weight_depth: int  # from one slice of a filter to the one that is met next
+    weight_first: int  # the slice that is met first
+    slices: int  # of a filter, along the depth
+    depth_reach: int  # planes that the last slice is behind the first
+    outputs_h: int  # of a tile
+    outputs_w: int
+    halo_h: int  # tiles below that a tile reaches into
+    lines_together: int  # planes of lines in the workspace at once
+    points: int  # of a tile
+    target_z: int  # extents of the target
+    target_p: int
+    target_q: int
+    tiles_z: int  # of the target
+    tiles_p: int
+    tiles_q: int
+    block_z: int  # tiles of a block
+    block_p: int
+    block_q: int
+    blocks_z: int
+    blocks_p: int
+    blocks_q: int
+    blocks_per_task: int
+    plane: int  # tiles of a plane of a block
+    data_at: int  # positions in the workspace
+    data_pitch: int  # from one channel to the next, and from one point to the next
+    data_point: int
+    filters_at: int
+    filters_slice: int  # from one slice to the next
+    filters_pitch: int
+    filters_point: int
+    sums_at: int
+    sums_pitch: int
+    sums_point: int
+    lines_at: int  # outputs
+    lines_pitch: int
+    source_axis_d: int  # positions of packed axes in the vector
+    source_axis_h: int
+    source_axis_w: int
+    target_axis_d: int
+    target_axis_h: int
+    target_axis_w: int
+    plain: int  # whether elements of a row of the source follow each other, with nothing but padding around
+    accumulates: int  # whether the target is added to
+    activation: int
+    has_residual: int
+    rows_at: int  # tables of the product: rows of filters,
+    taken_at: int  # places in them,
+    offsets_at: int  # and data, by term
+
+
+HEADER = len(Blocks._fields)
+
+
+@subroutine
+def header(geometry):
+    return Blocks(*first_integers(geometry, HEADER))
+
+
+class Block(NamedTuple):
+    """First tile of a block, and its extents as far as there are tiles."""
+
+    z: int
+    p: int
+    q: int
+    depth: int
+    height: int
+    width: int
+
+
+@subroutine
+def block_of(g, rank):
+    z, rest = divmod(rank, g.blocks_p * g.blocks_q)
+    p, q = divmod(rest, g.blocks_q)
+    z, p, q = z * g.block_z, p * g.block_p, q * g.block_q
+    return Block(z, p, q, min(g.block_z, g.tiles_z - z), min(g.block_p, g.tiles_p - p), min(g.block_q, g.tiles_q - q))
+
+
+@subroutine
+def transform_block(kind, workspace, geometry, source, source_at, channels, block, constants):
+    """workspace[data_at + (e, c, d, tile)] = point e of the padded source around a tile, for c < channels.
+
+    The lines of some planes at a time stand at the begin of the workspace, as `transform_data` wants them. Reading what
+    has just been written waits for all that was written before: one plane at a time took twice as long.
+    """
+    literally(kind)
+    never_inlined()
+    g = header(geometry)
+    outside = constants[constants.size - 1]
+    plane_d = plane_at(geometry, g.source_axis_d, 0)
+    depth = block.depth + g.depth_reach
+    line = g.outputs_w * block.width
+    copy_pitch = (block.height + g.halo_h) * line
+    pitch = 2 * g.outputs_h * copy_pitch
+    tiles = block.height * block.width
+    fill(workspace, 0, g.lines_together * pitch, outside)
+    for begin in range(0, channels * depth, g.lines_together):
+        end = min(begin + g.lines_together, channels * depth)
+        for number in range(begin, end):
+            c, d = divmod(number, depth)
+            in_d = place(geometry, plane_d, block.z + d)
+            at = (number - begin) * pitch
+            if in_d < 0:
+                fill(workspace, at, pitch, outside)
+            else:
+                _gather_lines(
+                    workspace, at, geometry, source, source_at + c * g.source_c + in_d * g.source_d,
+                    line, copy_pitch, outside, block,
+                )  # fmt: skip
+        for number in range(begin, end):
+            c, d = divmod(number, depth)
+            at = (number - begin) * pitch
+            to = g.data_at + c * g.data_pitch + d * g.plane
+            for v in range(0, tiles, lanes(workspace)):
+                transform_data(
+                    kind, workspace, at + v * g.outputs_w, 2 * copy_pitch, copy_pitch, line, to + v, g.data_point
+                )  # fmt: skip
+
+
+@subroutine
+def _gather_lines(workspace, at, geometry, source, source_at, line, copy_pitch, outside, block):
+    """The padded rows of a plane, by phases, and their copies further on."""
+    g = header(geometry)
+    plane_h = plane_at(geometry, g.source_axis_h, 0)
+    plane_w = plane_at(geometry, g.source_axis_w, 0)
+    row = block.p * g.outputs_h
+    for further in range(2):
+        position = g.outputs_w * (block.q + further)
+        first, last = inner(geometry, plane_w, position, line)
+        begin = source_at + place(geometry, plane_w, position + first)
+        for h in range(block.height + g.halo_h):
+            for phase in range(g.outputs_h):
+                in_h = place(geometry, plane_h, row + h * g.outputs_h + phase)
+                to = at + (2 * phase + further) * copy_pitch + h * line
+                if g.plain:
+                    if in_h >= 0 and first < last:
+                        copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
+                elif in_h < 0:
+                    fill(workspace, to, line, outside)
+                else:
+                    gather_row(
+                        workspace, to, line, source, source_at + in_h * g.source_h, g.source_w, outside,
+                        geometry, plane_w, 1, position,
+                    )  # fmt: skip
+
+
+@subroutine
+def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, rows, channels):
+    """workspace[filters_at + (k, slice, c) + e * filters_point] = point e of the filters of a block."""
+    literally(kind)
+    literally(flipped)
+    never_inlined()
+    g = header(geometry)
+    step = lanes(workspace)
+    for k in range(rows):
+        for t in range(g.slices):
+            begin = weights_at + k * g.weight_target + g.weight_first + t * g.weight_depth
+            to = g.filters_at + k * g.filters_pitch + t * g.filters_slice
+            for c in range(0, channels, step):
+                transform_filters(
+                    kind, flipped, weights, begin + c * g.weight_source, g.weight_source, min(step, channels - c),
+                    max(g.weight_target, AHEAD), workspace, to + c, g.filters_point,
+                )  # fmt: skip
+
+
+@subroutine
+def store_block(kind, target, target_at, workspace, geometry, channel, rows, block, finish):
+    """Store what the sums of a block give, finished.
+
+    target_at: element 0 of the image; channel: the first of the rows.
+    """
+    literally(kind)
+    never_inlined()
+    g = header(geometry)
+    plane_d = plane_at(geometry, g.target_axis_d, 0)
+    plane_h = plane_at(geometry, g.target_axis_h, 0)
+    plane_w = plane_at(geometry, g.target_axis_w, 0)
+    tiles = (block.depth - 1) * g.plane + block.height * block.width
+    line = g.outputs_w * block.width
+    q = g.outputs_w * block.q
+    count = min(line, g.target_q - q)
+    plain = g.target_w == 1 and finish.accumulates == 0
+    for k in range(rows):
+        for v in range(0, tiles, lanes(workspace)):
+            transform_back(
+                kind, workspace, g.sums_at + k * g.sums_pitch + v, g.sums_point,
+                g.lines_at + v * g.outputs_w, g.lines_pitch,
+            )  # fmt: skip
+        for z in range(block.depth):
+            to = target_at + (channel + k) * g.target_c + place(geometry, plane_d, block.z + z) * g.target_d
+            begin = g.lines_at + g.outputs_w * z * g.plane
+            for h in range(min(block.height * g.outputs_h, g.target_p - block.p * g.outputs_h)):
+                at = begin + h % g.outputs_h * g.lines_pitch + h // g.outputs_h * line
+                row = to + place(geometry, plane_h, block.p * g.outputs_h + h) * g.target_h
+                if plain:
+                    store_run(target, row + q, workspace, at, count, channel + k, finish)
+                else:
+                    store_row(
+                        target, row, g.target_w, geometry, plane_w, 1, q, workspace, at, count, channel + k, finish
+                    )  # fmt: skip

@@ -1,0 +1,296 @@
+"""Winograd's minimal filtering: fewer products, between transforms of tiles and filters.
+
+The output is cut into tiles of m elements along each axis. With the matrices of F(m, r), which
+`fastconv.cpu._winograd_matrices` makes, the sum over the input channels is formed for each of the (m + r - 1)^2 points
+of a tile::
+
+    data[e, c, tile]  = B^T d B           of the input around the tile
+    filters[e, k, c]  = G w[k, c] G^T
+    sums[e, k, tile]  = sum over c of filters[e, k, c] * data[e, c, tile]
+    y[k, tile]        = A^T sums A
+
+F(4, 3) takes 36 products for 16 outputs where the direct method takes 144, F(2, 3) 16 for 4 in place of 36. A task
+does all of this for a block of tiles and some output channels, within a second-level cache.
+
+GRAD_INPUT is the same with the filters turned around, and input and output exchanged; GRAD_WEIGHT stands in
+`fastconv.cpu._winograd_weights`. A third axis is not transformed: the slices of a filter are further terms of the sum.
+
+Sources: Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, "Fast Algorithms for Convolutional Neural
+Networks", CVPR 2016, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import literally
+
+from ..core.algorithm import Algorithm, Array, Epilogue, Plan, Run, running_sum_error
+from ..core.jit import kernel, subroutine
+from ..core.machine import Machine
+from ..core.problem import ConvProblem, Op
+from . import _winograd_weights
+from ._activation import activation_code
+from ._axes import folding
+from ._gemm import Product, multiply
+from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
+from ._kernel import views
+from ._launch import Launch
+from ._rows import Finish
+from ._tiles import channels_of
+from ._winograd_sizes import Sizes, kinds, memory_of, sizes_of, source_axis, target_axis, target_extents
+from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
+from ._winograd_transforms import FOUR, LINE, TWO
+
+# Error of the transforms, in units of rounding of the result's root mean square. With that of the sums, it is above the
+# largest errors of all served problems of bench/shapes and of others with 1 to 2048 channels: 1.05e-5 for F(4, 3),
+# 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
+TRANSFORM_ERROR = {FOUR: 200, TWO: 60, LINE: 60}
+
+
+# ---- kernels
+
+
+@kernel
+def _forward_four(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(FOUR, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_two(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(TWO, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_line(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(LINE, 0, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_four(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(FOUR, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_two(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(TWO, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_line(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(LINE, 1, task, y, w, x, residual, constants, workspace, geometry)
+
+
+KERNELS = {
+    Op.FORWARD: (_forward_four, _forward_two, _forward_line),
+    Op.GRAD_INPUT: (_grad_input_four, _grad_input_two, _grad_input_line),
+}
+
+
+@subroutine
+def _correlate(kind, flipped, task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a run of blocks of tiles, one block of target channels of one group of one image.
+
+    source, target: tensors; weights: (K, C / groups, taps); workspace: lines, data, filters, sums, lines of outputs.
+    """
+    literally(kind)
+    literally(flipped)
+    g = header(geometry)
+    blocks = g.blocks_z * g.blocks_p * g.blocks_q
+    runs = -(-blocks // g.blocks_per_task)
+    row_blocks = -(-g.targets // g.row_block)
+    image, rest = divmod(task, g.groups * runs * row_blocks)
+    group, rest = divmod(rest, runs * row_blocks)
+    run, row = divmod(rest, row_blocks)
+    row *= g.row_block
+    rows = min(g.row_block, g.targets - row)
+    source_at = image * g.source_n + group * g.sources * g.source_c
+    weights_at = group * g.weight_group + row * g.weight_target
+    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
+    begin = run * g.blocks_per_task
+    for number in range(begin, min(begin + g.blocks_per_task, blocks)):
+        block = block_of(g, number)
+        tiles = (block.depth - 1) * g.plane + block.height * block.width
+        for first in range(0, g.sources, g.channel_block):
+            channels = min(g.channel_block, g.sources - first)
+            transform_block(
+                kind, workspace, geometry, source, source_at + first * g.source_c, channels, block, constants
+            )  # fmt: skip
+            for k in range(0, rows, g.filter_block):
+                held = min(g.filter_block, rows - k)
+                if number == begin or not stays:
+                    transform_weights(
+                        kind, flipped, workspace, geometry,
+                        weights, weights_at + k * g.weight_target + first * g.weight_source, held, channels,
+                    )  # fmt: skip
+                for e in range(g.points):
+                    product = Product(
+                        workspace, g.sums_at + e * g.sums_point + k * g.sums_pitch, g.sums_pitch,
+                        workspace, g.filters_at + e * g.filters_point,
+                        workspace, g.data_at + e * g.data_point,
+                        geometry, g.rows_at, g.taken_at, g.offsets_at, channels * g.slices, first == 0,
+                    )  # fmt: skip
+                    multiply(product, held, tiles)
+        channel = group * g.targets + row
+        store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
+
+
+# ---- plans
+
+
+def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Run:
+    """What computes y or x."""
+    memory = memory_of(problem, op, sizes)
+    square, blocks = sizes.square, sizes.blocks
+    sources, targets = channels_of(problem, op)
+    source_strides, target_strides = tensor_strides(problem)
+    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
+    if op is Op.GRAD_INPUT:
+        source_strides, target_strides = target_strides, source_strides
+        weight_source, weight_target = weight_target, weight_source
+    T, R, S = problem.filter
+    tables = Tables(Blocks)
+    heights, widths = square.height, square.width
+    positions = (
+        blocks[0] * sizes.block[0] + problem.reach[0] - 1,
+        (blocks[1] * sizes.block[1] + 1) * heights.outputs,
+        (blocks[2] * sizes.block[2] + 1) * widths.outputs,
+    )
+    source_axes, target_axes = (
+        [tables.add(make(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
+        for make in (source_axis, target_axis)
+    )
+    c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
+    vector = tables.vector(
+        groups=problem.groups,
+        sources=sources,
+        targets=targets,
+        channel_block=sizes.channel_block,
+        row_block=sizes.row_block,
+        filter_block=sizes.filter_block,
+        **named("source_{}", "ncdhw", source_strides),
+        **named("target_{}", "ncdhw", target_strides),
+        weight_group=math.prod(problem.w_shape) // problem.groups,
+        weight_source=weight_source,
+        weight_target=weight_target,
+        weight_depth=-R * S if op is Op.GRAD_INPUT else R * S,
+        weight_first=(T - 1) * R * S if op is Op.GRAD_INPUT else 0,
+        slices=T,
+        depth_reach=problem.reach[0] - 1,
+        outputs_h=heights.outputs,
+        outputs_w=widths.outputs,
+        halo_h=-(-(heights.products - heights.outputs) // heights.outputs),
+        lines_together=memory.lines_together,
+        points=square.products,
+        **named("target_{}", "zpq", target_extents(problem, op)),
+        **named("tiles_{}", "zpq", sizes.tiles),
+        **named("block_{}", "zpq", sizes.block),
+        **named("blocks_{}", "zpq", blocks),
+        blocks_per_task=sizes.blocks_per_task,
+        plane=sizes.plane,
+        **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
+        **named("source_axis_{}", "dhw", source_axes),
+        **named("target_axis_{}", "dhw", target_axes),
+        plain=source_strides[4] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        accumulates=op is Op.GRAD_INPUT and folding(problem),
+        activation=activation_code(epilogue, problem.dtype),
+        has_residual=epilogue.residual,
+        rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
+        taken_at=tables.add(c + memory.filters_slice * t),
+        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
+    )
+    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
+    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
+
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, problem, constants)
+        launch(x, w, y, residual, constants, threads)
+
+    return add_to_bias if op is Op.GRAD_INPUT and folding(problem) else launch
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = _sizes(problem, op)
+    if isinstance(sizes, Sizes):
+        run: Run = _launch_of(problem, op, sizes, epilogue)
+    else:
+        run = _winograd_weights.launch_of(problem, sizes)
+    largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
+    growth = sizes.square.height.growth * sizes.square.width.growth
+    return Plan(
+        algorithm="winograd",
+        problem=problem,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=run,
+        limit=math.sqrt(largest / growth),
+        tiles={
+            "outputs": sizes.square.width.outputs,
+            "tiles": math.prod(sizes.block),
+            "channels": sizes.channel_block,
+            "rows": sizes.row_block,
+            "tasks": sizes.tasks,
+        },
+    )
+
+
+def _sizes(problem: ConvProblem, op: Op) -> Sizes | _winograd_weights.Sizes:
+    return _winograd_weights.sizes_of(problem) if op is Op.GRAD_WEIGHT else sizes_of(problem, op)
+
+
+# ---- what the selector asks
+
+
+def supports(problem: ConvProblem, op: Op) -> str | None:
+    taps = problem.filter[1:]
+    if problem.is_exact:
+        return "it computes in floating point, and integers must be exact"
+    if problem.real_products != 1:
+        return "it serves real numbers only"
+    if not kinds(problem):
+        return f"it serves filters of 3 taps along W and of 1 or 3 along H, and not of {taps[0]}x{taps[1]}"
+    if problem.stride != (1, 1, 1):
+        return "it serves a stride of 1 only"
+    if problem.dilation[1:] != (1, 1):
+        return "it serves dilated filters along D only"
+    return None
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    sizes = _sizes(problem, op)
+    if isinstance(sizes, Sizes):
+        return memory_of(problem, op, sizes).elements * problem.real_bytes
+    return _winograd_weights.memory_of(problem, sizes).elements * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    """What the transforms add, and the sums of blocks, which are added up in turn."""
+    sizes = _sizes(problem, op)
+    precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
+    return TRANSFORM_ERROR[sizes.kind] * precision + running_sum_error(problem, sizes.additions)
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    """The cycles of the tasks, then the tensors through memory: nothing is computed while a block is moved."""
+    sizes = _sizes(problem, op)
+    return machine.seconds(sizes.cycles, sizes.tasks, 0) + problem.bytes / machine.bandwidth
+
+
+ALGORITHM = Algorithm(
+    name="winograd",
+    device="cpu",
+    supports=supports,
+    cost=cost,
+    error_bound=error_bound,
+    workspace=workspace,
+    plan=plan,
+    spreads=True,
+)

@@ -1,0 +1,149 @@
+"""Winograd's method on the problems that it serves; what it has in common with all others is in test_algorithms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import fastconv
+from fastconv.core.algorithm import PLAIN
+from fastconv.core.boundary import PADDING_MODES
+from fastconv.core.evaluate import evaluate
+from fastconv.core.problem import LAYOUTS, ConvProblem, Op
+from fastconv.core.selector import find
+from fastconv.cpu import _winograd_sizes, _winograd_weights, winograd
+
+from .problems import expected, inputs_of, random_tensors
+from .test_algorithms import agrees_within_rounding, receives_the_result
+
+ALGORITHM = find("winograd")
+SEEDS = st.integers(0, 2**32 - 1)
+FILTERS = {1: [(3,)], 2: [(3, 3), (1, 3)], 3: [(1, 3, 3), (2, 3, 3), (3, 3, 3), (2, 1, 3)]}
+# Along W past a register of 16 tiles of 4 outputs.
+EXTENTS = {1: st.integers(1, 150), 2: st.integers(1, 30), 3: st.integers(1, 9)}
+
+
+@st.composite
+def problems(draw, dtypes=("float32", "float64")):
+    """Any small problem that is served."""
+    rank = draw(st.sampled_from((1, 2, 3)))
+    filters = draw(st.sampled_from(FILTERS[rank]))
+    extents = [draw(EXTENTS[rank]) for _ in range(rank)]
+    padding = [draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(rank)]
+    dilation = [draw(st.integers(1, 3)) if rank == 3 and axis == 0 else 1 for axis in range(rank)]
+    for n, r, d, (low, high) in zip(extents, filters, dilation, padding, strict=True):
+        assume(n + low + high > d * (r - 1))
+    groups = draw(st.sampled_from((1, 1, 2, 3)))
+    channels, outputs = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    mode = draw(st.sampled_from(PADDING_MODES))
+    N, layout = draw(st.integers(1, 2)), draw(st.sampled_from(LAYOUTS))
+    return ConvProblem.from_shapes(
+        (N, groups * channels, *extents) if layout == "channels_first" else (N, *extents, groups * channels),
+        (groups * outputs, channels, *filters),
+        1,
+        padding,
+        dilation,
+        groups,
+        padding_mode=mode,
+        pad_value=draw(st.integers(-3, 3)) if mode == "constant" else 0,
+        layout=layout,
+        dtype=draw(st.sampled_from(dtypes)),
+    )
+
+
+@pytest.mark.parametrize("op", Op)
+@given(problem=problems(), seed=SEEDS)
+def test_random_data_agrees_within_rounding(op, problem, seed):
+    agrees_within_rounding(ALGORITHM, op, problem, seed)
+
+
+@pytest.mark.parametrize("op", Op)
+@given(problem=problems(), seed=SEEDS)
+def test_out_receives_the_result_and_inputs_stay(op, problem, seed):
+    receives_the_result(ALGORITHM, op, problem, seed)
+
+
+def relative_error(problem, op, result, tensors):
+    exact = expected(problem, op, tensors)
+    return np.abs(result - exact).max() / max(np.sqrt(np.mean(exact**2)), 1e-30)
+
+
+# Every extent around whole tiles of 2 and 4, alone and in blocks.
+@pytest.mark.parametrize("extent", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129])
+@pytest.mark.parametrize("op", Op)
+def test_extents_around_the_edges_of_tiles(op, extent):
+    for line in (f"x=1x5x{extent}x7 w=6x5x3x3 p=1", f"x=1x5x6x{extent} w=6x5x3x3 p=1", f"x=2x3x{extent} w=4x3x3 p=1"):
+        problem = ConvProblem.parse(line)
+        tensors = random_tensors(problem, extent)
+        result = evaluate(op, problem, algorithm="winograd", **inputs_of(op, tensors))
+        assert relative_error(problem, op, result, tensors) < 2e-5
+
+
+def sizes_of_all_kinds(problem, op):
+    """All sizes that may be chosen."""
+    for kind in _winograd_sizes.kinds(problem):
+        if op is Op.GRAD_WEIGHT:
+            yield from _winograd_weights.candidates(problem, kind)
+        else:
+            yield from _winograd_sizes.candidates(problem, op, kind)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("line", ["x=2x20x21x38 w=18x20x3x3 p=1", "x=1x40x4x9x10 w=33x40x2x3x3", "x=1x33x300 w=9x33x3"])
+@pytest.mark.parametrize("op", Op)
+def test_every_choice_of_sizes_gives_the_result(op, line, dtype, monkeypatch):
+    problem = ConvProblem.parse(line).replace(dtype=dtype)
+    tensors = random_tensors(problem, 0)
+    answer = expected(problem, op, tensors)
+    inputs = inputs_of(op, tensors)
+    for sizes in list(sizes_of_all_kinds(problem, op))[::7]:
+        monkeypatch.setattr(winograd, "_sizes", lambda problem, op, sizes=sizes: sizes)
+        result = np.full(problem.result_shape(op), np.nan, dtype)
+        constants = np.zeros({Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op] + 1, dtype)
+        arguments = {name: inputs.get(name, result) for name in "xwy"}
+        winograd.plan(problem, op, PLAIN).run(*arguments.values(), result, constants, 2)
+        error = np.abs(result - answer).max() / np.sqrt(np.mean(answer**2))
+        assert error < (2e-5 if dtype == "float32" else 1e-13), sizes
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+@given(problem=problems(dtypes=("float32",)), has_add=st.booleans(), seed=SEEDS)
+def test_bias_add_and_activation_as_it_stores(activation, problem, has_add, seed):
+    tensors = random_tensors(problem, seed)
+    rng = np.random.default_rng(seed)
+    bias = rng.standard_normal(problem.K).astype("float32")
+    add = rng.standard_normal(problem.y_shape).astype("float32") if has_add else None
+    conv = getattr(fastconv, f"conv{problem.rank}d")
+    lead = 3 - problem.rank
+    window = (bias, 1, problem.padding[lead:], problem.dilation[lead:], problem.groups)
+    options = {
+        "padding_mode": problem.padding_mode,
+        "layout": problem.layout,
+        "pad_value": problem.pad_value,
+        "activation": activation,
+        "add": add,
+    }
+    results = [conv(tensors["x"], tensors["w"], *window, **options, algorithm=each) for each in ("winograd", "direct")]
+    np.testing.assert_allclose(*results, rtol=0, atol=2e-5 * (1 + np.abs(results[1]).max()))
+
+
+@pytest.mark.parametrize(
+    ("line", "op", "reason"),
+    [
+        ("x=1x2x8x8 w=2x2x3x3 i32", Op.FORWARD, "it computes in floating point"),
+        ("x=1x2x8x8 w=2x2x3x3 c64", Op.FORWARD, "it serves real numbers only"),
+        ("x=1x2x8x8 w=2x2x5x5", Op.FORWARD, "it serves filters of 3 taps along W"),
+        ("x=1x2x8x8 w=2x2x3x3 s=2", Op.GRAD_INPUT, "it serves a stride of 1 only"),
+        ("x=1x2x8x8 w=2x2x3x3 d=2", Op.GRAD_WEIGHT, "it serves dilated filters along D only"),
+    ],
+)
+def test_what_it_does_not_serve(line, op, reason):
+    assert ALGORITHM.supports(ConvProblem.parse(line), op).startswith(reason)
+
+
+@pytest.mark.parametrize("op", Op)
+def test_what_auto_takes_it_for(op):
+    assert fastconv.explain("x=1x64x56x56 w=64x64x3x3 p=1", op=op.value).algorithm == "winograd"
+    assert fastconv.explain("x=1x64x56x56 w=64x64x1x1", op=op.value).algorithm != "winograd"

@@ -6,13 +6,21 @@ from typing import Any
 
 from .core.arrays import as_array, common_dtype
 from .core.errors import reporting
+from .core.evaluate import check_rtol
 from .core.problem import ConvProblem, Op
 from .core.selector import Explanation, explain_problem
 
 __all__ = ["explain"]
 
 
-def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forward", **options: Any) -> Explanation:
+def explain(
+    problem: Any,
+    weight: Any = None,
+    *parameters: Any,
+    op: str = "forward",
+    rtol: float | None = None,
+    **options: Any,
+) -> Explanation:
     """Say which algorithm `auto` takes, and why each other one is not taken.
 
     Parameters
@@ -23,6 +31,8 @@ def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forwa
         as in `conv1d`, `conv2d` and `conv3d`.
     op
         "forward", "grad_input" (also the transposed convolution) or "grad_weight".
+    rtol
+        As in `conv1d`, `conv2d` and `conv3d`.
 
     Returns
     -------
@@ -40,6 +50,7 @@ def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forwa
     >>> fastconv.explain("x=1x1x1024x1024 w=1x1x127x127 p=63").algorithm
     'fft'
     """
+    check_rtol(rtol)
     try:
         chosen = Op(op)
     except ValueError:
@@ -47,10 +58,10 @@ def explain(problem: Any, weight: Any = None, *parameters: Any, op: str = "forwa
     if isinstance(problem, (str, ConvProblem)):
         if weight is not None or parameters or options:
             raise TypeError("a problem line holds all parameters; give it alone")
-        return explain_problem(ConvProblem.parse(problem) if isinstance(problem, str) else problem, chosen)
+        return explain_problem(ConvProblem.parse(problem) if isinstance(problem, str) else problem, chosen, rtol)
     with reporting(x=problem, w=weight):
         x, w = as_array("x", problem), as_array("weight", weight)
         described = ConvProblem.from_shapes(
             x.shape, w.shape, *parameters, dtype=common_dtype(x.dtype, w.dtype), **options
         )
-    return explain_problem(described, chosen)
+    return explain_problem(described, chosen, rtol)

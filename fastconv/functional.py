@@ -75,6 +75,7 @@ def conv_call(
     pad_value: complex,
     layout: str,
     algorithm: str,
+    rtol: float | None = None,
     activation: str | None = None,
     add_shape: Shape | None = None,
 ) -> Call:
@@ -91,7 +92,7 @@ def conv_call(
         layout=layout,
         dtype=common_dtype(*dtypes),
     )
-    return _call(op, problem, algorithm, activation, add_shape, len(x_shape) == len(weight_shape))
+    return _call(op, problem, algorithm, rtol, activation, add_shape, len(x_shape) == len(weight_shape))
 
 
 @remembered
@@ -107,6 +108,7 @@ def conv_transpose_call(
     dilation: Extents,
     layout: str,
     algorithm: str,
+    rtol: float | None = None,
     activation: str | None = None,
     add_shape: Shape | None = None,
 ) -> Call:
@@ -122,13 +124,19 @@ def conv_transpose_call(
         layout=layout,
         dtype=common_dtype(*dtypes),
     )
-    return _call(op, problem, algorithm, activation, add_shape, len(x_shape) == len(weight_shape))
+    return _call(op, problem, algorithm, rtol, activation, add_shape, len(x_shape) == len(weight_shape))
 
 
 def _call(
-    op: Op, problem: ConvProblem, algorithm: str, activation: str | None, add_shape: Shape | None, batched: bool
+    op: Op,
+    problem: ConvProblem,
+    algorithm: str,
+    rtol: float | None,
+    activation: str | None,
+    add_shape: Shape | None,
+    batched: bool,
 ) -> Call:
-    call = Call(op, problem, algorithm, Epilogue(activation, add_shape is not None), batched)
+    call = Call(op, problem, algorithm, Epilogue(activation, add_shape is not None), batched, rtol)
     if add_shape is not None and add_shape != call.shape:
         raise RejectedError("add.shape", add_shape, f"must be {call.shape}, the shape of the result")
     return call
@@ -150,6 +158,7 @@ def _conv(rank: int) -> Callable[..., Array]:
         activation: str | None = None,
         add: ArrayLike | None = None,
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
         flip: bool = False,
@@ -186,6 +195,9 @@ def _conv(rank: int) -> Callable[..., Array]:
         add : array of the result's shape, optional
             Added before the activation.
         algorithm : {"auto", "direct", "im2col", "fft", "winograd"}
+        rtol : float, optional
+            Largest error that "auto" may expect of an algorithm, over the root mean square of the result: by default
+            1e-4 in float32 and 1e-12 in float64. Of a named algorithm nothing is asked.
         out : array of the result's shape and type, optional
             Must not overlap the inputs. Faster than a new array where the result is large.
         num_threads : int, optional
@@ -204,7 +216,7 @@ def _conv(rank: int) -> Callable[..., Array]:
         ValueError, TypeError
             Naming the argument, what it was, what is allowed, and the problem.
         UnsupportedError
-            If the named algorithm cannot serve (a ValueError).
+            If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
         """
         with reporting(x=x, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
             x, weight = as_array("x", x), flipped(weight_array(weight, rank), flip)
@@ -223,6 +235,7 @@ def _conv(rank: int) -> Callable[..., Array]:
                 pad_value,
                 layout,
                 algorithm,
+                rtol,
                 activation,
                 None if add is None else add.shape,
             )
@@ -246,6 +259,7 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
         activation: str | None = None,
         add: ArrayLike | None = None,
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
@@ -266,7 +280,7 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
             Elements that are cut off the output.
         output_padding : int or one for each axis
             Elements by which the output is longer at its end; less than the stride.
-        groups, layout, activation, add, algorithm, out, num_threads
+        groups, layout, activation, add, algorithm, rtol, out, num_threads
             As in `conv{n}d`.
 
         Returns
@@ -296,6 +310,7 @@ def _conv_transpose(rank: int) -> Callable[..., Array]:
                 dilation,
                 layout,
                 algorithm,
+                rtol,
                 activation,
                 None if add is None else add.shape,
             )

@@ -77,6 +77,7 @@ def _conv_input(rank: int) -> Callable[..., Array]:
         padding_mode: str = "zeros",
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
         flip: bool = False,
@@ -92,7 +93,7 @@ def _conv_input(rank: int) -> Callable[..., Array]:
         input_size : shape of x, with or without the batch
         weight : array of shape (K, C / groups, ...)
         grad_output : array of the shape of the convolution's result
-        stride, padding, dilation, groups, padding_mode, layout, algorithm, num_threads, flip
+        stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, flip
             As given to `conv{n}d`.
         out : array of shape `input_size`, optional
 
@@ -122,6 +123,7 @@ def _conv_input(rank: int) -> Callable[..., Array]:
                 0,
                 layout,
                 algorithm,
+                rtol,
             )
             given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
             return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
@@ -143,6 +145,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
         pad_value: complex = 0,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
         flip: bool = False,
@@ -157,7 +160,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
         x : array of shape (N, C, ...) or (C, ...)
         weight_size : (K, C / groups, ...)
         grad_output : array of the shape of the convolution's result
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
             As given to `conv{n}d`.
         out : array of shape `weight_size`, optional
 
@@ -186,6 +189,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
                 np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value,
                 layout,
                 algorithm,
+                rtol,
             )
             given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
             target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
@@ -209,6 +213,7 @@ def _conv_backward(rank: int) -> Callable[..., Gradients]:
         pad_value: complex = 0,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         num_threads: int | None = None,
         flip: bool = False,
         output_mask: tuple[bool, bool, bool] = (True, True, True),
@@ -219,7 +224,7 @@ def _conv_backward(rank: int) -> Callable[..., Gradients]:
         ----------
         grad_output : array of the shape of the convolution's result
         x, weight : the arguments of the convolution
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
             As given to `conv{n}d`.
         output_mask : three booleans
             Which of the gradients to compute.
@@ -229,7 +234,7 @@ def _conv_backward(rank: int) -> Callable[..., Gradients]:
         (grad_x, grad_weight, grad_bias)
             None where the mask says so.
         """
-        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads, "flip": flip}
+        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
         affine, linear = _paddings(padding_mode, pad_value, options)
         window = (stride, padding, dilation, groups)
         return _backward(_CONV[rank], grad_output, x, weight, window, affine, linear, output_mask)
@@ -254,6 +259,7 @@ def _conv_double_backward(rank: int) -> Callable[..., Gradients]:
         pad_value: complex = 0,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         num_threads: int | None = None,
         flip: bool = False,
         output_mask: tuple[bool, bool, bool] = (True, True, True),
@@ -272,7 +278,7 @@ def _conv_double_backward(rank: int) -> Callable[..., Gradients]:
             Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
         grad_output, x, weight
             The arguments of `conv{n}d_backward`.
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, num_threads, flip
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
             As given to `conv{n}d`.
         output_mask : three booleans
             Which of the gradients to compute.
@@ -282,7 +288,7 @@ def _conv_double_backward(rank: int) -> Callable[..., Gradients]:
         (grad_grad_output, grad_x, grad_weight)
             None where the mask says so, and zeros where nothing flows.
         """
-        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads, "flip": flip}
+        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
         affine, linear = _paddings(padding_mode, pad_value, options)
         return _double_backward(
             _CONV[rank],
@@ -319,6 +325,7 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
         *,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
@@ -329,7 +336,7 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
         input_size : shape of x, with or without the batch
         weight : array of shape (C, K / groups, ...)
         grad_output : array of the shape of the transposed convolution's result
-        stride, padding, output_padding, groups, dilation, layout, algorithm, num_threads
+        stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
             As given to `conv_transpose{n}d`.
         out : array of shape `input_size`, optional
 
@@ -354,6 +361,7 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
                 dilation,
                 layout,
                 algorithm,
+                rtol,
             )
             given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
             return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
@@ -374,6 +382,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         *,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
@@ -384,7 +393,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         x : array of shape (N, C, ...) or (C, ...)
         weight_size : (C, K / groups, ...)
         grad_output : array of the shape of the transposed convolution's result
-        stride, padding, output_padding, groups, dilation, layout, algorithm, num_threads
+        stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
             As given to `conv_transpose{n}d`.
         out : array of shape `weight_size`, optional
 
@@ -407,6 +416,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
                 dilation,
                 layout,
                 algorithm,
+                rtol,
             )
             given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
             return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
@@ -427,6 +437,7 @@ def _conv_transpose_backward(rank: int) -> Callable[..., Gradients]:
         *,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         num_threads: int | None = None,
         output_mask: tuple[bool, bool, bool] = (True, True, True),
     ) -> Gradients:
@@ -437,7 +448,7 @@ def _conv_transpose_backward(rank: int) -> Callable[..., Gradients]:
         (grad_x, grad_weight, grad_bias)
             None where the mask says so.
         """
-        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads}
+        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
         window = (stride, padding, output_padding, groups, dilation)
         return _backward(_CONV_TRANSPOSE[rank], grad_output, x, weight, window, options, options, output_mask)
 
@@ -460,6 +471,7 @@ def _conv_transpose_double_backward(rank: int) -> Callable[..., Gradients]:
         *,
         layout: str = "channels_first",
         algorithm: str = "auto",
+        rtol: float | None = None,
         num_threads: int | None = None,
         output_mask: tuple[bool, bool, bool] = (True, True, True),
     ) -> Gradients:
@@ -470,7 +482,7 @@ def _conv_transpose_double_backward(rank: int) -> Callable[..., Gradients]:
         (grad_grad_output, grad_x, grad_weight)
             None where the mask says so, and zeros where nothing flows.
         """
-        options = {"layout": layout, "algorithm": algorithm, "num_threads": num_threads}
+        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
         return _double_backward(
             _CONV_TRANSPOSE[rank],
             (grad_grad_x, grad_grad_weight, grad_grad_bias),

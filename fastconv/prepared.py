@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from .core.arrays import Array, as_array, check_out, plain
 from .core.errors import RejectedError, problem_line, reporting
-from .core.evaluate import Call, check_activation, check_algorithm, check_threads
+from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
 from .core.problem import ConvProblem, Extents, Op, Padding
 from .core.recent import keep
 from .functional import bias_array, conv_call, dtypes_of, flipped
@@ -35,6 +35,7 @@ def prepare(
     layout: str = "channels_first",
     activation: str | None = None,
     algorithm: str = "auto",
+    rtol: float | None = None,
     num_threads: int | None = None,
     flip: bool = False,
 ) -> Prepared:
@@ -46,7 +47,7 @@ def prepare(
         With one, two or three spatial axes. It is copied: a later change of the caller's array has no effect.
     bias : array of shape (K,), optional
         Copied too.
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads, flip
         As in `conv1d`, `conv2d` and `conv3d`.
 
     Returns
@@ -75,6 +76,7 @@ def prepare(
         "layout": layout,
         "activation": activation,
         "algorithm": algorithm,
+        "rtol": rtol,
         "num_threads": num_threads,
         "flip": flip,
     }
@@ -137,7 +139,7 @@ class Prepared:
         ValueError, TypeError
             Naming the argument, what it was, what is allowed, and the problem.
         UnsupportedError
-            If the named algorithm cannot serve (a ValueError).
+            If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
         """
         try:
             x = as_array("x", x)
@@ -153,7 +155,7 @@ class Prepared:
             raise error.completed(self._line(x)) from None
 
     def _make_ready(self, kind: tuple[Any, ...], x: Array, add: Array | None) -> _Ready:
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm = self._window
+        stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol = self._window
         call = conv_call(
             Op.FORWARD,
             x.shape,
@@ -167,6 +169,7 @@ class Prepared:
             pad_value,
             layout,
             algorithm,
+            rtol,
             activation,
             None if add is None else add.shape,
         )
@@ -221,6 +224,7 @@ def _check_without_x(
     layout: str,
     activation: str | None,
     algorithm: str,
+    rtol: float | None,
     num_threads: int | None,
     flip: bool,
 ) -> None:
@@ -244,4 +248,5 @@ def _check_without_x(
     is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
     check_activation(activation, "complex128" if is_complex else "float64")
     check_algorithm(algorithm)
+    check_rtol(rtol)
     check_threads(num_threads)

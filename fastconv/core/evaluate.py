@@ -5,6 +5,7 @@ What does not depend on the data is worked out once, in a `Call`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Call:
         What happens to the result when it is stored. Not for a GRAD_INPUT whose padding folds.
     batched
         Whether x and y come and go with their batch axis.
+    rtol
+        Largest error over the root mean square of the result that "auto" accepts, or None for that of the type.
 
     Attributes
     ----------
@@ -51,15 +54,22 @@ class Call:
     Raises
     ------
     RejectedError
-        For an unknown `algorithm`, or an activation that the type does not have.
+        For an unknown `algorithm`, an activation that the type does not have, or a bad `rtol`.
     UnsupportedError
-        If the named algorithm cannot serve.
+        If the named algorithm cannot serve, or none is accurate enough.
     """
 
     def __init__(
-        self, op: Op, problem: ConvProblem, algorithm: str = "auto", epilogue: Epilogue = PLAIN, batched: bool = True
+        self,
+        op: Op,
+        problem: ConvProblem,
+        algorithm: str = "auto",
+        epilogue: Epilogue = PLAIN,
+        batched: bool = True,
+        rtol: float | None = None,
     ) -> None:
         check_algorithm(algorithm)
+        check_rtol(rtol)
         require_support(algorithm, problem, op)
         check_activation(epilogue.activation, problem.dtype)
         self.op, self.problem, self.algorithm = op, problem, algorithm
@@ -73,7 +83,7 @@ class Call:
         self._has_channels = problem.C > 0
         self._summed = problem if self._has_channels or op is not Op.FORWARD else _with_a_channel(problem)
         nothing = self._summed.multiplications == 0
-        self.plan = None if nothing else plan_for(self._summed, op, algorithm, self._epilogue)
+        self.plan = None if nothing else plan_for(self._summed, op, algorithm, self._epilogue, rtol)
         self._seconds_alone = seconds_alone(self._summed, op, self.plan.algorithm) if self.plan else 0.0
         self._no_bias = self.constants(None)
 
@@ -224,6 +234,12 @@ def check_algorithm(algorithm: Any) -> None:
     """Refuse an ``algorithm=`` that does not exist."""
     if algorithm not in algorithm_names():
         raise RejectedError("algorithm", algorithm, f"must be one of {', '.join(algorithm_names())}")
+
+
+def check_rtol(rtol: Any) -> None:
+    """Refuse an ``rtol=`` that is neither None nor a number above zero."""
+    if rtol is not None and not (isinstance(rtol, (int, float, np.integer, np.floating)) and 0 < rtol < math.inf):
+        raise RejectedError("rtol", rtol, "must be None or a finite number above 0")
 
 
 def check_threads(num_threads: Any) -> None:

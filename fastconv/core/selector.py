@@ -13,7 +13,7 @@ from .machine import local_machine
 from .problem import ConvProblem, Op
 from .registry import algorithm_names, algorithms
 
-# Largest error over the root mean square of the result that `auto` accepts, by the size of a real number.
+# Largest error over the root mean square of the result that `auto` accepts unless told, by the size of a real number.
 ERROR_BUDGET = {4: 1e-4, 8: 1e-12}
 # Scratch memory of one thread that `auto` accepts, in bytes.
 WORKSPACE_LIMIT = 64 << 20
@@ -82,12 +82,12 @@ class Explanation:
         return f"not taken: {candidate.seconds / best.seconds:.1f} times the price ({facts})"
 
 
-def explain_problem(problem: ConvProblem, op: Op) -> Explanation:
+def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None) -> Explanation:
     """Ask every algorithm its price and take the cheapest that is allowed."""
     if problem.multiplications == 0:
         raise UnsupportedError(f"{op.value} of {problem} has nothing to multiply and needs no algorithm")
     computed = problem.computed
-    candidates = {each.name: _candidate(each, computed, op) for each in algorithms()}
+    candidates = {each.name: _candidate(each, computed, op, rtol) for each in algorithms()}
     allowed = [each for each in candidates.values() if each.refusal is None]
     if not allowed:
         reasons = "; ".join(f"{each.name}: {each.refusal}" for each in candidates.values())
@@ -95,13 +95,13 @@ def explain_problem(problem: ConvProblem, op: Op) -> Explanation:
     return Explanation(problem, op, min(allowed, key=lambda each: each.seconds).name, candidates)
 
 
-def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op) -> Candidate:
+def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op, rtol: float | None = None) -> Candidate:
     refusal = algorithm.supports(problem, op)
     if refusal is not None:
         return Candidate(algorithm.name, refusal)
     error = algorithm.error_bound(problem, op)
     workspace = algorithm.workspace(problem, op)
-    budget = ERROR_BUDGET[problem.real_bytes]
+    budget = ERROR_BUDGET[problem.real_bytes] if rtol is None else rtol
     if error > budget:
         refusal = f"its error of {error:.1e} exceeds {budget:.0e}"
     elif workspace > WORKSPACE_LIMIT:
@@ -110,16 +110,18 @@ def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op) -> Candidate:
 
 
 @lru_cache(maxsize=1024)
-def plan_for(problem: ConvProblem, op: Op, algorithm: str = "auto", epilogue: Epilogue = PLAIN) -> Plan:
-    """The plan of a named algorithm, or of the one that `auto` takes.
+def plan_for(
+    problem: ConvProblem, op: Op, algorithm: str = "auto", epilogue: Epilogue = PLAIN, rtol: float | None = None
+) -> Plan:
+    """The plan of a named algorithm, or of the one that `auto` takes within `rtol`.
 
     Raises
     ------
     UnsupportedError
-        If the named algorithm cannot serve; the message gives its reason.
+        If the named algorithm cannot serve, or none is accurate enough; the message gives the reasons.
     """
     require_support(algorithm, problem, op)
-    chosen = find(explain_problem(problem, op).algorithm if algorithm == "auto" else algorithm)
+    chosen = find(explain_problem(problem, op, rtol).algorithm if algorithm == "auto" else algorithm)
     return chosen.plan(problem.computed, op, epilogue)
 
 

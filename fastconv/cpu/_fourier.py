@@ -205,9 +205,7 @@ class _Points:
 
     def factor(self, first, k):
         """The factor of output k, in all lanes."""
-        return tuple(
-            self._emitter.splat(self._builder.gep(first, [index(2 * (k - 1) + part)]))[0] for part in range(2)
-        )
+        return tuple(self._emitter.splat(self._builder.gep(first, [index(2 * (k - 1) + part)]))[0] for part in range(2))
 
     # -- arithmetic
 
@@ -252,7 +250,7 @@ class _Points:
         return [*map(self.sum, even, odd), *map(self.difference, even, odd)]
 
     def _odd(self, values):
-        """sum over m of (z[m] + z[-m]) cos(2 pi m k / r) - i (z[m] - z[-m]) sin(2 pi m k / r), with its terms shared."""
+        """An odd number: its points m and -m, which have the same cosines and opposite sines, are taken together."""
         count, half = len(values), len(values) // 2
         sums = [self.sum(values[m], values[-m]) for m in range(1, half + 1)]
         differences = [self.turned(self.difference(values[m], values[-m])) for m in range(1, half + 1)]

@@ -1,0 +1,633 @@
+"""Convolution of single channels through the Fourier transform of planes: depthwise filters, images, long 1-D filters.
+
+A plane has n1 x n2 complex points. Its columns are transformed first, a register of neighbouring columns at once, then
+its lines, a register of lines at once, for which squares of registers are transposed. Two tiles of the same channel
+share it, one as the real and one as the imaginary part: the filter is real, so that ::
+
+    (a + i b) * w  =  a * w  +  i (b * w)
+
+and nothing needs to be taken apart. In GRAD_WEIGHT the real part of the correlation of the planes is the sum over both
+tiles. A sequence of n1 * n2 elements fills the same plane, line by line; between columns and lines each point is
+turned by exp(-2 pi i j k / (n1 n2)), for line frequency k and column j.
+
+A correlation of n points comes out right for n - halo outputs (overlap-save), where the halo is what the filter reaches
+beyond the first of its elements.
+
+Sources: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3 (overlap-save); Bailey, "FFTs
+in External or Hierarchical Memory", J. Supercomputing 4 (1990), section 2 (a sequence as a plane).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.algorithm import Array, Epilogue, Plan
+from ..core.jit import kernel, subroutine
+from ..core.machine import Machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._activation import activation_code
+from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, transposed_extent, transposed_reach
+from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
+from ._gemm import lanes_of
+from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
+from ._kernel import SIZES, first_integers, never_inlined, number, views
+from ._launch import Launch, SummedLaunch
+from ._rows import Finish, copy, fill
+from ._simd import lanes, load, store, transpose
+from ._strips import HEADER, PHASE, Strips, Tile, gather_strips, header, store_tile, tile_of
+
+
+class Planes(NamedTuple):
+    """Integers behind those of `Strips`; positions are in the workspace unless they say otherwise."""
+
+    runs: int  # tasks of a channel
+    pairs: int  # of tiles, in all images
+    pairs_per_run: int
+    lines: int  # n1
+    columns: int  # n2
+    line_passes: int  # positions of the tables of both transforms in the geometry vector
+    column_passes: int
+    turns_at: int  # factors between columns and lines in the constants; 0 for an image
+    scale_at: int  # 1 / (n1 n2) in the constants
+    kept_lines: int  # of a plane, which hold the outputs of a tile
+    tap_panels: int  # panels of columns that hold taps
+    taps: int
+    places_at: int  # in the geometry vector: where each tap stands in a plane
+    second_at: int  # the strip of the second tile
+    plane_at: int  # planes of columns
+    other_at: int
+    panel_at: int  # panels of lines
+    spectrum_at: int
+
+
+PLANES = len(Planes._fields)
+
+
+@subroutine
+def planes(geometry):
+    return Planes(*first_integers(geometry[HEADER:], PLANES))
+
+
+# ---- kernels
+
+
+@kernel
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a channel and a run of pairs of its tiles; workspace: strips, a plane, a panel, a spectrum."""
+    s, g = header(geometry), planes(geometry)
+    finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
+    channel, run = divmod(task, g.runs)
+    _transform_filter(weights, channel * g.taps, constants, workspace, geometry)
+    for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
+        _gather_pair(source, channel * s.source_c, pair, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
+        _filter_lines(constants, workspace, geometry)
+        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, constants, workspace, geometry)
+        _store_pair(target, channel, pair, workspace, geometry, finish)
+
+
+@kernel
+def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: a channel and a run of pairs of its tiles; w: (runs, channels, taps), to be added up over the runs."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    s, g = header(geometry), planes(geometry)
+    run, channel = divmod(task, s.groups)
+    tap_columns = g.tap_panels * lanes(workspace)
+    fill(workspace, g.spectrum_at, 2 * g.lines * g.columns, 0)
+    for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
+        _gather_pair(x, channel * s.source_c, pair, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
+        _gather_pair_of_outputs(y, channel * s.target_c, pair, constants, workspace, geometry)
+        _transform_columns(g.other_at, g.columns, constants, workspace, geometry)
+        _add_products_of_lines(constants, workspace, geometry)
+    _transform_lines_back(constants, workspace, geometry)
+    _transform_columns_back(g.plane_at, tap_columns, g.lines, constants, workspace, geometry)
+    w_at = (run * s.groups + channel) * g.taps
+    for tap in range(g.taps):
+        w[w_at + tap] = workspace[number(geometry, g.places_at + tap)] * constants[g.scale_at]
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
+
+
+@subroutine
+def _transform_filter(weights, weights_at, constants, workspace, geometry):
+    """The spectrum of a filter: conjugated, so that products with it correlate, and over the number of points."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    fill(workspace, 0, g.lines * g.columns, 0)
+    fill(workspace, g.second_at, g.lines * g.columns, 0)
+    for tap in range(g.taps):
+        workspace[number(geometry, g.places_at + tap)] = weights[weights_at + tap] * constants[g.scale_at]
+    _transform_columns(g.plane_at, g.tap_panels * step, constants, workspace, geometry)
+    zero = load(workspace, g.second_at, 1)
+    for u in range(0, g.lines, step):
+        at = g.spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines(at, g.plane_at, u, constants, workspace, geometry)
+        for point in range(at + step, at + 2 * step * g.columns, 2 * step):
+            store(workspace, point, zero - load(workspace, point, 1))
+
+
+@subroutine
+def _tile_of_item(s, item):
+    """Image and tile of one of all tiles of a channel."""
+    image, rank = divmod(item, s.tiles_z * s.tiles_p * s.tiles_q)
+    return image, tile_of(s, rank)
+
+
+@subroutine
+def _whole(s, tile):
+    """The tile without regard to where the positions end."""
+    return Tile(tile.z, tile.p, tile.q, 1, s.tile_p, s.tile_q)
+
+
+@subroutine
+def _gather_pair(source, source_at, pair, constants, workspace, geometry):
+    """Both strips; the second is zero where the number of tiles is odd and the pair the last."""
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = _tile_of_item(s, item)
+        at = g.second_at if item & 1 else 0
+        if image < s.images:
+            gather_strips(
+                workspace[at:], geometry, source, source_at + image * s.source_n, 1, _whole(s, tile), constants, True
+            )  # fmt: skip
+        else:
+            fill(workspace, at, g.lines * g.columns, 0)
+
+
+@subroutine
+def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
+    """Both strips with the outputs of a tile of each, and zeros around them."""
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = _tile_of_item(s, item)
+        at = g.second_at if item & 1 else 0
+        fill(workspace, at, g.lines * g.columns, 0)
+        if image < s.images:
+            begin = y_at + image * s.target_n + tile.p * s.target_h + tile.q * s.target_w
+            for p in range(tile.height):
+                row, to = begin + p * s.target_h, at + p * s.strip_w
+                if s.target_w == 1:
+                    copy(workspace, to, y, row, tile.width)
+                else:
+                    for q in range(tile.width):
+                        workspace[to + q] = y[row + q * s.target_w]
+
+
+@subroutine
+def _store_pair(target, channel, pair, workspace, geometry, finish):
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = _tile_of_item(s, item)
+        if image < s.images:
+            at = g.second_at if item & 1 else 0
+            store_tile(target, image * s.target_n, workspace, at, channel, 1, geometry, tile, s.phases_at, finish)
+
+
+# ---- transforms of planes: columns in panels of one register, then lines likewise
+
+
+@subroutine
+def _transform_columns(plane, columns, constants, workspace, geometry):
+    """The columns of the strips, panel by panel; those from `columns` on hold zeros."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, g.columns, step):
+        at = plane + v * 2 * g.lines
+        if v >= columns:
+            fill(workspace, at, 2 * step * g.lines, 0)
+            continue
+        for i in range(g.lines):
+            point, place = at + i * 2 * step, i * g.columns + v
+            store(workspace, point, load(workspace, place, 1))
+            store(workspace, point + step, load(workspace, g.second_at + place, 1))
+        transform(workspace, at, 2 * step, constants, geometry, g.column_passes)
+        if g.turns_at:
+            turns = g.turns_at + v * 2 * g.lines
+            for point in range(0, 2 * step * g.lines, 2 * step):
+                _multiply_point(workspace, at + point, constants, turns + point, 1)
+
+
+@subroutine
+def _transform_columns_back(plane, columns, lines, constants, workspace, geometry):
+    """Undo `_transform_columns` for the first columns, and put back the first lines."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, columns, step):
+        at = plane + v * 2 * g.lines
+        if g.turns_at:
+            turns = g.turns_at + v * 2 * g.lines
+            for point in range(0, 2 * step * g.lines, 2 * step):
+                _multiply_point(workspace, at + point, constants, turns + point, -1)
+        transform_back(workspace, at, 2 * step, constants, geometry, g.column_passes)
+        for i in range(lines):
+            point, place = at + i * 2 * step, i * g.columns + v
+            store(workspace, place, load(workspace, point, 1))
+            store(workspace, g.second_at + place, load(workspace, point + step, 1))
+
+
+@subroutine
+def _transform_panel_of_lines(to, plane, u, constants, workspace, geometry):
+    """Transform the lines from u on, a register of them, into a panel."""
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, g.columns, step):
+        _transpose_points(workspace, to + v * 2 * step, plane + v * 2 * g.lines + u * 2 * step)
+    transform(workspace, to, 2 * step, constants, geometry, g.line_passes)
+
+
+@subroutine
+def _transform_panel_of_lines_back(panel, plane, u, constants, workspace, geometry):
+    g = planes(geometry)
+    step = lanes(workspace)
+    transform_back(workspace, panel, 2 * step, constants, geometry, g.line_passes)
+    for v in range(0, g.columns, step):
+        _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, panel + v * 2 * step)
+
+
+@subroutine
+def _transpose_points(workspace, to, begin):
+    """As many points as they have lanes: what was lane i of point j is lane j of point i."""
+    step = lanes(workspace)
+    for part in range(0, 2 * step, step):
+        transpose(workspace, to + part, 2 * step, workspace, begin + part, 2 * step, step, step)
+
+
+@subroutine
+def _filter_lines(constants, workspace, geometry):
+    """Multiply the spectrum of a plane by the filter's."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for u in range(0, g.lines, step):
+        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        for point in range(0, 2 * step * g.columns, 2 * step):
+            _multiply_point(workspace, g.panel_at + point, workspace, spectrum + point, 1)
+        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+
+
+@subroutine
+def _add_products_of_lines(constants, workspace, geometry):
+    """Add the spectrum of one plane times the conjugate of the other's."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    other = g.panel_at + 2 * step * g.columns
+    for u in range(0, g.lines, step):
+        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+        _transform_panel_of_lines(other, g.other_at, u, constants, workspace, geometry)
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        for point in range(0, 2 * step * g.columns, 2 * step):
+            _multiply_point(workspace, g.panel_at + point, workspace, other + point, -1)
+            for part in range(point, point + 2 * step, step):
+                total = load(workspace, spectrum + part, 1) + load(workspace, g.panel_at + part, 1)
+                store(workspace, spectrum + part, total)
+
+
+@subroutine
+def _transform_lines_back(constants, workspace, geometry):
+    """The spectrum's lines back into a plane."""
+    never_inlined()
+    g = planes(geometry)
+    for u in range(0, g.lines, lanes(workspace)):
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines_back(spectrum, g.plane_at, u, constants, workspace, geometry)
+
+
+@subroutine
+def _multiply_point(workspace, at, factors, factors_at, sign):
+    """Multiply a point by another, or with a sign of -1 by its conjugate."""
+    step = lanes(workspace)
+    a, b = load(workspace, at, 1), load(workspace, at + step, 1)
+    c, d = load(factors, factors_at, 1), load(factors, factors_at + step, 1)
+    if sign > 0:
+        store(workspace, at, a * c - b * d)
+        store(workspace, at + step, a * d + b * c)
+    else:
+        store(workspace, at, a * c + b * d)
+        store(workspace, at + step, b * c - a * d)
+
+
+# ---- sizes
+
+# Cycles for each point and each halving of a transform, over 16 to 512 points: 85 GFLOP/s, 5 n log2 n counted.
+LEVEL_CYCLES = 3.5
+# Cycles for each point beside the transforms: gathered, copied into the plane, transposed there and back, multiplied,
+# copied out and stored.
+POINT_CYCLES = 50
+# The same where a filter is transformed, or where products are added up.
+FILTER_CYCLES = 25
+# Pairs of tiles are cut into runs until there are this many tasks; a constant, so that the result does not depend on
+# the machine. A filter is transformed again for each.
+TASKS_LEAST = 8
+# Points of a plane: 2 MiB of float32.
+MOST_POINTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Extents of a plane, the tiles in it, and the tasks."""
+
+    n1: int
+    n2: int
+    strip: Axes
+    tile: Axes
+    tiles: Axes
+    tasks: int
+    runs: int
+    pairs: int
+    cycles: float
+
+    @property
+    def points(self) -> int:
+        return self.n1 * self.n2
+
+    @property
+    def pairs_per_run(self) -> int:
+        return -(-self.pairs // self.runs)
+
+
+def _positions(problem: ConvProblem, op: Op) -> Axes:
+    """Extents of what is computed; in GRAD_WEIGHT, of what the sum goes over."""
+    if op is not Op.GRAD_INPUT:
+        return problem.output
+    first, second, third = (transposed_extent(problem, axis) for axis in range(3))
+    return first, second, third
+
+
+def _halo(problem: ConvProblem, op: Op) -> Axes:
+    """Positions that a tile needs beyond its own."""
+    if op is Op.GRAD_INPUT:
+        first, second, third = (sum(transposed_reach(problem, axis)) for axis in range(3))
+    else:
+        first, second, third = (reach - 1 for reach in problem.reach)
+    return first, second, third
+
+
+def _is_line(problem: ConvProblem) -> bool:
+    return problem.padded[:2] == problem.filter[:2] == (1, 1)
+
+
+def _extents(problem: ConvProblem, op: Op) -> Iterator[tuple[int, int, Axes]]:
+    """Planes that are larger than the halo, and the extents of the strips that fill them."""
+    _, height, width = (whole + more for whole, more in zip(_positions(problem, op), _halo(problem, op), strict=True))
+    if _is_line(problem):
+        for n1, n2 in itertools.product(LENGTHS, LENGTHS):
+            if n1 <= n2 <= 2 * n1:
+                yield n1, n2, (1, 1, n1 * n2)
+        return
+    for n1, n2 in itertools.product(_lengths(height), _lengths(width)):
+        if n1 * n2 <= MOST_POINTS:
+            yield n1, n2, (1, n1, n2)
+
+
+def _lengths(whole: int) -> list[int]:
+    """Lengths for an axis, up to the first that holds all of it."""
+    return [n for n in LENGTHS if n <= min((n for n in LENGTHS if n >= whole), default=LENGTHS[-1])]
+
+
+@lru_cache(maxsize=1024)
+def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
+    """The sizes that take the fewest cycles, if there are any."""
+    found = (_sized(problem, op, *each) for each in _extents(problem, op))
+    return min((each for each in found if each is not None), key=lambda each: each.cycles, default=None)
+
+
+def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Sizes | None:
+    """A plane with the tiles that fit it."""
+    most = [extent - more for extent, more in zip(strip, _halo(problem, op), strict=True)]
+    if min(most) < 1:
+        return None
+    positions = _positions(problem, op)
+    _, height, width = (even_split(whole, part) for whole, part in zip(positions, most, strict=True))
+    tiles = 1, -(-positions[1] // height), -(-positions[2] // width)
+    pairs = -(-problem.N * math.prod(tiles) // 2)
+    runs = 1 if op is Op.GRAD_INPUT and folding(problem) else min(pairs, -(-TASKS_LEAST // problem.groups))
+    runs = -(-pairs // -(-pairs // runs))
+    registers = n1 * n2 / lanes_of(problem.dtype)
+    transforms = registers * LEVEL_CYCLES * math.log2(n1 * n2)
+    turned = 4 * registers * POINT_CYCLES / 50 if strip[1] == 1 else 0
+    pair = 2 * (transforms + turned) + registers * POINT_CYCLES
+    once = transforms + turned + registers * FILTER_CYCLES
+    cycles = problem.groups * (pairs * pair + runs * once)
+    return _Sizes(n1, n2, strip, (1, height, width), tiles, problem.groups * runs, runs, pairs, cycles)
+
+
+# ---- plans
+
+
+class _Places(NamedTuple):
+    """Both packed tensors along one axis, and where each tap of the filter stands in a strip."""
+
+    source: Axis
+    target: Axis
+    taps: list[int]
+
+
+def _places(problem: ConvProblem, op: Op, sizes: _Sizes, axis: int) -> _Places:
+    gathered = (sizes.tiles[axis] - 1) * sizes.tile[axis] + sizes.strip[axis]
+    outputs = gathered - _halo(problem, op)[axis]
+    if op is Op.GRAD_INPUT:
+        source, target, (meets,) = transposed_axes(problem, axis, outputs)
+        return _Places(source, target, [tap.shift for _, tap in sorted(meets)])
+    source, taps = input_axis(problem, axis, outputs)
+    return _Places(source, output_axis(problem, axis, outputs), [tap.shift for tap in taps])
+
+
+def _turns(sizes: _Sizes, lanes: int) -> NDArray[np.float64]:
+    """exp(-2 pi i j k / (n1 n2)) for line frequency k and column j, as the points of a plane."""
+    angles = np.outer(frequencies(sizes.n1), np.arange(sizes.n2)) % sizes.points * (-2 * math.pi / sizes.points)
+    parts = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (n1, 2, n2)
+    return parts.reshape(sizes.n1, 2, -1, lanes).transpose(2, 0, 1, 3).reshape(-1)
+
+
+def _constants(sizes: _Sizes, dtype: str) -> NDArray[np.float64]:
+    """What kernels read behind the bias: the factors of lines and of columns, the turns, the scale."""
+    turns = _turns(sizes, lanes_of(dtype)) if sizes.strip[1] == 1 else np.empty(0)
+    return np.concatenate([factors(sizes.n2), factors(sizes.n1), turns, [1 / sizes.points]])
+
+
+def _elements(sizes: _Sizes, op: Op, dtype: str) -> int:
+    """Scratch elements of one task."""
+    count = 2 if op is Op.GRAD_WEIGHT else 1
+    lanes = lanes_of(dtype)
+    return (4 + 2 * count) * sizes.points + count * 2 * lanes * sizes.n2 + lanes * lanes
+
+
+class _Memory(NamedTuple):
+    """Places in the workspace, in elements."""
+
+    second_at: int
+    plane_at: int
+    other_at: int
+    panel_at: int
+    spectrum_at: int
+    scratch_at: int
+    elements: int
+
+
+def _memory(sizes: _Sizes, op: Op, dtype: str) -> _Memory:
+    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
+    count, lanes = 2 if op is Op.GRAD_WEIGHT else 1, lanes_of(dtype)
+    plane_at, plane, panel = 2 * sizes.points, 2 * sizes.points, 2 * lanes * sizes.n2
+    panel_at = plane_at + count * plane
+    spectrum_at = panel_at + count * panel
+    scratch_at = spectrum_at + plane
+    return _Memory(
+        sizes.points, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes
+    )  # fmt: skip
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = _require(problem, op)
+    memory = _memory(sizes, op, problem.dtype)
+    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
+    own_constants = _constants(sizes, problem.dtype).astype(problem.dtype)
+    vector = _geometry(problem, op, epilogue, sizes, memory, bias, bias + own_constants.size - 1)
+    weight_size = sizes.runs * math.prod(problem.w_shape)
+    geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
+    launch = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
+    whole = SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch
+    accumulates = op is Op.GRAD_INPUT and folding(problem)
+
+    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        if accumulates:
+            initialise(x, problem, constants)
+        constants = np.concatenate([constants[:-1], own_constants, constants[-1:]])
+        whole(x, w, y, residual, constants, threads)
+
+    return Plan(
+        algorithm="fft",
+        problem=problem,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=run,
+        limit=limit(problem, op, sizes.points),
+        tiles={"lines": sizes.n1, "columns": sizes.n2, "pairs": sizes.pairs, "tasks": sizes.tasks},
+    )
+
+
+def _geometry(
+    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, bias: int, scale_at: int
+) -> NDArray[np.int64]:
+    """The geometry vector: the header of strips, that of planes, and the tables."""
+    source_strides, target_strides = tensor_strides(problem)
+    if op is Op.GRAD_INPUT:
+        source_strides, target_strides = target_strides, source_strides
+    axes = [_places(problem, op, sizes, axis) for axis in range(3)]
+    _, height, width = sizes.strip
+    places = [(t * height + r) * width + s for t, r, s in itertools.product(*[each.taps for each in axes])]
+    tables = Tables(Strips)
+    own = np.zeros(PLANES, np.int64)
+    tables.add(own)
+    line_factors, column_factors = bias, bias + factors(sizes.n2).size
+    own[:] = Planes(
+        runs=sizes.runs,
+        pairs=sizes.pairs,
+        pairs_per_run=sizes.pairs_per_run,
+        lines=sizes.n1,
+        columns=sizes.n2,
+        line_passes=tables.add(passes(sizes.n2, line_factors)),
+        column_passes=tables.add(passes(sizes.n1, column_factors)),
+        turns_at=column_factors + factors(sizes.n1).size if height == 1 else 0,
+        scale_at=scale_at,
+        kept_lines=sizes.tile[1] if height > 1 else -(-sizes.tile[2] // sizes.n2),
+        tap_panels=max(place % sizes.n2 for place in places) // lanes_of(problem.dtype) + 1,
+        taps=len(places),
+        places_at=tables.add(places),
+        second_at=memory.second_at,
+        plane_at=memory.plane_at,
+        other_at=memory.other_at,
+        panel_at=memory.panel_at,
+        spectrum_at=memory.spectrum_at,
+    )
+    entry = [0] * PHASE  # one phase, in the first planes of all axes
+    fields = dict.fromkeys(Strips._fields[SIZES:], 0) | dict(
+        images=problem.N,
+        groups=problem.groups,
+        sources=1,
+        targets=1,
+        **named("source_{}", "ncdhw", source_strides),
+        **named("target_{}", "ncdhw", target_strides),
+        **named("positions_{}", "zpq", _positions(problem, op)),
+        **named("tiles_{}", "zpq", sizes.tiles),
+        **named("tile_{}", "zpq", sizes.tile),
+        **named("strip_{}", "dhw", sizes.strip),
+        **named("planes_{}", "dhw", (1, 1, 1)),
+        channel_pitch=sizes.points,
+        line_pitch=width,
+        scratch_at=memory.scratch_at,
+        **named("source_axis_{}", "dhw", [tables.add(each.source.packed()) for each in axes]),
+        **named("target_axis_{}", "dhw", [tables.add(each.target.packed()) for each in axes]),
+        plain=problem.layout == "channels_first" and (op is Op.GRAD_INPUT or not folding(problem)),
+        accumulates=op is Op.GRAD_INPUT and folding(problem),
+        activation=activation_code(epilogue, problem.dtype),
+        has_residual=epilogue.residual,
+        together=1,
+        phases_at=tables.add(entry),
+    )
+    return tables.vector(**fields)
+
+
+# ---- what the selector asks
+
+
+def supports(problem: ConvProblem, op: Op) -> bool:
+    """Whether these kernels serve: real tensors of one channel in each group, of one or two axes, without strides."""
+    return (
+        problem.real_products == 1
+        and problem.C == problem.K == problem.groups
+        and problem.padded[0] == problem.filter[0] == 1
+        and problem.stride == (1, 1, 1)
+        and _sizes(problem, op) is not None
+    )
+
+
+def _require(problem: ConvProblem, op: Op) -> _Sizes:
+    sizes = _sizes(problem, op)
+    assert sizes is not None, "supports was asked before"
+    return sizes
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    return _memory(_require(problem, op), op, problem.dtype).elements * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    sizes = _require(problem, op)
+    pairs = sizes.pairs if op is Op.GRAD_WEIGHT else 1
+    return transform_error(problem, sizes.points, pairs)
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    """The cycles of the tasks, and the tensors through memory once."""
+    sizes = _require(problem, op)
+    return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)

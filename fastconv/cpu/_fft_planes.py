@@ -38,9 +38,9 @@ from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, tran
 from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
-from ._kernel import SIZES, first_integers, never_inlined, number, views
+from ._kernel import SIZES, first_integers, never_inlined, number, plane_at, views
 from ._launch import Launch, SummedLaunch
-from ._rows import Finish, copy, fill
+from ._rows import Finish, copy, fill, prefetch_rows
 from ._simd import lanes, load, store, transpose
 from ._strips import HEADER, PHASE, Strips, Tile, gather_strips, header, store_tile, tile_of
 
@@ -103,6 +103,7 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
         _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
         _filter_lines(constants, workspace, geometry)
         _transform_columns_back(g.plane_at, g.columns, g.kept_lines, constants, workspace, geometry)
+        _prefetch_outputs(target, channel, pair, geometry)
         _store_pair(target, channel, pair, workspace, geometry, finish)
 
 
@@ -196,6 +197,22 @@ def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
                 else:
                     for q in range(tile.width):
                         workspace[to + q] = y[row + q * s.target_w]
+
+
+@subroutine
+def _prefetch_outputs(target, channel, pair, geometry):
+    """Begin to fetch what `_store_pair` writes: 1024x1024, 31x31, took 3.3 ms without and 2.6 ms with it."""
+    never_inlined()
+    s = header(geometry)
+    plane_h, plane_w = plane_at(geometry, s.target_axis_h, 0), plane_at(geometry, s.target_axis_w, 0)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = _tile_of_item(s, item)
+        if image < s.images:
+            begin = image * s.target_n + channel * s.target_c
+            prefetch_rows(
+                target, begin, s.target_h, tile.height, tile.width, s.target_w,
+                geometry, plane_h, tile.p, plane_w, tile.q,
+            )  # fmt: skip
 
 
 @subroutine
@@ -338,13 +355,21 @@ def _multiply_point(workspace, at, factors, factors_at, sign):
 
 # ---- sizes
 
-# Cycles for each point and each halving of a transform, over 16 to 512 points: 85 GFLOP/s, 5 n log2 n counted.
+# Cycles for each register of points and each halving of a transform: 85 GFLOP/s, 5 n log2 n counted, over 16 to 512
+# points on the machine of docs/performance.md.
 LEVEL_CYCLES = 3.5
-# Cycles for each point beside the transforms: gathered, copied into the plane, transposed there and back, multiplied,
-# copied out and stored.
-POINT_CYCLES = 50
-# The same where a filter is transformed, or where products are added up.
-FILTER_CYCLES = 25
+# Cycles for each register of points of a pair beside its transforms: copied into the plane and out, transposed there and
+# back, multiplied. What a sequence is turned by comes on top. Fitted, as the others here, to square planes of 32 to 512
+# for 1024x1024 with 31x31 and 127x127, 480000 with 4096, and 128 channels of 56x56 with 31x31.
+POINT_CYCLES = 30
+TURNED_CYCLES = 4
+# The same for the filter, and for what is done once to a sum of spectra.
+ONCE_CYCLES = 25
+# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory.
+STORED_CYCLES = 65
+# Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
+FAR_CYCLES = 80
+NEAR_BYTES = 1 << 20
 # Pairs of tiles are cut into runs until there are this many tasks; a constant, so that the result does not depend on
 # the machine. A filter is transformed again for each.
 TASKS_LEAST = 8
@@ -414,6 +439,28 @@ def _lengths(whole: int) -> list[int]:
     return [n for n in LENGTHS if n <= min((n for n in LENGTHS if n >= whole), default=LENGTHS[-1])]
 
 
+class _Memory(NamedTuple):
+    """Places in the workspace, in elements."""
+
+    second_at: int
+    plane_at: int
+    other_at: int
+    panel_at: int
+    spectrum_at: int
+    scratch_at: int
+    elements: int
+
+
+def _memory(n1: int, n2: int, op: Op, lanes: int) -> _Memory:
+    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
+    count, strip = 2 if op is Op.GRAD_WEIGHT else 1, n1 * n2
+    plane_at, plane = 2 * strip, 2 * strip
+    panel_at = plane_at + count * plane
+    spectrum_at = panel_at + count * 2 * lanes * n2
+    scratch_at = spectrum_at + plane
+    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes)
+
+
 @lru_cache(maxsize=1024)
 def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
     """The sizes that take the fewest cycles, if there are any."""
@@ -432,12 +479,13 @@ def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Size
     pairs = -(-problem.N * math.prod(tiles) // 2)
     runs = 1 if op is Op.GRAD_INPUT and folding(problem) else min(pairs, -(-TASKS_LEAST // problem.groups))
     runs = -(-pairs // -(-pairs // runs))
-    registers = n1 * n2 / lanes_of(problem.dtype)
-    transforms = registers * LEVEL_CYCLES * math.log2(n1 * n2)
-    turned = 4 * registers * POINT_CYCLES / 50 if strip[1] == 1 else 0
-    pair = 2 * (transforms + turned) + registers * POINT_CYCLES
-    once = transforms + turned + registers * FILTER_CYCLES
-    cycles = problem.groups * (pairs * pair + runs * once)
+    lanes, points = lanes_of(problem.dtype), n1 * n2
+    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * (strip[1] == 1)
+    far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
+    outputs = math.prod(positions) * problem.N / lanes
+    pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
+    once = points / lanes * (transforms + ONCE_CYCLES)
+    cycles = problem.groups * (pairs * pair + runs * once + outputs * STORED_CYCLES)
     return _Sizes(n1, n2, strip, (1, height, width), tiles, problem.groups * runs, runs, pairs, cycles)
 
 
@@ -482,33 +530,9 @@ def _elements(sizes: _Sizes, op: Op, dtype: str) -> int:
     return (4 + 2 * count) * sizes.points + count * 2 * lanes * sizes.n2 + lanes * lanes
 
 
-class _Memory(NamedTuple):
-    """Places in the workspace, in elements."""
-
-    second_at: int
-    plane_at: int
-    other_at: int
-    panel_at: int
-    spectrum_at: int
-    scratch_at: int
-    elements: int
-
-
-def _memory(sizes: _Sizes, op: Op, dtype: str) -> _Memory:
-    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
-    count, lanes = 2 if op is Op.GRAD_WEIGHT else 1, lanes_of(dtype)
-    plane_at, plane, panel = 2 * sizes.points, 2 * sizes.points, 2 * lanes * sizes.n2
-    panel_at = plane_at + count * plane
-    spectrum_at = panel_at + count * panel
-    scratch_at = spectrum_at + plane
-    return _Memory(
-        sizes.points, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes
-    )  # fmt: skip
-
-
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem, op)
-    memory = _memory(sizes, op, problem.dtype)
+    memory = _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype))
     bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
     own_constants = _constants(sizes, problem.dtype).astype(problem.dtype)
     vector = _geometry(problem, op, epilogue, sizes, memory, bias, bias + own_constants.size - 1)
@@ -618,7 +642,8 @@ def _require(problem: ConvProblem, op: Op) -> _Sizes:
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
-    return _memory(_require(problem, op), op, problem.dtype).elements * problem.real_bytes
+    sizes = _require(problem, op)
+    return _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype)).elements * problem.real_bytes
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:

@@ -10,11 +10,7 @@ and nothing needs to be taken apart. In GRAD_WEIGHT the real part of the correla
 tiles. A sequence of n1 * n2 elements fills the same plane, line by line; between columns and lines each point is
 turned by exp(-2 pi i j k / (n1 n2)), for line frequency k and column j.
 
-A correlation of n points comes out right for n - halo outputs (overlap-save), where the halo is what the filter reaches
-beyond the first of its elements.
-
-Sources: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3 (overlap-save); Bailey, "FFTs
-in External or Hierarchical Memory", J. Supercomputing 4 (1990), section 2 (a sequence as a plane).
+Source: Bailey, "FFTs in External or Hierarchical Memory", J. Supercomputing 4 (1990), section 2 (sequences as planes).
 """
 
 from __future__ import annotations
@@ -33,16 +29,15 @@ from ..core.algorithm import Array, Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from ._activation import activation_code
-from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, transposed_extent, transposed_reach
 from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
 from ._gemm import lanes_of
-from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
-from ._kernel import SIZES, first_integers, never_inlined, number, plane_at, views
+from ._geometry import Tables, even_split, initialise, with_sizes
+from ._kernel import first_integers, never_inlined, number, plane_at, views
 from ._launch import Launch, SummedLaunch
+from ._overlap import Cut, accumulates, halo, places, positions, serves, strips_vector, tile_of_item, whole
 from ._rows import Finish, copy, fill, prefetch_rows
 from ._simd import lanes, load, store, transpose
-from ._strips import HEADER, PHASE, Strips, Tile, gather_strips, header, store_tile, tile_of
+from ._strips import HEADER, Strips, gather_strips, header, store_tile
 
 
 class Planes(NamedTuple):
@@ -151,29 +146,16 @@ def _transform_filter(weights, weights_at, constants, workspace, geometry):
 
 
 @subroutine
-def _tile_of_item(s, item):
-    """Image and tile of one of all tiles of a channel."""
-    image, rank = divmod(item, s.tiles_z * s.tiles_p * s.tiles_q)
-    return image, tile_of(s, rank)
-
-
-@subroutine
-def _whole(s, tile):
-    """The tile without regard to where the positions end."""
-    return Tile(tile.z, tile.p, tile.q, 1, s.tile_p, s.tile_q)
-
-
-@subroutine
 def _gather_pair(source, source_at, pair, constants, workspace, geometry):
     """Both strips; the second is zero where the number of tiles is odd and the pair the last."""
     never_inlined()
     s, g = header(geometry), planes(geometry)
     for item in range(2 * pair, 2 * pair + 2):
-        image, tile = _tile_of_item(s, item)
+        image, tile = tile_of_item(s, item)
         at = g.second_at if item & 1 else 0
         if image < s.images:
             gather_strips(
-                workspace[at:], geometry, source, source_at + image * s.source_n, 1, _whole(s, tile), constants, True
+                workspace[at:], geometry, source, source_at + image * s.source_n, 1, whole(s, tile), constants, True
             )  # fmt: skip
         else:
             fill(workspace, at, g.lines * g.columns, 0)
@@ -185,7 +167,7 @@ def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
     never_inlined()
     s, g = header(geometry), planes(geometry)
     for item in range(2 * pair, 2 * pair + 2):
-        image, tile = _tile_of_item(s, item)
+        image, tile = tile_of_item(s, item)
         at = g.second_at if item & 1 else 0
         fill(workspace, at, g.lines * g.columns, 0)
         if image < s.images:
@@ -206,7 +188,7 @@ def _prefetch_outputs(target, channel, pair, geometry):
     s = header(geometry)
     plane_h, plane_w = plane_at(geometry, s.target_axis_h, 0), plane_at(geometry, s.target_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
-        image, tile = _tile_of_item(s, item)
+        image, tile = tile_of_item(s, item)
         if image < s.images:
             begin = image * s.target_n + channel * s.target_c
             prefetch_rows(
@@ -220,7 +202,7 @@ def _store_pair(target, channel, pair, workspace, geometry, finish):
     never_inlined()
     s, g = header(geometry), planes(geometry)
     for item in range(2 * pair, 2 * pair + 2):
-        image, tile = _tile_of_item(s, item)
+        image, tile = tile_of_item(s, item)
         if image < s.images:
             at = g.second_at if item & 1 else 0
             store_tile(target, image * s.target_n, workspace, at, channel, 1, geometry, tile, s.phases_at, finish)
@@ -358,7 +340,7 @@ def _multiply_point(workspace, at, factors, factors_at, sign):
 # Cycles for each register of points and each halving of a transform: 85 GFLOP/s, 5 n log2 n counted, over 16 to 512
 # points on the machine of docs/performance.md.
 LEVEL_CYCLES = 3.5
-# Cycles for each register of points of a pair beside its transforms: copied into the plane and out, transposed there and
+# Cycles for each register of points of a pair beside its transforms: copied in and out, transposed there and
 # back, multiplied. What a sequence is turned by comes on top. Fitted, as the others here, to square planes of 32 to 512
 # for 1024x1024 with 31x31 and 127x127, 480000 with 4096, and 128 channels of 56x56 with 31x31.
 POINT_CYCLES = 30
@@ -383,9 +365,7 @@ class _Sizes:
 
     n1: int
     n2: int
-    strip: Axes
-    tile: Axes
-    tiles: Axes
+    cut: Cut
     tasks: int
     runs: int
     pairs: int
@@ -400,30 +380,13 @@ class _Sizes:
         return -(-self.pairs // self.runs)
 
 
-def _positions(problem: ConvProblem, op: Op) -> Axes:
-    """Extents of what is computed; in GRAD_WEIGHT, of what the sum goes over."""
-    if op is not Op.GRAD_INPUT:
-        return problem.output
-    first, second, third = (transposed_extent(problem, axis) for axis in range(3))
-    return first, second, third
-
-
-def _halo(problem: ConvProblem, op: Op) -> Axes:
-    """Positions that a tile needs beyond its own."""
-    if op is Op.GRAD_INPUT:
-        first, second, third = (sum(transposed_reach(problem, axis)) for axis in range(3))
-    else:
-        first, second, third = (reach - 1 for reach in problem.reach)
-    return first, second, third
-
-
 def _is_line(problem: ConvProblem) -> bool:
     return problem.padded[:2] == problem.filter[:2] == (1, 1)
 
 
 def _extents(problem: ConvProblem, op: Op) -> Iterator[tuple[int, int, Axes]]:
     """Planes that are larger than the halo, and the extents of the strips that fill them."""
-    _, height, width = (whole + more for whole, more in zip(_positions(problem, op), _halo(problem, op), strict=True))
+    _, height, width = (whole + more for whole, more in zip(positions(problem, op), halo(problem, op), strict=True))
     if _is_line(problem):
         for n1, n2 in itertools.product(LENGTHS, LENGTHS):
             if n1 <= n2 <= 2 * n1:
@@ -470,44 +433,26 @@ def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
 
 def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Sizes | None:
     """A plane with the tiles that fit it."""
-    most = [extent - more for extent, more in zip(strip, _halo(problem, op), strict=True)]
+    most = [extent - more for extent, more in zip(strip, halo(problem, op), strict=True)]
     if min(most) < 1:
         return None
-    positions = _positions(problem, op)
-    _, height, width = (even_split(whole, part) for whole, part in zip(positions, most, strict=True))
-    tiles = 1, -(-positions[1] // height), -(-positions[2] // width)
-    pairs = -(-problem.N * math.prod(tiles) // 2)
-    runs = 1 if op is Op.GRAD_INPUT and folding(problem) else min(pairs, -(-TASKS_LEAST // problem.groups))
+    extents = positions(problem, op)
+    _, height, width = (even_split(whole, part) for whole, part in zip(extents, most, strict=True))
+    cut = Cut(strip, (1, height, width), (1, -(-extents[1] // height), -(-extents[2] // width)))
+    pairs = -(-problem.N * cut.number // 2)
+    runs = 1 if accumulates(problem, op) else min(pairs, -(-TASKS_LEAST // problem.groups))
     runs = -(-pairs // -(-pairs // runs))
     lanes, points = lanes_of(problem.dtype), n1 * n2
     transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * (strip[1] == 1)
     far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
-    outputs = math.prod(positions) * problem.N / lanes
+    outputs = math.prod(extents) * problem.N / lanes
     pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
     once = points / lanes * (transforms + ONCE_CYCLES)
     cycles = problem.groups * (pairs * pair + runs * once + outputs * STORED_CYCLES)
-    return _Sizes(n1, n2, strip, (1, height, width), tiles, problem.groups * runs, runs, pairs, cycles)
+    return _Sizes(n1, n2, cut, problem.groups * runs, runs, pairs, cycles)
 
 
 # ---- plans
-
-
-class _Places(NamedTuple):
-    """Both packed tensors along one axis, and where each tap of the filter stands in a strip."""
-
-    source: Axis
-    target: Axis
-    taps: list[int]
-
-
-def _places(problem: ConvProblem, op: Op, sizes: _Sizes, axis: int) -> _Places:
-    gathered = (sizes.tiles[axis] - 1) * sizes.tile[axis] + sizes.strip[axis]
-    outputs = gathered - _halo(problem, op)[axis]
-    if op is Op.GRAD_INPUT:
-        source, target, (meets,) = transposed_axes(problem, axis, outputs)
-        return _Places(source, target, [tap.shift for _, tap in sorted(meets)])
-    source, taps = input_axis(problem, axis, outputs)
-    return _Places(source, output_axis(problem, axis, outputs), [tap.shift for tap in taps])
 
 
 def _turns(sizes: _Sizes, lanes: int) -> NDArray[np.float64]:
@@ -519,7 +464,7 @@ def _turns(sizes: _Sizes, lanes: int) -> NDArray[np.float64]:
 
 def _constants(sizes: _Sizes, dtype: str) -> NDArray[np.float64]:
     """What kernels read behind the bias: the factors of lines and of columns, the turns, the scale."""
-    turns = _turns(sizes, lanes_of(dtype)) if sizes.strip[1] == 1 else np.empty(0)
+    turns = _turns(sizes, lanes_of(dtype)) if sizes.cut.strip[1] == 1 else np.empty(0)
     return np.concatenate([factors(sizes.n2), factors(sizes.n1), turns, [1 / sizes.points]])
 
 
@@ -539,14 +484,13 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     weight_size = sizes.runs * math.prod(problem.w_shape)
     geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
     launch = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
-    whole = SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch
-    accumulates = op is Op.GRAD_INPUT and folding(problem)
+    summed = SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch
 
     def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        if accumulates:
+        if accumulates(problem, op):
             initialise(x, problem, constants)
         constants = np.concatenate([constants[:-1], own_constants, constants[-1:]])
-        whole(x, w, y, residual, constants, threads)
+        summed(x, w, y, residual, constants, threads)
 
     return Plan(
         algorithm="fft",
@@ -563,12 +507,9 @@ def _geometry(
     problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, bias: int, scale_at: int
 ) -> NDArray[np.int64]:
     """The geometry vector: the header of strips, that of planes, and the tables."""
-    source_strides, target_strides = tensor_strides(problem)
-    if op is Op.GRAD_INPUT:
-        source_strides, target_strides = target_strides, source_strides
-    axes = [_places(problem, op, sizes, axis) for axis in range(3)]
-    _, height, width = sizes.strip
-    places = [(t * height + r) * width + s for t, r, s in itertools.product(*[each.taps for each in axes])]
+    axes = [places(problem, op, sizes.cut, axis) for axis in range(3)]
+    _, height, width = sizes.cut.strip
+    taps = [(t * height + r) * width + s for t, r, s in itertools.product(*[each.taps for each in axes])]
     tables = Tables(Strips)
     own = np.zeros(PLANES, np.int64)
     tables.add(own)
@@ -583,42 +524,19 @@ def _geometry(
         column_passes=tables.add(passes(sizes.n1, column_factors)),
         turns_at=column_factors + factors(sizes.n1).size if height == 1 else 0,
         scale_at=scale_at,
-        kept_lines=sizes.tile[1] if height > 1 else -(-sizes.tile[2] // sizes.n2),
-        tap_panels=max(place % sizes.n2 for place in places) // lanes_of(problem.dtype) + 1,
-        taps=len(places),
-        places_at=tables.add(places),
+        kept_lines=sizes.cut.tile[1] if height > 1 else -(-sizes.cut.tile[2] // sizes.n2),
+        tap_panels=max(tap % sizes.n2 for tap in taps) // lanes_of(problem.dtype) + 1,
+        taps=len(taps),
+        places_at=tables.add(taps),
         second_at=memory.second_at,
         plane_at=memory.plane_at,
         other_at=memory.other_at,
         panel_at=memory.panel_at,
         spectrum_at=memory.spectrum_at,
     )
-    entry = [0] * PHASE  # one phase, in the first planes of all axes
-    fields = dict.fromkeys(Strips._fields[SIZES:], 0) | dict(
-        images=problem.N,
-        groups=problem.groups,
-        sources=1,
-        targets=1,
-        **named("source_{}", "ncdhw", source_strides),
-        **named("target_{}", "ncdhw", target_strides),
-        **named("positions_{}", "zpq", _positions(problem, op)),
-        **named("tiles_{}", "zpq", sizes.tiles),
-        **named("tile_{}", "zpq", sizes.tile),
-        **named("strip_{}", "dhw", sizes.strip),
-        **named("planes_{}", "dhw", (1, 1, 1)),
-        channel_pitch=sizes.points,
-        line_pitch=width,
-        scratch_at=memory.scratch_at,
-        **named("source_axis_{}", "dhw", [tables.add(each.source.packed()) for each in axes]),
-        **named("target_axis_{}", "dhw", [tables.add(each.target.packed()) for each in axes]),
-        plain=problem.layout == "channels_first" and (op is Op.GRAD_INPUT or not folding(problem)),
-        accumulates=op is Op.GRAD_INPUT and folding(problem),
-        activation=activation_code(epilogue, problem.dtype),
-        has_residual=epilogue.residual,
-        together=1,
-        phases_at=tables.add(entry),
+    return strips_vector(
+        tables, problem, op, epilogue, sizes.cut, axes, channel_pitch=sizes.points, scratch_at=memory.scratch_at
     )
-    return tables.vector(**fields)
 
 
 # ---- what the selector asks
@@ -626,13 +544,7 @@ def _geometry(
 
 def supports(problem: ConvProblem, op: Op) -> bool:
     """Whether these kernels serve: real tensors of one channel in each group, of one or two axes, without strides."""
-    return (
-        problem.real_products == 1
-        and problem.C == problem.K == problem.groups
-        and problem.padded[0] == problem.filter[0] == 1
-        and problem.stride == (1, 1, 1)
-        and _sizes(problem, op) is not None
-    )
+    return serves(problem) and problem.C == problem.K == problem.groups and _sizes(problem, op) is not None
 
 
 def _require(problem: ConvProblem, op: Op) -> _Sizes:

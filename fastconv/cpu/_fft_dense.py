@@ -34,7 +34,23 @@ from ..core.algorithm import Array, Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
-from ._fourier import factors, frequencies, limit, passes, transform, transform_back, transform_error
+from ._fft_tiles import (
+    LEVEL_CYCLES,
+    OWN,
+    TILES,
+    Shape,
+    Tiles,
+    gather_pair,
+    shapes,
+    spread,
+    tile_constants,
+    tile_fields,
+    tiles_of,
+    transform_plane,
+    transform_plane_back,
+    whole_registers,
+)
+from ._fourier import limit, transform_error
 from ._gemm import (
     ROWS,
     SPARE_ROWS,
@@ -49,40 +65,18 @@ from ._gemm import (
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, never_inlined, number, views
 from ._launch import Launch, scratch
-from ._overlap import Cut, accumulates, halo, places, positions, serves, strips_vector, tile_of_item, whole
+from ._overlap import accumulates, serves, strips_vector, tile_of_item
 from ._rows import Finish, fill
-from ._simd import lanes, load, splat, store, transpose, zeros
-from ._strips import HEADER, Strips, gather_strips, header, store_tile
+from ._simd import lanes, load, splat, store, transpose
+from ._strips import Strips, header, store_tile
 from ._tiles import channels_of
 
 
 class Dense(NamedTuple):
-    """Integers behind those of `Strips`; positions are in the workspace unless they say otherwise."""
+    """Integers behind those of `Tiles`."""
 
-    runs: int  # tasks of a group
-    pairs: int  # of tiles, in all images
-    pairs_per_run: int
-    height: int  # points of a tile
-    width: int
-    row: int  # elements from one row of points to the next
-    column_passes: int  # positions of the tables of both transforms in the geometry vector
-    row_passes: int
-    scale_at: int  # in the constants
-    points_at: int  # in the geometry vector, for each point: where its frequency stands among all, and if swapped
-    slots_at: int  # for each frequency of U: the elements of its point, and of the opposite one
-    slots: int
-    twice: int  # slots whose opposite frequency is another one; they come first
-    tap_columns: int  # columns of points that hold taps
-    taps: int
-    places_at: int  # in the geometry vector: the elements of the point of each tap
-    channels: int  # C and K of a group, in whole registers
-    filters: int
-    plane_at: int
-    taps_at: int
-    seen_at: int  # Z
-    seen_pitch: int  # from one frequency to the next
-    sums_of_at: int  # Y
-    sums_pitch: int
+    sums_of_at: int  # Y, in the workspace: (frequencies, pairs, 2, filters)
+    sums_pitch: int  # from one frequency to the next
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int
     offsets_at: int
@@ -93,7 +87,7 @@ DENSE = len(Dense._fields)
 
 @subroutine
 def dense(geometry):
-    return Dense(*first_integers(geometry[HEADER:], DENSE))
+    return Dense(*first_integers(geometry[OWN:], DENSE))
 
 
 # ---- filters
@@ -106,7 +100,7 @@ def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
     x: U, (groups, slots, 2 * sources, filters), written; w: the weights.
     """
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    s, g = header(geometry), dense(geometry)
+    s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     blocks, others = -(-s.targets // step), -(-s.sources // step)
     group, rest = divmod(task, blocks * others)
@@ -119,7 +113,7 @@ def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
             _place_taps(
                 w, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, constants, workspace, geometry
             )  # fmt: skip
-        _transform_plane(g.tap_columns, constants, workspace, geometry)
+        transform_plane(g.tap_columns, constants, workspace, geometry)
         u_at = group * g.slots * 2 * s.sources * g.filters + c * g.filters + k
         _store_spectra(x, u_at, c + 1 < s.sources, workspace, geometry)
 
@@ -128,7 +122,7 @@ def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
 def _place_taps(w, w_at, held, part, constants, workspace, geometry):
     """The taps of `held` neighbouring target channels as the real or imaginary parts of points."""
     never_inlined()
-    s, g = header(geometry), dense(geometry)
+    s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     scale = splat(constants, g.scale_at, 1)
     for first in range(0, g.taps, step):
@@ -143,7 +137,7 @@ def _place_taps(w, w_at, held, part, constants, workspace, geometry):
 def _store_spectra(u, u_at, both, workspace, geometry):
     """Take a pair of spectra apart, conjugate them and store them: (z + conj z') and (z - conj z') / i, z' opposite."""
     never_inlined()
-    s, g = header(geometry), dense(geometry)
+    s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     imaginary_to_real = s.sources * g.filters
     for slot in range(g.slots):
@@ -177,7 +171,7 @@ def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
 @subroutine
 def _correlate(task, source, spectra, target, residual, constants, workspace, geometry):
     """One task: a run of pairs of tiles of one group, all channels. spectra: U of all groups."""
-    s, g = header(geometry), dense(geometry)
+    s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
     step = lanes(workspace)
     finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
     group, run = divmod(task, g.runs)
@@ -185,14 +179,14 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
     for pair in range(begin, end):
         for c in range(0, s.sources, step):
             channel = group * s.sources + c
-            _gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
-            _transform_plane(g.width, constants, workspace, geometry)
-            _spread(g.seen_at + (pair - begin) * 3 * g.channels + c, workspace, geometry)
+            gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
+            transform_plane(g.width, constants, workspace, geometry)
+            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, 0, workspace, geometry)
     _multiply_spectra(spectra, group, 2 * (end - begin), workspace, geometry)
     for pair in range(begin, end):
         for k in range(0, s.targets, step):
-            _collect(g.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
-            _transform_plane_back(s.tile_q, constants, workspace, geometry)
+            _collect(d.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
+            transform_plane_back(s.tile_q, constants, workspace, geometry)
             channel = group * s.targets + k
             _store_pair(target, channel, min(step, s.targets - k), pair, workspace, geometry, finish)
 
@@ -201,35 +195,10 @@ KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input}
 
 
 @subroutine
-def _gather_pair(source, channel, held, pair, constants, workspace, geometry):
-    """Both tiles of `held` neighbouring channels as the points of a plane; zeros where there is no second tile."""
-    never_inlined()
-    s, g = header(geometry), dense(geometry)
-    step = lanes(workspace)
-    for item in range(2 * pair, 2 * pair + 2):
-        image, tile = tile_of_item(s, item)
-        part = g.plane_at + (item & 1) * step
-        if image < s.images:
-            begin = image * s.source_n + channel * s.source_c
-            gather_strips(workspace, geometry, source, begin, held, whole(s, tile), constants, True)
-            for i in range(g.height):
-                for j in range(0, g.width, step):
-                    transpose(
-                        workspace, part + i * g.row + j * 2 * step, 2 * step,
-                        workspace, i * g.width + j, s.channel_pitch, held, min(step, g.width - j),
-                    )  # fmt: skip
-        else:
-            zero = zeros(workspace, 1)
-            for i in range(g.height):
-                for j in range(g.width):
-                    store(workspace, part + i * g.row + j * 2 * step, zero)
-
-
-@subroutine
 def _store_pair(target, channel, held, pair, workspace, geometry, finish):
     """Both tiles of `held` neighbouring channels."""
     never_inlined()
-    s, g = header(geometry), dense(geometry)
+    s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
@@ -245,57 +214,15 @@ def _store_pair(target, channel, held, pair, workspace, geometry, finish):
 
 
 @subroutine
-def _transform_plane(columns, constants, workspace, geometry):
-    """The spectrum of a plane, of which only the first columns are not zero."""
-    g = dense(geometry)
-    step = lanes(workspace)
-    if g.height > 1:
-        for j in range(columns):
-            transform(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
-    for i in range(g.height):
-        transform(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
-
-
-@subroutine
-def _transform_plane_back(columns, constants, workspace, geometry):
-    """Undo `_transform_plane` for the first columns."""
-    g = dense(geometry)
-    step = lanes(workspace)
-    for i in range(g.height):
-        transform_back(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
-    if g.height > 1:
-        for j in range(columns):
-            transform_back(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
-
-
-@subroutine
-def _spread(to, workspace, geometry):
-    """Store a register of channels of every frequency as (-Im Z, Re Z, Im Z)."""
-    never_inlined()
-    g = dense(geometry)
-    step = lanes(workspace)
-    zero = zeros(workspace, 1)
-    entry = g.points_at
-    for i in range(g.height):
-        for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
-            at, swap = to + number(geometry, entry) * g.seen_pitch, number(geometry, entry + 1) * step
-            a, b = load(workspace, point + swap, 1), load(workspace, point + step - swap, 1)
-            store(workspace, at, zero - b)
-            store(workspace, at + g.channels, a)
-            store(workspace, at + 2 * g.channels, b)
-            entry += 2
-
-
-@subroutine
 def _collect(begin, workspace, geometry):
     """Fetch a register of target channels of every frequency."""
     never_inlined()
-    g = dense(geometry)
+    g, d = tiles_of(geometry), dense(geometry)
     step = lanes(workspace)
     entry = g.points_at
     for i in range(g.height):
         for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
-            at, swap = begin + number(geometry, entry) * g.sums_pitch, number(geometry, entry + 1) * step
+            at, swap = begin + number(geometry, entry) * d.sums_pitch, number(geometry, entry + 1) * step
             store(workspace, point + swap, load(workspace, at, 1))
             store(workspace, point + step - swap, load(workspace, at + g.filters, 1))
             entry += 2
@@ -305,27 +232,23 @@ def _collect(begin, workspace, geometry):
 def _multiply_spectra(spectra, group, rows, workspace, geometry):
     """One product of matrices for every frequency."""
     never_inlined()
-    s, g = header(geometry), dense(geometry)
+    s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
     size = 2 * s.sources * g.filters
     for frequency in range(g.slots + g.twice):
         slot = frequency // 2 if frequency < 2 * g.twice else frequency - g.twice
         product = Product(
-            workspace, g.sums_of_at + frequency * g.sums_pitch, g.filters,
+            workspace, d.sums_of_at + frequency * d.sums_pitch, g.filters,
             workspace, g.seen_at + frequency * g.seen_pitch,
             spectra, (group * g.slots + slot) * size,
-            geometry, g.rows_at, g.taken_at, g.offsets_at, 2 * s.sources, True,
+            geometry, d.rows_at, d.taken_at, d.offsets_at, 2 * s.sources, True,
         )  # fmt: skip
         multiply(product, rows, s.targets)
 
 
 # ---- sizes
 
-# Points of a tile along an axis.
-LENGTHS = (12, 16, 20, 24, 32, 40, 48, 64)
 # Pairs of tiles of a task: each register of U serves that many in a product.
 PAIRS = (2, 4, 6, 8, 12, 16)
-# Cycles for each register of points and each halving of a transform.
-LEVEL_CYCLES = 5
 # Cycles for each register of points of a pair of tiles that is gathered, and that is stored, beside its transform.
 GATHERED_CYCLES = 40
 STORED_CYCLES = 40
@@ -342,38 +265,13 @@ SPECTRA_BYTES = 48 << 20
 class _Sizes:
     """Extents of tiles, and the tasks."""
 
-    cut: Cut
+    shape: Shape
     pairs: int
     pairs_per_run: int
     tasks: int
     filter_tasks: int
     cycles: float
     filter_cycles: float
-
-    @property
-    def height(self) -> int:
-        return self.cut.strip[1]
-
-    @property
-    def width(self) -> int:
-        return self.cut.strip[2]
-
-    @property
-    def points(self) -> int:
-        return self.height * self.width
-
-    @property
-    def runs(self) -> int:
-        return -(-self.pairs // self.pairs_per_run)
-
-    @property
-    def twice(self) -> int:
-        """Pairs of frequencies that are opposite to each other: all but 0 and the middle of each axis."""
-        return (self.points - (4 if self.height > 1 else 2)) // 2
-
-    @property
-    def slots(self) -> int:
-        return self.points - self.twice
 
 
 class _Memory(NamedTuple):
@@ -391,24 +289,20 @@ class _Memory(NamedTuple):
     elements: int
 
 
-def _memory(height: int, width: int, pairs: int, sources: int, targets: int, lanes: int) -> _Memory:
+def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) -> _Memory:
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
-    points, row, channel_pitch = height * width, (width + 1) * 2 * lanes, height * width + lanes
-    seen_pitch = pairs * 3 * _whole(sources, lanes) + lanes
-    sums_pitch = pairs * 2 * _whole(targets, lanes) + lanes
+    points, row, channel_pitch = shape.points, (shape.width + 1) * 2 * lanes, shape.points + lanes
+    seen_pitch = pairs * 3 * whole_registers(sources, lanes) + lanes
+    sums_pitch = pairs * 2 * whole_registers(targets, lanes) + lanes
     plane_at = lanes * channel_pitch
-    taps_at = plane_at + height * row
+    taps_at = plane_at + shape.height * row
     seen_at = taps_at + lanes * lanes
     sums_of_at = seen_at + points * seen_pitch
-    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * _whole(targets, lanes)
+    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * whole_registers(targets, lanes)
     return _Memory(
         channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
         scratch_at, scratch_at + lanes * lanes,
     )  # fmt: skip
-
-
-def _whole(channels: int, lanes: int) -> int:
-    return -(-channels // lanes) * lanes
 
 
 @lru_cache(maxsize=1024)
@@ -420,19 +314,14 @@ def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
 
 def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
     sources, targets = channels_of(problem, op)
-    lanes, extents, more = lanes_of(problem.dtype), positions(problem, op), halo(problem, op)
-    heights = (1,) if extents[1] + more[1] == 1 else LENGTHS
-    whole_targets = _whole(targets, lanes)
-    for height, width, at_once in itertools.product(heights, LENGTHS, PAIRS):
-        if height <= more[1] or width <= more[2]:
-            continue
-        tile_p, tile_q = even_split(extents[1], height - more[1]), even_split(extents[2], width - more[2])
-        cut = Cut((1, height, width), (1, tile_p, tile_q), (1, -(-extents[1] // tile_p), -(-extents[2] // tile_q)))
-        pairs = -(-problem.N * cut.number // 2)
+    lanes = lanes_of(problem.dtype)
+    whole_targets = whole_registers(targets, lanes)
+    for shape, at_once in itertools.product(shapes(problem, op), PAIRS):
+        points = shape.points
+        pairs = -(-problem.N * shape.cut.number // 2)
         per_run = even_split(pairs, at_once)
-        elements = _memory(height, width, per_run, sources, targets, lanes).elements
-        points = height * width
-        spectra = problem.groups * (points // 2 + 2) * 2 * sources * whole_targets
+        elements = _memory(shape, per_run, sources, targets, lanes).elements
+        spectra = _spectra(problem, op, shape)
         if elements * problem.real_bytes > TASK_BYTES or spectra * problem.real_bytes > SPECTRA_BYTES:
             continue
         runs = -(-pairs // per_run)
@@ -445,7 +334,7 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         far = spectra / problem.groups + elements
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
         yield _Sizes(
-            cut, pairs, per_run,
+            shape, pairs, per_run,
             tasks=problem.groups * runs,
             filter_tasks=problem.groups * -(-targets // lanes) * -(-sources // lanes),
             cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes * FAR_CYCLES)),
@@ -465,13 +354,10 @@ def _seconds(problem: ConvProblem, sizes: _Sizes, machine: Machine) -> float:
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem, op)
     sources, targets = channels_of(problem, op)
-    lanes = lanes_of(problem.dtype)
-    memory = _memory(sizes.height, sizes.width, sizes.pairs_per_run, sources, targets, lanes)
-    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op]
-    own_constants = np.concatenate([factors(sizes.width), _column_factors(sizes), [0.5 / sizes.points]])
-    own_constants = own_constants.astype(problem.dtype)
-    vector = _geometry(problem, op, epilogue, sizes, memory, bias, bias + own_constants.size - 1)
-    spectra = _spectra(problem, op, sizes)
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
+    vector = _geometry(problem, op, epilogue, sizes, memory)
+    spectra = _spectra(problem, op, sizes.shape)
     geometry = with_sizes(vector.copy(), problem, op, spectra, memory.elements, own_constants.size)
     filter_geometry = with_sizes(
         vector, problem, op, math.prod(problem.w_shape), memory.elements, own_constants.size, spectra
@@ -491,62 +377,45 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         op=op,
         workspace_bytes=workspace(problem, op),
         run=run,
-        limit=limit(problem, op, sizes.points),
-        tiles={"height": sizes.height, "width": sizes.width, "pairs": sizes.pairs_per_run, "tasks": sizes.tasks},
+        limit=limit(problem, op, sizes.shape.points),
+        tiles={
+            "height": sizes.shape.height,
+            "width": sizes.shape.width,
+            "pairs": sizes.pairs_per_run,
+            "tasks": sizes.tasks,
+        },
     )
 
 
-def _column_factors(sizes: _Sizes) -> NDArray[np.float64]:
-    return factors(sizes.height) if sizes.height > 1 else np.empty(0)
-
-
-def _spectra(problem: ConvProblem, op: Op, sizes: _Sizes) -> int:
+def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
     """Elements of U of all groups, and a register behind."""
     sources, targets = channels_of(problem, op)
     lanes = lanes_of(problem.dtype)
-    return problem.groups * sizes.slots * 2 * sources * _whole(targets, lanes) + lanes
+    return problem.groups * shape.slots * 2 * sources * whole_registers(targets, lanes) + lanes
 
 
-def _geometry(
-    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, bias: int, scale_at: int
-) -> NDArray[np.int64]:
-    """The geometry vector: the header of strips, that of dense tiles, and the tables."""
+def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory) -> NDArray[np.int64]:
+    """The geometry vector: the header of strips, that of tiles, our own, and the tables."""
     sources, targets = channels_of(problem, op)
     lanes = lanes_of(problem.dtype)
-    channels, filters = _whole(sources, lanes), _whole(targets, lanes)
-    axes = [places(problem, op, sizes.cut, axis) for axis in range(3)]
-    taps = list(itertools.product(*[each.taps for each in axes]))
-    order, opposite = _opposites(sizes)
-    elements = memory.row * np.arange(sizes.height)[:, None] + 2 * lanes * np.arange(sizes.width)
-    points = np.stack([np.argsort(order), np.isin(np.arange(sizes.points), order[1 : 2 * sizes.twice : 2])], axis=1)
-    firsts = np.concatenate([order[: 2 * sizes.twice : 2], order[2 * sizes.twice :]])
-    slots = elements.reshape(-1)[np.stack([firsts, opposite[firsts]], axis=1)]
+    channels, filters = whole_registers(sources, lanes), whole_registers(targets, lanes)
+    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op]
     tables = Tables(Strips)
-    own = np.zeros(DENSE, np.int64)
+    own = np.zeros(TILES + DENSE, np.int64)
     tables.add(own)
-    own[:] = Dense(
-        runs=sizes.runs,
+    own[:TILES] = Tiles(
+        runs=-(-sizes.pairs // sizes.pairs_per_run),
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
-        height=sizes.height,
-        width=sizes.width,
-        row=memory.row,
-        column_passes=tables.add(passes(sizes.height, bias + factors(sizes.width).size)) if sizes.height > 1 else 0,
-        row_passes=tables.add(passes(sizes.width, bias)),
-        scale_at=scale_at,
-        points_at=tables.add(points),
-        slots_at=tables.add(slots),
-        slots=sizes.slots,
-        twice=sizes.twice,
-        tap_columns=max(s for _, _, s in taps) + 1,
-        taps=len(taps),
-        places_at=tables.add([elements[r, s] for _, r, s in taps]),
+        **tile_fields(tables, problem, op, sizes.shape, memory.row, bias),
         channels=channels,
         filters=filters,
         plane_at=memory.plane_at,
         taps_at=memory.taps_at,
         seen_at=memory.seen_at,
         seen_pitch=memory.seen_pitch,
+    )
+    own[TILES:] = Dense(
         sums_of_at=memory.sums_of_at,
         sums_pitch=memory.sums_pitch,
         rows_at=tables.add(channels * (3 * np.arange(sizes.pairs_per_run)[:, None] + np.arange(2))),
@@ -554,22 +423,9 @@ def _geometry(
         offsets_at=tables.add(filters * np.arange(2 * sources)),
     )
     return strips_vector(
-        tables, problem, op, epilogue, sizes.cut, axes,
+        tables, problem, op, epilogue, sizes.shape.cut,
         channel_pitch=memory.channel_pitch, pitch=memory.channel_pitch, scratch_at=memory.scratch_at,
     )  # fmt: skip
-
-
-def _opposites(sizes: _Sizes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The points of a tile by twos of opposite frequencies, then those opposite to themselves; and all opposites."""
-    rows = frequencies(sizes.height) if sizes.height > 1 else np.zeros(1, np.int64)
-    columns = frequencies(sizes.width)
-    height, width = sizes.height, sizes.width
-    opposite_row, opposite_column = (np.argsort(each)[-each % n] for each, n in ((rows, height), (columns, width)))
-    opposite = (width * opposite_row[:, None] + opposite_column).reshape(-1)
-    itself = np.arange(sizes.points)
-    first = np.flatnonzero(itself < opposite)
-    by_twos = np.stack([first, opposite[first]], axis=1).reshape(-1)
-    return np.concatenate([by_twos, np.flatnonzero(itself == opposite)]), opposite
 
 
 # ---- what the selector asks
@@ -593,12 +449,12 @@ def workspace(problem: ConvProblem, op: Op) -> int:
     """That of a task, and U."""
     sizes = _require(problem, op)
     sources, targets = channels_of(problem, op)
-    memory = _memory(sizes.height, sizes.width, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
-    return (memory.elements + _spectra(problem, op, sizes)) * problem.real_bytes
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    return (memory.elements + _spectra(problem, op, sizes.shape)) * problem.real_bytes
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
-    return transform_error(problem, _require(problem, op).points, channels_of(problem, op)[0])
+    return transform_error(problem, _require(problem, op).shape.points, channels_of(problem, op)[0])
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

@@ -535,7 +535,7 @@ def _geometry(
         spectrum_at=memory.spectrum_at,
     )
     return strips_vector(
-        tables, problem, op, epilogue, sizes.cut, axes, channel_pitch=sizes.points, scratch_at=memory.scratch_at
+        tables, problem, op, epilogue, sizes.cut, channel_pitch=sizes.points, scratch_at=memory.scratch_at
     )
 
 

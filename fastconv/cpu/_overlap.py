@@ -80,7 +80,7 @@ def accumulates(problem: ConvProblem, op: Op) -> bool:
 
 
 def strips_vector(
-    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut, axes: list[Places], **fields: int
+    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut, **fields: int
 ) -> Integers:
     """The geometry vector with the header of `Strips`; fields: what an algorithm sets by itself."""
     source_strides, target_strides = tensor_strides(problem)
@@ -90,6 +90,7 @@ def strips_vector(
         source_strides, target_strides = target_strides, source_strides
         sources, targets = targets, sources
         weight_source, weight_target = weight_target, weight_source
+    axes = [places(problem, op, cut, axis) for axis in range(3)]
     one_phase = [0] * PHASE
     common = dict(
         images=problem.N,

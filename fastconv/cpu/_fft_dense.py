@@ -64,7 +64,7 @@ from ._gemm import (
 )
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, never_inlined, number, views
-from ._launch import Launch, scratch
+from ._launch import Launch, scratch, with_constants
 from ._overlap import accumulates, serves, strips_vector, tile_of_item
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
@@ -366,7 +366,6 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     correlate = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
 
     def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        constants = np.concatenate([constants[:-1], own_constants, constants[-1:]])
         filters = scratch(spectra, problem.dtype, "spectra")
         transform_filters(filters, w, filters, filters, constants, threads)
         correlate(x, filters, y, residual, constants, threads)
@@ -376,7 +375,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=run,
+        run=with_constants(run, own_constants),
         limit=limit(problem, op, sizes.shape.points),
         tiles={
             "height": sizes.shape.height,

@@ -33,7 +33,7 @@ from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, t
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split, initialise, with_sizes
 from ._kernel import first_integers, never_inlined, number, plane_at, views
-from ._launch import Launch, SummedLaunch
+from ._launch import Launch, SummedLaunch, with_constants
 from ._overlap import Cut, accumulates, halo, places, positions, serves, strips_vector, tile_of_item, whole
 from ._rows import Finish, copy, fill, prefetch_rows
 from ._simd import lanes, load, store, transpose
@@ -484,20 +484,18 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     weight_size = sizes.runs * math.prod(problem.w_shape)
     geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
     launch = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
-    summed = SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch
+    run = with_constants(SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch, own_constants)
 
-    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        if accumulates(problem, op):
-            initialise(x, problem, constants)
-        constants = np.concatenate([constants[:-1], own_constants, constants[-1:]])
-        summed(x, w, y, residual, constants, threads)
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, problem, constants)
+        run(x, w, y, residual, constants, threads)
 
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=run,
+        run=add_to_bias if accumulates(problem, op) else run,
         limit=limit(problem, op, sizes.points),
         tiles={"lines": sizes.n1, "columns": sizes.n2, "pairs": sizes.pairs, "tasks": sizes.tasks},
     )

@@ -200,21 +200,22 @@ def tile_fields(tables: Tables, problem: ConvProblem, op: Op, shape: Shape, row:
     elements = row * np.arange(shape.height)[:, None] + 2 * lanes * np.arange(shape.width)
     swapped = np.isin(np.arange(shape.points), order[1 : 2 * shape.twice : 2])
     firsts = np.concatenate([order[: 2 * shape.twice : 2], order[2 * shape.twice :]])
-    return dict(
-        height=shape.height,
-        width=shape.width,
-        row=row,
-        column_passes=tables.add(passes(shape.height, bias + factors(shape.width).size)) if shape.height > 1 else 0,
-        row_passes=tables.add(passes(shape.width, bias)),
-        scale_at=bias + tile_constants(shape, 1).size - 1,
-        points_at=tables.add(np.stack([np.argsort(order), swapped], axis=1)),
-        slots_at=tables.add(elements.reshape(-1)[np.stack([firsts, opposite[firsts]], axis=1)]),
-        slots=shape.slots,
-        twice=shape.twice,
-        tap_columns=max(s for _, _, s in taps) + 1,
-        taps=len(taps),
-        places_at=tables.add([elements[r, s] for _, r, s in taps]),
-    )
+    column_factors = bias + factors(shape.width).size
+    return {
+        "height": shape.height,
+        "width": shape.width,
+        "row": row,
+        "column_passes": tables.add(passes(shape.height, column_factors)) if shape.height > 1 else 0,
+        "row_passes": tables.add(passes(shape.width, bias)),
+        "scale_at": bias + tile_constants(shape, 1).size - 1,
+        "points_at": tables.add(np.stack([np.argsort(order), swapped], axis=1)),
+        "slots_at": tables.add(elements.reshape(-1)[np.stack([firsts, opposite[firsts]], axis=1)]),
+        "slots": shape.slots,
+        "twice": shape.twice,
+        "tap_columns": max(s for _, _, s in taps) + 1,
+        "taps": len(taps),
+        "places_at": tables.add([elements[r, s] for _, r, s in taps]),
+    }
 
 
 def _opposites(shape: Shape) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from ..core import jit
+from ..core.algorithm import Run
 from ..core.arrays import allocate
 from ..core.threads import team
 
@@ -187,3 +188,12 @@ class SummedLaunch:
         if self._parts > 1:
             with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
                 np.sum(partial, axis=0, dtype=w.dtype, out=w)
+
+
+def with_constants(run: Run, more: Array) -> Run:
+    """The run with an algorithm's own constants between the bias and the value that stands outside."""
+
+    def extended(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        run(x, w, y, residual, np.concatenate([constants[:-1], more, constants[-1:]]), threads)
+
+    return extended

@@ -92,31 +92,31 @@ def strips_vector(
         weight_source, weight_target = weight_target, weight_source
     axes = [places(problem, op, cut, axis) for axis in range(3)]
     one_phase = [0] * PHASE
-    common = dict(
-        images=problem.N,
-        groups=problem.groups,
-        sources=sources,
-        targets=targets,
+    common = {
+        "images": problem.N,
+        "groups": problem.groups,
+        "sources": sources,
+        "targets": targets,
         **named("source_{}", "ncdhw", source_strides),
         **named("target_{}", "ncdhw", target_strides),
-        weight_group=math.prod(problem.w_shape) // problem.groups,
-        weight_source=weight_source,
-        weight_target=weight_target,
+        "weight_group": math.prod(problem.w_shape) // problem.groups,
+        "weight_source": weight_source,
+        "weight_target": weight_target,
         **named("positions_{}", "zpq", positions(problem, op)),
         **named("tiles_{}", "zpq", cut.tiles),
         **named("tile_{}", "zpq", cut.tile),
         **named("strip_{}", "dhw", cut.strip),
         **named("planes_{}", "dhw", (1, 1, 1)),
-        line_pitch=cut.strip[2],
+        "line_pitch": cut.strip[2],
         **named("source_axis_{}", "dhw", [tables.add(each.source.packed()) for each in axes]),
         **named("target_axis_{}", "dhw", [tables.add(each.target.packed()) for each in axes]),
-        plain=problem.layout == "channels_first" and (op is Op.GRAD_INPUT or not folding(problem)),
-        accumulates=accumulates(problem, op),
-        activation=activation_code(epilogue, problem.dtype),
-        has_residual=epilogue.residual,
-        together=1,
-        phases_at=tables.add(one_phase),
-    )
+        "plain": problem.layout == "channels_first" and (op is Op.GRAD_INPUT or not folding(problem)),
+        "accumulates": accumulates(problem, op),
+        "activation": activation_code(epilogue, problem.dtype),
+        "has_residual": epilogue.residual,
+        "together": 1,
+        "phases_at": tables.add(one_phase),
+    }
     return tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | common | fields))
 
 

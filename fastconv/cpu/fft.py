@@ -11,7 +11,7 @@ Of n points, n - reach + 1 come out right (overlap-save), so that images are cut
 do so, each in a module of its own, and the cheapest of those that serve a problem is taken:
 
 - `_fft_planes`: single channels, two tiles as one complex plane;
-- `_fft_dense`: many channels, a register of them at once, in small tiles;
+- `_fft_dense`, `_fft_dense_weight`: many channels, a register of them at once, in small tiles;
 - `_fft_scipy`: anything, with the transforms of scipy.fft.
 
 Source: Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", ICLR 2014.
@@ -24,12 +24,14 @@ from types import ModuleType
 from ..core.algorithm import Algorithm, Epilogue, Plan
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
-from . import _fft_dense, _fft_planes, _fft_scipy
+from . import _fft_dense, _fft_dense_weight, _fft_planes, _fft_scipy
+
+WAYS = (_fft_planes, _fft_dense, _fft_dense_weight, _fft_scipy)
 
 
 def _way(problem: ConvProblem, op: Op) -> ModuleType:
     """The module that computes a problem."""
-    ways = [way for way in (_fft_planes, _fft_dense, _fft_scipy) if way.supports(problem, op)]
+    ways = [way for way in WAYS if way.supports(problem, op)]
     return min(ways, key=lambda way: way.cost(problem, op, local_machine()))
 
 

@@ -64,7 +64,7 @@ from ._gemm import (
 )
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, never_inlined, number, views
-from ._launch import Launch, scratch, with_constants
+from ._launch import KEPT_ELEMENTS, Launch, scratch, with_constants
 from ._overlap import accumulates, serves, strips_vector, tile_of_item
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
@@ -249,13 +249,17 @@ def _multiply_spectra(spectra, group, rows, workspace, geometry):
 
 # Pairs of tiles of a task: each register of U serves that many in a product.
 PAIRS = (2, 4, 6, 8, 12, 16)
-# Cycles for each register of points of a pair of tiles that is gathered, and that is stored, beside its transform.
-GATHERED_CYCLES = 40
-STORED_CYCLES = 40
+# Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
+# products, or fetched from them, transposed and stored. Fitted, as the others here, to 5x5, 7x7, 9x9 and 11x11 with 64
+# to 128 channels on the machine of docs/performance.md.
+GATHERED_CYCLES = 60
+STORED_CYCLES = 60
 # Cycles for each register of points of a pair of filters.
 FILTER_CYCLES = 30
-# Cycles for each register of U, Z and Y that comes from the third-level cache.
-FAR_CYCLES = 4
+# Cycles for each register of U, Z and Y in a task: they come from the third-level cache.
+FAR_CYCLES = 12
+# Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
+FAULT_CYCLES = 28
 # The largest scratch memory of a task, and U of all groups, in bytes.
 TASK_BYTES = 8 << 20
 SPECTRA_BYTES = 48 << 20
@@ -333,6 +337,8 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         product = points * (steps + register_tiles * TILE_CYCLES)
         far = spectra / problem.groups + elements
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
+        if spectra > KEPT_ELEMENTS:
+            filters += spectra / problem.groups / lanes * FAULT_CYCLES
         yield _Sizes(
             shape, pairs, per_run,
             tasks=problem.groups * runs,

@@ -94,13 +94,13 @@ class _Scratch(threading.local):
 
 
 # Elements above which a workspace is not kept; 16 MiB of float32.
-_KEPT_ELEMENTS = 4 << 20
+KEPT_ELEMENTS = 4 << 20
 _scratch = _Scratch()
 
 
 def scratch(elements: int, dtype: str, purpose: str) -> Array:
     """Memory that holds anything, until this thread asks for the same type and purpose again."""
-    if elements > _KEPT_ELEMENTS:
+    if elements > KEPT_ELEMENTS:
         return _on_a_line(elements, dtype)
     kept = _scratch.kept.get((dtype, purpose))
     if kept is None or kept.size < elements:

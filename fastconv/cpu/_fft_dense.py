@@ -65,7 +65,7 @@ from ._gemm import (
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, never_inlined, number, views
 from ._launch import KEPT_ELEMENTS, Launch, scratch, with_constants
-from ._overlap import accumulates, serves, strips_vector, tile_of_item
+from ._overlap import accumulates, prefetch_tile, serves, strips_vector, tile_of_item
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
 from ._strips import Strips, header, store_tile
@@ -204,6 +204,7 @@ def _store_pair(target, channel, held, pair, workspace, geometry, finish):
         image, tile = tile_of_item(s, item)
         part = g.plane_at + (item & 1) * step
         if image < s.images:
+            prefetch_tile(target, channel, held, image, tile, geometry)
             for i in range(tile.height):
                 for j in range(0, tile.width, step):
                     transpose(

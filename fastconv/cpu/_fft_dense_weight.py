@@ -409,8 +409,10 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
+    """Sums over the pairs of a product, over the products of a run, and over the runs."""
     sizes = _require(problem)
-    return transform_error(problem, sizes.shape.points, sizes.pairs)
+    spectra = 4 * sizes.at_once + -(-sizes.pairs_per_run // sizes.at_once) + sizes.runs
+    return transform_error(problem, sizes.shape.points, spectra)
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

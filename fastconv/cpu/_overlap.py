@@ -18,8 +18,9 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
 from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, transposed_extent, transposed_reach
 from ._geometry import Integers, Tables, named, tensor_strides
-from ._kernel import SIZES
-from ._strips import PHASE, Strips, Tile, tile_of
+from ._kernel import SIZES, never_inlined, plane_at
+from ._rows import prefetch_rows
+from ._strips import PHASE, Strips, Tile, header, tile_of
 
 
 def serves(problem: ConvProblem) -> bool:
@@ -134,3 +135,20 @@ def tile_of_item(s, item):
 def whole(s, tile):
     """The tile without regard to where the positions end: its strip is whole, too."""
     return Tile(tile.z, tile.p, tile.q, 1, s.tile_p, s.tile_q)
+
+
+@subroutine
+def prefetch_tile(target, channel, channels, image, tile, geometry):
+    """Begin to fetch where the tile of neighbouring channels is stored, if its rows are dense.
+
+    A store that has to wait for a far cache holds up those behind it: 1024x1024, 31x31, took 3.3 ms without and 2.6 ms
+    with this.
+    """
+    never_inlined()
+    s = header(geometry)
+    plane_h, plane_w = plane_at(geometry, s.target_axis_h, 0), plane_at(geometry, s.target_axis_w, 0)
+    for k in range(channel, channel + channels if s.target_w == 1 else channel):
+        prefetch_rows(
+            target, image * s.target_n + k * s.target_c, s.target_h, tile.height, tile.width, s.target_w,
+            geometry, plane_h, tile.p, plane_w, tile.q,
+        )  # fmt: skip

@@ -342,8 +342,9 @@ POINT_CYCLES = 30
 TURNED_CYCLES = 4
 # The same for the filter, and for what is done once to a sum of spectra.
 ONCE_CYCLES = 25
-# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory.
+# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory; sequences go straight on.
 STORED_CYCLES = 65
+STORED_IN_LINE_CYCLES = 25
 # Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
 FAR_CYCLES = 80
 NEAR_BYTES = 1 << 20
@@ -438,12 +439,13 @@ def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Size
     runs = 1 if accumulates(problem, op) else min(pairs, -(-TASKS_LEAST // problem.groups))
     runs = -(-pairs // -(-pairs // runs))
     lanes, points = lanes_of(problem.dtype), n1 * n2
-    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * (strip[1] == 1)
+    is_line = strip[1] == 1
+    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * is_line
     far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
-    outputs = math.prod(extents) * problem.N / lanes
+    stored = math.prod(extents) * problem.N / lanes * (STORED_IN_LINE_CYCLES if is_line else STORED_CYCLES)
     pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
     once = points / lanes * (transforms + ONCE_CYCLES)
-    cycles = problem.groups * (pairs * pair + runs * once + outputs * STORED_CYCLES)
+    cycles = problem.groups * (pairs * pair + runs * once + stored)
     return _Sizes(n1, n2, cut, problem.groups * runs, runs, pairs, cycles)
 
 

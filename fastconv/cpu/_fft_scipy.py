@@ -1,20 +1,10 @@
 """Convolution through the transforms of scipy.fft, tile by tile: any problem, rank and type but integers.
 
-Over a cyclic interval of n points a correlation is a product of spectra. With F the transform, and
-F'(v) = conj(F(conj(v))) that of the reflected sequence::
+Strides and dilations are sequences with zeros between their elements. The image is cut into tiles of n - reach + 1
+places, so that the memory does not grow with it; channels are cut into blocks for the same reason. Padding is filled in
+where a tile is gathered. The products of spectra (`fastconv.cpu.fft`) are Numba's.
 
-    FORWARD      F(y)[k] = sum over c of F(x)[c]  * F'(w)[k, c]
-    GRAD_INPUT   F(x)[c] = sum over k of F(y)[k]  * F(w)[k, c]
-    GRAD_WEIGHT  F(w)[k, c] = sum over tiles of F(x)[c] * F'(y)[k]
-
-Strides and dilations are sequences with zeros between their elements. Of n points, n - reach + 1 come out right
-(overlap-save), so the image is cut into tiles of that size and the memory does not grow with it. Channels
-are cut into blocks for the same reason. Padding is filled in where a tile is gathered.
-
-The transforms are scipy.fft's, the products Numba's.
-
-Sources: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3 (overlap-save);
-Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", ICLR 2014 (the three operations).
+Source: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3 (overlap-save).
 """
 
 from __future__ import annotations

@@ -27,6 +27,6 @@ def poisoned(shape, dtype):
 def poison():
     patch = pytest.MonkeyPatch()
     patch.setattr(arrays, "_empty", poisoned)
-    patch.setattr(_launch, "_KEPT_ELEMENTS", -1)
+    patch.setattr(_launch, "KEPT_ELEMENTS", -1)
     yield
     patch.undo()

@@ -87,12 +87,12 @@ def test_nothing_is_written_around_results_and_workspaces(op, line, algorithm, m
     tensors = random_tensors(problem, 1)
     alive = []
 
-    def workspace(elements, dtype):
+    def scratch(elements, dtype):
         array, check = guarded((elements,), dtype)
         alive.append(check)
         return array
 
-    monkeypatch.setattr(_launch, "_workspace", workspace)
+    monkeypatch.setattr(_launch, "_on_a_line", scratch)
     out, check = guarded(problem.result_shape(op), problem.dtype)
     evaluate(op, problem, algorithm=algorithm, out=out, **inputs_of(op, tensors))
     assert error(problem, op, tensors, out) < TOLERANCE

@@ -44,15 +44,27 @@ def named(name: str, letters: str, values: Iterable[int]) -> dict[str, int]:
     return {name.format(letter): value for letter, value in zip(letters, values, strict=True)}
 
 
-def with_sizes(vector: Integers, problem: ConvProblem, op: Op, weight_size: int, workspace: int) -> Integers:
-    """Write the sizes that `views` reads over the first numbers of a geometry vector."""
+def with_sizes(
+    vector: Integers,
+    problem: ConvProblem,
+    op: Op,
+    weight_size: int,
+    workspace: int,
+    more_constants: int = 0,
+    x_size: int | None = None,
+) -> Integers:
+    """Write the sizes that `views` reads over the first numbers of a geometry vector.
+
+    more_constants: how many the algorithm puts between the bias and the value that stands outside; x_size: elements of
+    what a kernel takes in place of x.
+    """
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
     vector[:SIZES] = (
-        math.prod(problem.x_shape),
+        math.prod(problem.x_shape) if x_size is None else x_size,
         weight_size,
         math.prod(problem.y_shape),
         math.prod(problem.result_shape(op)),
-        channels + 1,
+        channels + more_constants + 1,
         workspace,
         vector.size,
     )

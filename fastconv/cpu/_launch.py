@@ -19,6 +19,7 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from ..core import jit
+from ..core.algorithm import Run
 from ..core.arrays import allocate
 from ..core.threads import team
 
@@ -89,20 +90,21 @@ class _Scratch(threading.local):
     """Workspaces that a Python thread keeps from call to call, so that their pages are touched once."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Array] = {}
+        self.kept: dict[tuple[str, str], Array] = {}
 
 
 # Elements above which a workspace is not kept; 16 MiB of float32.
-_KEPT_ELEMENTS = 4 << 20
+KEPT_ELEMENTS = 4 << 20
 _scratch = _Scratch()
 
 
-def _workspace(elements: int, dtype: str) -> Array:
-    if elements > _KEPT_ELEMENTS:
+def scratch(elements: int, dtype: str, purpose: str) -> Array:
+    """Memory that holds anything, until this thread asks for the same type and purpose again."""
+    if elements > KEPT_ELEMENTS:
         return _on_a_line(elements, dtype)
-    kept = _scratch.kept.get(dtype)
+    kept = _scratch.kept.get((dtype, purpose))
     if kept is None or kept.size < elements:
-        kept = _scratch.kept[dtype] = _on_a_line(elements, dtype)
+        kept = _scratch.kept[dtype, purpose] = _on_a_line(elements, dtype)
     return kept
 
 
@@ -151,13 +153,13 @@ class Launch:
         if threads > 1 and self._tasks > 1:
             with team(min(self._tasks, threads)) as running:
                 if running > 1:
-                    workspace, counter = _workspace(running * elements, self._dtype), np.zeros(1, np.int64)
+                    workspace, counter = scratch(running * elements, self._dtype, "workspace"), np.zeros(1, np.int64)
                     self._parallel(
                         address, self._tasks, x, w, y, residual, constants, workspace, self._geometry,
                         running, elements, counter,
                     )  # fmt: skip
                     return
-        workspace = _workspace(elements, self._dtype)
+        workspace = scratch(elements, self._dtype, "workspace")
         self._serial(address, self._tasks, x, w, y, residual, constants, workspace, self._geometry)
 
     @cached_property
@@ -186,3 +188,12 @@ class SummedLaunch:
         if self._parts > 1:
             with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
                 np.sum(partial, axis=0, dtype=w.dtype, out=w)
+
+
+def with_constants(run: Run, more: Array) -> Run:
+    """The run with an algorithm's own constants between the bias and the value that stands outside."""
+
+    def extended(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        run(x, w, y, residual, np.concatenate([constants[:-1], more, constants[-1:]]), threads)
+
+    return extended

@@ -189,6 +189,19 @@ def _surround(target, target_at, line, height, first, last, width, outside_of, g
 
 
 @subroutine
+def prefetch_rows(source, source_at, row_stride, height, width, jump, geometry, plane_h, p, plane_w, q):
+    """Begin to fetch rows whose elements follow each other `jump` apart."""
+    first, last = inner(geometry, plane_w, q, width)
+    if first < last:
+        begin = source_at + place(geometry, plane_w, q + first)
+        for h in range(height):
+            in_h = place(geometry, plane_h, p + h)
+            if in_h >= 0:
+                for i in range(0, (last - first) * jump, lanes(source)):
+                    prefetch(source, begin + in_h * row_stride + i)
+
+
+@subroutine
 def gather_row(target, target_at, count, source, source_at, stride, outside, geometry, plane, step, position):
     """target[q] = element at `position + q` of a plane, for q < count, or `outside`.
 

@@ -24,6 +24,8 @@ from numba.np.arrayobj import make_array
 
 INDEX = ir.IntType(64)
 LANE = ir.IntType(32)
+# Flags of instructions that may become one with what they are added to.
+CONTRACT = ("contract",)
 
 
 def cpu_features() -> dict[str, bool]:
@@ -169,7 +171,16 @@ class Emitter:
         return tuple(self._sum(a, b) for a, b in zip(first, second, strict=True))
 
     def _sum(self, first, second):
-        return self.builder.fadd(first, second) if self.is_float else self.builder.add(first, second)
+        return self.builder.fadd(first, second, flags=CONTRACT) if self.is_float else self.builder.add(first, second)
+
+    def subtract(self, first, second):
+        subtracted = self.builder.fsub if self.is_float else self.builder.sub
+        return tuple(subtracted(a, b, flags=CONTRACT * self.is_float) for a, b in zip(first, second, strict=True))
+
+    def multiply(self, first, second):
+        """The products of real numbers; they may become one instruction with the sum or difference that takes them."""
+        multiplied = self.builder.fmul if self.is_float else self.builder.mul
+        return (multiplied(first[0], second[0], flags=CONTRACT * self.is_float),)
 
     def fma(self, first, second, total):
         """First * second + total."""
@@ -550,15 +561,23 @@ def _exchanged(emitter, values, distance):
     return result
 
 
-@infer_global(operator.add)
-class _Add(AbstractTemplate):  # type: ignore[misc]
+class _Elementwise(AbstractTemplate):  # type: ignore[misc]
     def generic(self, arguments, keywords):
         if len(arguments) == 2 and isinstance(arguments[0], Vector) and arguments[0] == arguments[1]:
             return signature(arguments[0], *arguments)
         return None
 
 
-@lower_builtin(operator.add, Vector, Vector)
-def _add(context, builder, signature, arguments):
-    emitter = Emitter(builder, signature.return_type.dtype, signature.return_type.vectors)
-    return emitter.pack(emitter.add(*map(emitter.unpack, arguments)))
+def _operator(function, emit):
+    """Let kernels write a Python operator between two values of one type."""
+    infer_global(function)(type(f"_{function.__name__}", (_Elementwise,), {}))
+
+    @lower_builtin(function, Vector, Vector)
+    def lowered(context, builder, signature, arguments):
+        emitter = Emitter(builder, signature.return_type.dtype, signature.return_type.vectors)
+        return emitter.pack(emit(emitter, *map(emitter.unpack, arguments)))
+
+
+_operator(operator.add, Emitter.add)
+_operator(operator.sub, Emitter.subtract)
+_operator(operator.mul, Emitter.multiply)

@@ -1,0 +1,468 @@
+"""Convolution of many channels through the Fourier transform of small tiles, a register of channels at once.
+
+Two tiles of an image are one complex tile z = a + i b, as in `fastconv.cpu._fft_planes`. For every frequency f the
+sum over the channels is a product of matrices, real numbers in twice as many rows and columns::
+
+    [ Re Y ]   [ -Im Z  Re Z ]   [ Im U ]
+    [ Im Y ] = [  Re Z  Im Z ] * [ Re U ]        Z: (pairs, C), U: (C, K), Y: (pairs, K)
+
+where (-Im Z, Re Z, Im Z) is stored once, and the two rows begin at its first and its second part. Filters are real, so
+that U(-f) is the conjugate of U(f). Exchanging real and imaginary parts conjugates what is multiplied::
+
+    swap(Z(-f)) * U(f) = swap(Z(-f) * U(-f))
+
+so that one of every two frequencies that are opposite to each other is stored and read with its parts exchanged, and
+only half of U is needed. Filters are transformed by twos, too, which their opposite frequencies take apart.
+
+Sources: Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", ICLR 2014; Zlateski, Jia, Li,
+Durand, "The Anatomy of Efficient FFT and Winograd Convolutions on Modern CPUs", ICS 2019, section 3 (tiles).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.algorithm import Array, Epilogue, Plan
+from ..core.jit import kernel, subroutine
+from ..core.machine import Machine, local_machine
+from ..core.problem import ConvProblem, Op
+from ._fft_tiles import (
+    LEVEL_CYCLES,
+    OWN,
+    TILES,
+    Shape,
+    Tiles,
+    gather_pair,
+    shapes,
+    spread,
+    tile_constants,
+    tile_fields,
+    tiles_of,
+    transform_plane,
+    transform_plane_back,
+    whole_registers,
+)
+from ._fourier import limit, transform_error
+from ._gemm import (
+    ROWS,
+    SPARE_ROWS,
+    TILE_CYCLES,
+    VECTORS,
+    Product,
+    column_steps,
+    lanes_of,
+    multiply,
+    row_steps,
+)
+from ._geometry import Tables, even_split, with_sizes
+from ._kernel import first_integers, never_inlined, number, views
+from ._launch import KEPT_ELEMENTS, Launch, scratch, with_constants
+from ._overlap import accumulates, prefetch_tile, serves, strips_vector, tile_of_item
+from ._rows import Finish, fill
+from ._simd import lanes, load, splat, store, transpose
+from ._strips import Strips, header, store_tile
+from ._tiles import channels_of
+
+
+class Dense(NamedTuple):
+    """Integers behind those of `Tiles`."""
+
+    sums_of_at: int  # Y, in the workspace: (frequencies, pairs, 2, filters)
+    sums_pitch: int  # from one frequency to the next
+    rows_at: int  # in the geometry vector: tables of the products
+    taken_at: int
+    offsets_at: int
+
+
+DENSE = len(Dense._fields)
+
+
+@subroutine
+def dense(geometry):
+    return Dense(*first_integers(geometry[OWN:], DENSE))
+
+
+# ---- filters
+
+
+@kernel
+def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: a register of target channels and one of source channels of a group.
+
+    x: U, (groups, slots, 2 * sources, filters), written; w: the weights.
+    """
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    blocks, others = -(-s.targets // step), -(-s.sources // step)
+    group, rest = divmod(task, blocks * others)
+    block, other = divmod(rest, others)
+    k = block * step
+    begin = group * s.weight_group + k * s.weight_target
+    for c in range(other * step, min((other + 1) * step, s.sources), 2):
+        fill(workspace, g.plane_at, g.height * g.row, 0)
+        for part in range(min(2, s.sources - c)):
+            _place_taps(
+                w, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, constants, workspace, geometry
+            )  # fmt: skip
+        transform_plane(g.tap_columns, constants, workspace, geometry)
+        u_at = group * g.slots * 2 * s.sources * g.filters + c * g.filters + k
+        _store_spectra(x, u_at, c + 1 < s.sources, workspace, geometry)
+
+
+@subroutine
+def _place_taps(w, w_at, held, part, constants, workspace, geometry):
+    """The taps of `held` neighbouring target channels as the real or imaginary parts of points."""
+    never_inlined()
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    scale = splat(constants, g.scale_at, 1)
+    for first in range(0, g.taps, step):
+        count = min(step, g.taps - first)
+        transpose(workspace, g.taps_at, step, w, w_at + first, s.weight_target, held, count)
+        for tap in range(count):
+            place = g.plane_at + number(geometry, g.places_at + first + tap) + part * step
+            store(workspace, place, load(workspace, g.taps_at + tap * step, 1) * scale)
+
+
+@subroutine
+def _store_spectra(u, u_at, both, workspace, geometry):
+    """Take a pair of spectra apart, conjugate them and store them: (z + conj z') and (z - conj z') / i, z' opposite."""
+    never_inlined()
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    imaginary_to_real = s.sources * g.filters
+    for slot in range(g.slots):
+        at = g.plane_at + number(geometry, g.slots_at + 2 * slot)
+        opposite = g.plane_at + number(geometry, g.slots_at + 2 * slot + 1)
+        a, b = load(workspace, at, 1), load(workspace, at + step, 1)
+        c, d = load(workspace, opposite, 1), load(workspace, opposite + step, 1)
+        to = u_at + slot * 2 * imaginary_to_real
+        store(u, to, d - b)
+        store(u, to + imaginary_to_real, a + c)
+        if both:
+            store(u, to + g.filters, a - c)
+            store(u, to + g.filters + imaginary_to_real, b + d)
+
+
+# ---- tiles
+
+
+@kernel
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _correlate(task, source, spectra, target, residual, constants, workspace, geometry):
+    """One task: a run of pairs of tiles of one group, all channels. spectra: U of all groups."""
+    s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
+    step = lanes(workspace)
+    finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
+    group, run = divmod(task, g.runs)
+    begin, end = run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)
+    for pair in range(begin, end):
+        for c in range(0, s.sources, step):
+            channel = group * s.sources + c
+            gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
+            transform_plane(g.width, constants, workspace, geometry)
+            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, 0, workspace, geometry)
+    _multiply_spectra(spectra, group, 2 * (end - begin), workspace, geometry)
+    for pair in range(begin, end):
+        for k in range(0, s.targets, step):
+            _collect(d.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
+            transform_plane_back(s.tile_q, constants, workspace, geometry)
+            channel = group * s.targets + k
+            _store_pair(target, channel, min(step, s.targets - k), pair, workspace, geometry, finish)
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input}
+
+
+@subroutine
+def _store_pair(target, channel, held, pair, workspace, geometry, finish):
+    """Both tiles of `held` neighbouring channels."""
+    never_inlined()
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        part = g.plane_at + (item & 1) * step
+        if image < s.images:
+            prefetch_tile(target, channel, held, image, tile, geometry)
+            for i in range(tile.height):
+                for j in range(0, tile.width, step):
+                    transpose(
+                        workspace, i * g.width + j, s.channel_pitch,
+                        workspace, part + i * g.row + j * 2 * step, 2 * step, min(step, tile.width - j), held,
+                    )  # fmt: skip
+            store_tile(target, image * s.target_n, workspace, 0, channel, held, geometry, tile, s.phases_at, finish)
+
+
+@subroutine
+def _collect(begin, workspace, geometry):
+    """Fetch a register of target channels of every frequency."""
+    never_inlined()
+    g, d = tiles_of(geometry), dense(geometry)
+    step = lanes(workspace)
+    entry = g.points_at
+    for i in range(g.height):
+        for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
+            at, swap = begin + number(geometry, entry) * d.sums_pitch, number(geometry, entry + 1) * step
+            store(workspace, point + swap, load(workspace, at, 1))
+            store(workspace, point + step - swap, load(workspace, at + g.filters, 1))
+            entry += 2
+
+
+@subroutine
+def _multiply_spectra(spectra, group, rows, workspace, geometry):
+    """One product of matrices for every frequency."""
+    never_inlined()
+    s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
+    size = 2 * s.sources * g.filters
+    for frequency in range(g.slots + g.twice):
+        slot = frequency // 2 if frequency < 2 * g.twice else frequency - g.twice
+        product = Product(
+            workspace, d.sums_of_at + frequency * d.sums_pitch, g.filters,
+            workspace, g.seen_at + frequency * g.seen_pitch,
+            spectra, (group * g.slots + slot) * size,
+            geometry, d.rows_at, d.taken_at, d.offsets_at, 2 * s.sources, True,
+        )  # fmt: skip
+        multiply(product, rows, s.targets)
+
+
+# ---- sizes
+
+# Pairs of tiles of a task: each register of U serves that many in a product.
+PAIRS = (2, 4, 6, 8, 12, 16)
+# Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
+# products, or fetched from them, transposed and stored. Fitted, as the others here, to 5x5, 7x7, 9x9 and 11x11 with 64
+# to 128 channels on the machine of docs/performance.md.
+GATHERED_CYCLES = 60
+STORED_CYCLES = 60
+# Cycles for each register of points of a pair of filters.
+FILTER_CYCLES = 30
+# Cycles for each register of U, Z and Y in a task: they come from the third-level cache.
+FAR_CYCLES = 12
+# Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
+FAULT_CYCLES = 28
+# The largest scratch memory of a task, and U of all groups, in bytes.
+TASK_BYTES = 8 << 20
+SPECTRA_BYTES = 48 << 20
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Extents of tiles, and the tasks."""
+
+    shape: Shape
+    pairs: int
+    pairs_per_run: int
+    tasks: int
+    filter_tasks: int
+    cycles: float
+    filter_cycles: float
+
+
+class _Memory(NamedTuple):
+    """Places in the workspace, in elements, and distances: strips, points, taps, Z, Y, a square of registers."""
+
+    channel_pitch: int
+    row: int
+    plane_at: int
+    taps_at: int
+    seen_at: int
+    seen_pitch: int
+    sums_of_at: int
+    sums_pitch: int
+    scratch_at: int
+    elements: int
+
+
+def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) -> _Memory:
+    """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
+    points, row, channel_pitch = shape.points, (shape.width + 1) * 2 * lanes, shape.points + lanes
+    seen_pitch = pairs * 3 * whole_registers(sources, lanes) + lanes
+    sums_pitch = pairs * 2 * whole_registers(targets, lanes) + lanes
+    plane_at = lanes * channel_pitch
+    taps_at = plane_at + shape.height * row
+    seen_at = taps_at + lanes * lanes
+    sums_of_at = seen_at + points * seen_pitch
+    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * whole_registers(targets, lanes)
+    return _Memory(
+        channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
+        scratch_at, scratch_at + lanes * lanes,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
+    """The sizes that take the least time on this machine's number of threads, if there are any."""
+    machine = local_machine()
+    return min(_choices(problem, op), key=lambda each: _seconds(problem, each, machine), default=None)
+
+
+def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
+    sources, targets = channels_of(problem, op)
+    lanes = lanes_of(problem.dtype)
+    whole_targets = whole_registers(targets, lanes)
+    for shape, at_once in itertools.product(shapes(problem, op), PAIRS):
+        points = shape.points
+        pairs = -(-problem.N * shape.cut.number // 2)
+        per_run = even_split(pairs, at_once)
+        elements = _memory(shape, per_run, sources, targets, lanes).elements
+        spectra = _spectra(problem, op, shape)
+        if elements * problem.real_bytes > TASK_BYTES or spectra * problem.real_bytes > SPECTRA_BYTES:
+            continue
+        runs = -(-pairs // per_run)
+        transforms = points * LEVEL_CYCLES * math.log2(points)
+        blocks = -(-sources // lanes) * (transforms + points * GATHERED_CYCLES)
+        blocks += -(-targets // lanes) * (transforms + points * STORED_CYCLES)
+        steps = 2 * sources * row_steps(2 * per_run) * column_steps(targets, lanes)
+        register_tiles = -(-2 * per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
+        product = points * (steps + register_tiles * TILE_CYCLES)
+        far = spectra / problem.groups + elements
+        filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
+        if spectra > KEPT_ELEMENTS:
+            filters += spectra / problem.groups / lanes * FAULT_CYCLES
+        yield _Sizes(
+            shape, pairs, per_run,
+            tasks=problem.groups * runs,
+            filter_tasks=problem.groups * -(-targets // lanes) * -(-sources // lanes),
+            cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes * FAR_CYCLES)),
+            filter_cycles=problem.groups * filters,
+        )  # fmt: skip
+
+
+def _seconds(problem: ConvProblem, sizes: _Sizes, machine: Machine) -> float:
+    return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes) + machine.seconds(
+        sizes.filter_cycles, sizes.filter_tasks, 0
+    )
+
+
+# ---- plans
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = _require(problem, op)
+    sources, targets = channels_of(problem, op)
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
+    vector = _geometry(problem, op, epilogue, sizes, memory)
+    spectra = _spectra(problem, op, sizes.shape)
+    geometry = with_sizes(vector.copy(), problem, op, spectra, memory.elements, own_constants.size)
+    filter_geometry = with_sizes(
+        vector, problem, op, math.prod(problem.w_shape), memory.elements, own_constants.size, spectra
+    )
+    transform_filters = Launch(_transform_filters, sizes.filter_tasks, problem.dtype, filter_geometry, memory.elements)
+    correlate = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
+
+    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        filters = scratch(spectra, problem.dtype, "spectra")
+        transform_filters(filters, w, filters, filters, constants, threads)
+        correlate(x, filters, y, residual, constants, threads)
+
+    return Plan(
+        algorithm="fft",
+        problem=problem,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=with_constants(run, own_constants),
+        limit=limit(problem, op, sizes.shape.points),
+        tiles={
+            "height": sizes.shape.height,
+            "width": sizes.shape.width,
+            "pairs": sizes.pairs_per_run,
+            "tasks": sizes.tasks,
+        },
+    )
+
+
+def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
+    """Elements of U of all groups, and a register behind."""
+    sources, targets = channels_of(problem, op)
+    lanes = lanes_of(problem.dtype)
+    return problem.groups * shape.slots * 2 * sources * whole_registers(targets, lanes) + lanes
+
+
+def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory) -> NDArray[np.int64]:
+    """The geometry vector: the header of strips, that of tiles, our own, and the tables."""
+    sources, targets = channels_of(problem, op)
+    lanes = lanes_of(problem.dtype)
+    channels, filters = whole_registers(sources, lanes), whole_registers(targets, lanes)
+    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op]
+    tables = Tables(Strips)
+    own = np.zeros(TILES + DENSE, np.int64)
+    tables.add(own)
+    own[:TILES] = Tiles(
+        runs=-(-sizes.pairs // sizes.pairs_per_run),
+        pairs=sizes.pairs,
+        pairs_per_run=sizes.pairs_per_run,
+        **tile_fields(tables, problem, op, sizes.shape, memory.row, bias),
+        channels=channels,
+        filters=filters,
+        plane_at=memory.plane_at,
+        taps_at=memory.taps_at,
+        seen_at=memory.seen_at,
+        seen_pitch=memory.seen_pitch,
+    )
+    own[TILES:] = Dense(
+        sums_of_at=memory.sums_of_at,
+        sums_pitch=memory.sums_pitch,
+        rows_at=tables.add(channels * (3 * np.arange(sizes.pairs_per_run)[:, None] + np.arange(2))),
+        taken_at=tables.add(channels * np.arange(2)[:, None] + np.arange(sources)),
+        offsets_at=tables.add(filters * np.arange(2 * sources)),
+    )
+    return strips_vector(
+        tables, problem, op, epilogue, sizes.shape.cut,
+        channel_pitch=memory.channel_pitch, pitch=memory.channel_pitch, scratch_at=memory.scratch_at,
+    )  # fmt: skip
+
+
+# ---- what the selector asks
+
+
+def supports(problem: ConvProblem, op: Op) -> bool:
+    """Whether these kernels serve: FORWARD and GRAD_INPUT of real tensors of one or two axes, without strides.
+
+    Tiles that are added up in the target would have to be one task.
+    """
+    return op in KERNELS and serves(problem) and not accumulates(problem, op) and _sizes(problem, op) is not None
+
+
+def _require(problem: ConvProblem, op: Op) -> _Sizes:
+    sizes = _sizes(problem, op)
+    assert sizes is not None, "supports was asked before"
+    return sizes
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    """That of a task, and U."""
+    sizes = _require(problem, op)
+    sources, targets = channels_of(problem, op)
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    return (memory.elements + _spectra(problem, op, sizes.shape)) * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    return transform_error(problem, _require(problem, op).shape.points, channels_of(problem, op)[0])
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    """The cycles of both launches, and the tensors through memory once."""
+    return _seconds(problem, _require(problem, op), machine)

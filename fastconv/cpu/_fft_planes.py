@@ -1,0 +1,565 @@
+"""Convolution of single channels through the Fourier transform of planes: depthwise filters, images, long 1-D filters.
+
+A plane has n1 x n2 complex points. Its columns are transformed first, a register of neighbouring columns at once, then
+its lines, a register of lines at once, for which squares of registers are transposed. Two tiles of the same channel
+share it, one as the real and one as the imaginary part: the filter is real, so that ::
+
+    (a + i b) * w  =  a * w  +  i (b * w)
+
+and nothing needs to be taken apart. In GRAD_WEIGHT the real part of the correlation of the planes is the sum over both
+tiles. A sequence of n1 * n2 elements fills the same plane, line by line; between columns and lines each point is
+turned by exp(-2 pi i j k / (n1 n2)), for line frequency k and column j.
+
+Source: Bailey, "FFTs in External or Hierarchical Memory", J. Supercomputing 4 (1990), section 2 (sequences as planes).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.algorithm import Array, Epilogue, Plan
+from ..core.jit import kernel, subroutine
+from ..core.machine import Machine
+from ..core.problem import Axes, ConvProblem, Op
+from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
+from ._gemm import lanes_of
+from ._geometry import Tables, even_split, initialise, with_sizes
+from ._kernel import first_integers, never_inlined, number, views
+from ._launch import Launch, SummedLaunch, with_constants
+from ._overlap import (
+    Cut,
+    accumulates,
+    halo,
+    places,
+    positions,
+    prefetch_tile,
+    serves,
+    strips_vector,
+    tile_of_item,
+    whole,
+)
+from ._rows import Finish, copy, fill
+from ._simd import lanes, load, store, transpose
+from ._strips import HEADER, Strips, gather_strips, header, store_tile
+
+
+class Planes(NamedTuple):
+    """Integers behind those of `Strips`; positions are in the workspace unless they say otherwise."""
+
+    runs: int  # tasks of a channel
+    pairs: int  # of tiles, in all images
+    pairs_per_run: int
+    lines: int  # n1
+    columns: int  # n2
+    line_passes: int  # positions of the tables of both transforms in the geometry vector
+    column_passes: int
+    turns_at: int  # factors between columns and lines in the constants; 0 for an image
+    scale_at: int  # 1 / (n1 n2) in the constants
+    kept_lines: int  # of a plane, which hold the outputs of a tile
+    tap_panels: int  # panels of columns that hold taps
+    taps: int
+    places_at: int  # in the geometry vector: where each tap stands in a plane
+    second_at: int  # the strip of the second tile
+    plane_at: int  # planes of columns
+    other_at: int
+    panel_at: int  # panels of lines
+    spectrum_at: int
+
+
+PLANES = len(Planes._fields)
+
+
+@subroutine
+def planes(geometry):
+    return Planes(*first_integers(geometry[HEADER:], PLANES))
+
+
+# ---- kernels
+
+
+@kernel
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a channel and a run of pairs of its tiles; workspace: strips, a plane, a panel, a spectrum."""
+    s, g = header(geometry), planes(geometry)
+    finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
+    channel, run = divmod(task, g.runs)
+    _transform_filter(weights, channel * g.taps, constants, workspace, geometry)
+    for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
+        _gather_pair(source, channel * s.source_c, pair, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
+        _filter_lines(constants, workspace, geometry)
+        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, constants, workspace, geometry)
+        _store_pair(target, channel, pair, workspace, geometry, finish)
+
+
+@kernel
+def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: a channel and a run of pairs of its tiles; w: (runs, channels, taps), to be added up over the runs."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    s, g = header(geometry), planes(geometry)
+    run, channel = divmod(task, s.groups)
+    tap_columns = g.tap_panels * lanes(workspace)
+    fill(workspace, g.spectrum_at, 2 * g.lines * g.columns, 0)
+    for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
+        _gather_pair(x, channel * s.source_c, pair, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
+        _gather_pair_of_outputs(y, channel * s.target_c, pair, constants, workspace, geometry)
+        _transform_columns(g.other_at, g.columns, constants, workspace, geometry)
+        _add_products_of_lines(constants, workspace, geometry)
+    _transform_lines_back(constants, workspace, geometry)
+    _transform_columns_back(g.plane_at, tap_columns, g.lines, constants, workspace, geometry)
+    w_at = (run * s.groups + channel) * g.taps
+    for tap in range(g.taps):
+        w[w_at + tap] = workspace[number(geometry, g.places_at + tap)] * constants[g.scale_at]
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
+
+
+@subroutine
+def _transform_filter(weights, weights_at, constants, workspace, geometry):
+    """The spectrum of a filter: conjugated, so that products with it correlate, and over the number of points."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    fill(workspace, 0, g.lines * g.columns, 0)
+    fill(workspace, g.second_at, g.lines * g.columns, 0)
+    for tap in range(g.taps):
+        workspace[number(geometry, g.places_at + tap)] = weights[weights_at + tap] * constants[g.scale_at]
+    _transform_columns(g.plane_at, g.tap_panels * step, constants, workspace, geometry)
+    zero = load(workspace, g.second_at, 1)
+    for u in range(0, g.lines, step):
+        at = g.spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines(at, g.plane_at, u, constants, workspace, geometry)
+        for point in range(at + step, at + 2 * step * g.columns, 2 * step):
+            store(workspace, point, zero - load(workspace, point, 1))
+
+
+@subroutine
+def _gather_pair(source, source_at, pair, constants, workspace, geometry):
+    """Both strips; the second is zero where the number of tiles is odd and the pair the last."""
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        at = g.second_at if item & 1 else 0
+        if image < s.images:
+            gather_strips(
+                workspace[at:], geometry, source, source_at + image * s.source_n, 1, whole(s, tile), constants, True
+            )  # fmt: skip
+        else:
+            fill(workspace, at, g.lines * g.columns, 0)
+
+
+@subroutine
+def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
+    """Both strips with the outputs of a tile of each, and zeros around them."""
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        at = g.second_at if item & 1 else 0
+        fill(workspace, at, g.lines * g.columns, 0)
+        if image < s.images:
+            begin = y_at + image * s.target_n + tile.p * s.target_h + tile.q * s.target_w
+            for p in range(tile.height):
+                row, to = begin + p * s.target_h, at + p * s.strip_w
+                if s.target_w == 1:
+                    copy(workspace, to, y, row, tile.width)
+                else:
+                    for q in range(tile.width):
+                        workspace[to + q] = y[row + q * s.target_w]
+
+
+@subroutine
+def _store_pair(target, channel, pair, workspace, geometry, finish):
+    never_inlined()
+    s, g = header(geometry), planes(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        if image < s.images:
+            at = g.second_at if item & 1 else 0
+            prefetch_tile(target, channel, 1, image, tile, geometry)
+            store_tile(target, image * s.target_n, workspace, at, channel, 1, geometry, tile, s.phases_at, finish)
+
+
+# ---- transforms of planes: columns in panels of one register, then lines likewise
+
+
+@subroutine
+def _transform_columns(plane, columns, constants, workspace, geometry):
+    """The columns of the strips, panel by panel; those from `columns` on hold zeros."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, g.columns, step):
+        at = plane + v * 2 * g.lines
+        if v >= columns:
+            fill(workspace, at, 2 * step * g.lines, 0)
+            continue
+        for i in range(g.lines):
+            point, place = at + i * 2 * step, i * g.columns + v
+            store(workspace, point, load(workspace, place, 1))
+            store(workspace, point + step, load(workspace, g.second_at + place, 1))
+        transform(workspace, at, 2 * step, constants, geometry, g.column_passes)
+        if g.turns_at:
+            turns = g.turns_at + v * 2 * g.lines
+            for point in range(0, 2 * step * g.lines, 2 * step):
+                _multiply_point(workspace, at + point, constants, turns + point, 1)
+
+
+@subroutine
+def _transform_columns_back(plane, columns, lines, constants, workspace, geometry):
+    """Undo `_transform_columns` for the first columns, and put back the first lines."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, columns, step):
+        at = plane + v * 2 * g.lines
+        if g.turns_at:
+            turns = g.turns_at + v * 2 * g.lines
+            for point in range(0, 2 * step * g.lines, 2 * step):
+                _multiply_point(workspace, at + point, constants, turns + point, -1)
+        transform_back(workspace, at, 2 * step, constants, geometry, g.column_passes)
+        for i in range(lines):
+            point, place = at + i * 2 * step, i * g.columns + v
+            store(workspace, place, load(workspace, point, 1))
+            store(workspace, g.second_at + place, load(workspace, point + step, 1))
+
+
+@subroutine
+def _transform_panel_of_lines(to, plane, u, constants, workspace, geometry):
+    """Transform the lines from u on, a register of them, into a panel."""
+    g = planes(geometry)
+    step = lanes(workspace)
+    for v in range(0, g.columns, step):
+        _transpose_points(workspace, to + v * 2 * step, plane + v * 2 * g.lines + u * 2 * step)
+    transform(workspace, to, 2 * step, constants, geometry, g.line_passes)
+
+
+@subroutine
+def _transform_panel_of_lines_back(panel, plane, u, constants, workspace, geometry):
+    g = planes(geometry)
+    step = lanes(workspace)
+    transform_back(workspace, panel, 2 * step, constants, geometry, g.line_passes)
+    for v in range(0, g.columns, step):
+        _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, panel + v * 2 * step)
+
+
+@subroutine
+def _transpose_points(workspace, to, begin):
+    """As many points as they have lanes: what was lane i of point j is lane j of point i."""
+    step = lanes(workspace)
+    for part in range(0, 2 * step, step):
+        transpose(workspace, to + part, 2 * step, workspace, begin + part, 2 * step, step, step)
+
+
+@subroutine
+def _filter_lines(constants, workspace, geometry):
+    """Multiply the spectrum of a plane by the filter's."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    for u in range(0, g.lines, step):
+        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        for point in range(0, 2 * step * g.columns, 2 * step):
+            _multiply_point(workspace, g.panel_at + point, workspace, spectrum + point, 1)
+        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+
+
+@subroutine
+def _add_products_of_lines(constants, workspace, geometry):
+    """Add the spectrum of one plane times the conjugate of the other's."""
+    never_inlined()
+    g = planes(geometry)
+    step = lanes(workspace)
+    other = g.panel_at + 2 * step * g.columns
+    for u in range(0, g.lines, step):
+        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+        _transform_panel_of_lines(other, g.other_at, u, constants, workspace, geometry)
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        for point in range(0, 2 * step * g.columns, 2 * step):
+            _multiply_point(workspace, g.panel_at + point, workspace, other + point, -1)
+            for part in range(point, point + 2 * step, step):
+                total = load(workspace, spectrum + part, 1) + load(workspace, g.panel_at + part, 1)
+                store(workspace, spectrum + part, total)
+
+
+@subroutine
+def _transform_lines_back(constants, workspace, geometry):
+    """The spectrum's lines back into a plane."""
+    never_inlined()
+    g = planes(geometry)
+    for u in range(0, g.lines, lanes(workspace)):
+        spectrum = g.spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines_back(spectrum, g.plane_at, u, constants, workspace, geometry)
+
+
+@subroutine
+def _multiply_point(workspace, at, factors, factors_at, sign):
+    """Multiply a point by another, or with a sign of -1 by its conjugate."""
+    step = lanes(workspace)
+    a, b = load(workspace, at, 1), load(workspace, at + step, 1)
+    c, d = load(factors, factors_at, 1), load(factors, factors_at + step, 1)
+    if sign > 0:
+        store(workspace, at, a * c - b * d)
+        store(workspace, at + step, a * d + b * c)
+    else:
+        store(workspace, at, a * c + b * d)
+        store(workspace, at + step, b * c - a * d)
+
+
+# ---- sizes
+
+# Cycles for each register of points and each halving of a transform: 85 GFLOP/s, 5 n log2 n counted, over 16 to 512
+# points on the machine of docs/performance.md.
+LEVEL_CYCLES = 3.5
+# Cycles for each register of points of a pair beside its transforms: copied in and out, transposed there and
+# back, multiplied. What a sequence is turned by comes on top. Fitted, as the others here, to square planes of 32 to 512
+# for 1024x1024 with 31x31 and 127x127, 480000 with 4096, and 128 channels of 56x56 with 31x31.
+POINT_CYCLES = 30
+TURNED_CYCLES = 4
+# The same for the filter, and for what is done once to a sum of spectra.
+ONCE_CYCLES = 25
+# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory; sequences go straight on.
+STORED_CYCLES = 65
+STORED_IN_LINE_CYCLES = 25
+# Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
+FAR_CYCLES = 80
+NEAR_BYTES = 1 << 20
+# Pairs of tiles are cut into runs until there are this many tasks; a constant, so that the result does not depend on
+# the machine. A filter is transformed again for each.
+TASKS_LEAST = 8
+# Points of a plane: 2 MiB of float32.
+MOST_POINTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Extents of a plane, the tiles in it, and the tasks."""
+
+    n1: int
+    n2: int
+    cut: Cut
+    tasks: int
+    runs: int
+    pairs: int
+    cycles: float
+
+    @property
+    def points(self) -> int:
+        return self.n1 * self.n2
+
+    @property
+    def pairs_per_run(self) -> int:
+        return -(-self.pairs // self.runs)
+
+
+def _is_line(problem: ConvProblem) -> bool:
+    return problem.padded[:2] == problem.filter[:2] == (1, 1)
+
+
+def _extents(problem: ConvProblem, op: Op) -> Iterator[tuple[int, int, Axes]]:
+    """Planes that are larger than the halo, and the extents of the strips that fill them."""
+    _, height, width = (whole + more for whole, more in zip(positions(problem, op), halo(problem, op), strict=True))
+    if _is_line(problem):
+        for n1, n2 in itertools.product(LENGTHS, LENGTHS):
+            if n1 <= n2 <= 2 * n1:
+                yield n1, n2, (1, 1, n1 * n2)
+        return
+    for n1, n2 in itertools.product(_lengths(height), _lengths(width)):
+        if n1 * n2 <= MOST_POINTS:
+            yield n1, n2, (1, n1, n2)
+
+
+def _lengths(whole: int) -> list[int]:
+    """Lengths for an axis, up to the first that holds all of it."""
+    return [n for n in LENGTHS if n <= min((n for n in LENGTHS if n >= whole), default=LENGTHS[-1])]
+
+
+class _Memory(NamedTuple):
+    """Places in the workspace, in elements."""
+
+    second_at: int
+    plane_at: int
+    other_at: int
+    panel_at: int
+    spectrum_at: int
+    scratch_at: int
+    elements: int
+
+
+def _memory(n1: int, n2: int, op: Op, lanes: int) -> _Memory:
+    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
+    count, strip = 2 if op is Op.GRAD_WEIGHT else 1, n1 * n2
+    plane_at, plane = 2 * strip, 2 * strip
+    panel_at = plane_at + count * plane
+    spectrum_at = panel_at + count * 2 * lanes * n2
+    scratch_at = spectrum_at + plane
+    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes)
+
+
+@lru_cache(maxsize=1024)
+def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
+    """The sizes that take the fewest cycles, if there are any."""
+    found = (_sized(problem, op, *each) for each in _extents(problem, op))
+    return min((each for each in found if each is not None), key=lambda each: each.cycles, default=None)
+
+
+def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Sizes | None:
+    """A plane with the tiles that fit it."""
+    most = [extent - more for extent, more in zip(strip, halo(problem, op), strict=True)]
+    if min(most) < 1:
+        return None
+    extents = positions(problem, op)
+    _, height, width = (even_split(whole, part) for whole, part in zip(extents, most, strict=True))
+    cut = Cut(strip, (1, height, width), (1, -(-extents[1] // height), -(-extents[2] // width)))
+    pairs = -(-problem.N * cut.number // 2)
+    runs = 1 if accumulates(problem, op) else min(pairs, -(-TASKS_LEAST // problem.groups))
+    runs = -(-pairs // -(-pairs // runs))
+    lanes, points = lanes_of(problem.dtype), n1 * n2
+    is_line = strip[1] == 1
+    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * is_line
+    far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
+    stored = math.prod(extents) * problem.N / lanes * (STORED_IN_LINE_CYCLES if is_line else STORED_CYCLES)
+    pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
+    once = points / lanes * (transforms + ONCE_CYCLES)
+    cycles = problem.groups * (pairs * pair + runs * once + stored)
+    return _Sizes(n1, n2, cut, problem.groups * runs, runs, pairs, cycles)
+
+
+# ---- plans
+
+
+def _turns(sizes: _Sizes, lanes: int) -> NDArray[np.float64]:
+    """exp(-2 pi i j k / (n1 n2)) for line frequency k and column j, as the points of a plane."""
+    angles = np.outer(frequencies(sizes.n1), np.arange(sizes.n2)) % sizes.points * (-2 * math.pi / sizes.points)
+    parts = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # (n1, 2, n2)
+    return parts.reshape(sizes.n1, 2, -1, lanes).transpose(2, 0, 1, 3).reshape(-1)
+
+
+def _constants(sizes: _Sizes, dtype: str) -> NDArray[np.float64]:
+    """What kernels read behind the bias: the factors of lines and of columns, the turns, the scale."""
+    turns = _turns(sizes, lanes_of(dtype)) if sizes.cut.strip[1] == 1 else np.empty(0)
+    return np.concatenate([factors(sizes.n2), factors(sizes.n1), turns, [1 / sizes.points]])
+
+
+def _elements(sizes: _Sizes, op: Op, dtype: str) -> int:
+    """Scratch elements of one task."""
+    count = 2 if op is Op.GRAD_WEIGHT else 1
+    lanes = lanes_of(dtype)
+    return (4 + 2 * count) * sizes.points + count * 2 * lanes * sizes.n2 + lanes * lanes
+
+
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    sizes = _require(problem, op)
+    memory = _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype))
+    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
+    own_constants = _constants(sizes, problem.dtype).astype(problem.dtype)
+    vector = _geometry(problem, op, epilogue, sizes, memory, bias, bias + own_constants.size - 1)
+    weight_size = sizes.runs * math.prod(problem.w_shape)
+    geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
+    launch = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
+    run = with_constants(SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch, own_constants)
+
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, problem, constants)
+        run(x, w, y, residual, constants, threads)
+
+    return Plan(
+        algorithm="fft",
+        problem=problem,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=add_to_bias if accumulates(problem, op) else run,
+        limit=limit(problem, op, sizes.points),
+        tiles={"lines": sizes.n1, "columns": sizes.n2, "pairs": sizes.pairs, "tasks": sizes.tasks},
+    )
+
+
+def _geometry(
+    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, bias: int, scale_at: int
+) -> NDArray[np.int64]:
+    """The geometry vector: the header of strips, that of planes, and the tables."""
+    axes = [places(problem, op, sizes.cut, axis) for axis in range(3)]
+    _, height, width = sizes.cut.strip
+    taps = [(t * height + r) * width + s for t, r, s in itertools.product(*[each.taps for each in axes])]
+    tables = Tables(Strips)
+    own = np.zeros(PLANES, np.int64)
+    tables.add(own)
+    line_factors, column_factors = bias, bias + factors(sizes.n2).size
+    own[:] = Planes(
+        runs=sizes.runs,
+        pairs=sizes.pairs,
+        pairs_per_run=sizes.pairs_per_run,
+        lines=sizes.n1,
+        columns=sizes.n2,
+        line_passes=tables.add(passes(sizes.n2, line_factors)),
+        column_passes=tables.add(passes(sizes.n1, column_factors)),
+        turns_at=column_factors + factors(sizes.n1).size if height == 1 else 0,
+        scale_at=scale_at,
+        kept_lines=sizes.cut.tile[1] if height > 1 else -(-sizes.cut.tile[2] // sizes.n2),
+        tap_panels=max(tap % sizes.n2 for tap in taps) // lanes_of(problem.dtype) + 1,
+        taps=len(taps),
+        places_at=tables.add(taps),
+        second_at=memory.second_at,
+        plane_at=memory.plane_at,
+        other_at=memory.other_at,
+        panel_at=memory.panel_at,
+        spectrum_at=memory.spectrum_at,
+    )
+    return strips_vector(
+        tables, problem, op, epilogue, sizes.cut, channel_pitch=sizes.points, scratch_at=memory.scratch_at
+    )
+
+
+# ---- what the selector asks
+
+
+def supports(problem: ConvProblem, op: Op) -> bool:
+    """Whether these kernels serve: real tensors of one channel in each group, of one or two axes, without strides."""
+    return serves(problem) and problem.C == problem.K == problem.groups and _sizes(problem, op) is not None
+
+
+def _require(problem: ConvProblem, op: Op) -> _Sizes:
+    sizes = _sizes(problem, op)
+    assert sizes is not None, "supports was asked before"
+    return sizes
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    sizes = _require(problem, op)
+    return _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype)).elements * problem.real_bytes
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    sizes = _require(problem, op)
+    spectra = sizes.pairs_per_run + sizes.runs if op is Op.GRAD_WEIGHT else 1
+    return transform_error(problem, sizes.points, spectra)
+
+
+def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
+    """The cycles of the tasks, and the tensors through memory once."""
+    sizes = _require(problem, op)
+    return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)

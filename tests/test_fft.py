@@ -1,0 +1,94 @@
+"""The ways to convolve through the Fourier transform, each by itself: `fft` takes the cheapest of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fastconv.core.algorithm import PLAIN
+from fastconv.core.machine import local_machine
+from fastconv.core.problem import ConvProblem, Op
+from fastconv.cpu import _fft_dense, _fft_dense_weight, _fft_planes, _fft_scipy, fft
+
+from .problems import expected, inputs_of, random_tensors
+
+PROBLEMS = [
+    # single channels
+    "x=1x1x40x50 w=1x1x9x7",  # one tile
+    "x=3x2x100x90 w=2x1x9x7 p=4x3 g=2",  # an odd number of tiles, in pairs that cross images
+    "x=1x3x70x60 w=3x1x5x5 p=5 g=3 d=3x2 mode=reflect",
+    "x=1x1x90x20 w=1x1x7x5 p=3 layout=channels_last",
+    "x=2x1x3000 w=1x1x300 p=20",  # a sequence
+    "x=1x4x50 w=4x1x9 p=20:3 g=4 mode=constant value=2",  # a longer border than the filter
+    # many channels
+    "x=1x16x30x33 w=16x16x5x5",
+    "x=3x5x40x20 w=7x5x3x5 p=1",  # parts of registers
+    "x=2x40x50x31 w=20x20x5x7 p=3x2 g=2 d=1x2 mode=reflect",
+    "x=1x18x30x33 w=33x18x9x5 p=4 layout=channels_last",
+    "x=2x6x100 w=8x6x9 p=4",  # tiles of one row
+    "x=3x70x14x13 w=75x70x3x3 p=1 mode=constant value=-1",  # several blocks of channels
+]
+# Largest error over the root mean square of a result: the target for this method in single precision.
+TARGET = {"float32": 1e-5, "float64": 2e-14}
+
+
+def result_of(way, problem, op, tensors, threads=1):
+    """What a way computes, without the checks around it."""
+    arrays = dict.fromkeys("xwy", np.full(problem.result_shape(op), np.nan, problem.dtype)) | inputs_of(op, tensors)
+    channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
+    outside = 0 if op is Op.GRAD_INPUT else problem.pad_value
+    constants = np.append(np.zeros(channels), outside).astype(problem.dtype)
+    result = arrays[{Op.FORWARD: "y", Op.GRAD_INPUT: "x", Op.GRAD_WEIGHT: "w"}[op]]
+    way.plan(problem, op, PLAIN).run(*arrays.values(), result, constants, threads)
+    return result
+
+
+def served(way, problem, op):
+    if not way.supports(problem, op):
+        pytest.skip("not served")
+
+
+@pytest.mark.parametrize("dtype", TARGET)
+@pytest.mark.parametrize("op", Op)
+@pytest.mark.parametrize("line", PROBLEMS)
+@pytest.mark.parametrize("way", fft.WAYS, ids=lambda way: way.__name__.rpartition(".")[2])
+def test_every_way_against_the_reference(way, line, op, dtype):
+    problem = ConvProblem.parse(line).replace(dtype=dtype)
+    served(way, problem, op)
+    tensors = random_tensors(problem, 0)
+    answer = expected(problem, op, tensors)
+    error = np.abs(result_of(way, problem, op, tensors) - answer).max() / np.sqrt(np.mean(answer**2))
+    assert error < TARGET[dtype]
+
+
+@pytest.mark.parametrize("op", Op)
+@pytest.mark.parametrize("line", PROBLEMS)
+@pytest.mark.parametrize("way", fft.WAYS[:-1], ids=lambda way: way.__name__.rpartition(".")[2])
+def test_any_number_of_threads_gives_the_same_bits(way, line, op):
+    problem = ConvProblem.parse(line)
+    served(way, problem, op)
+    tensors = random_tensors(problem, 1)
+    np.testing.assert_array_equal(result_of(way, problem, op, tensors, 2), result_of(way, problem, op, tensors))
+
+
+@pytest.mark.parametrize(
+    ("line", "op", "way"),
+    [
+        ("x=1x1x1024x1024 w=1x1x31x31 p=15", Op.FORWARD, _fft_planes),
+        ("x=1x1x480000 w=1x1x4096", Op.GRAD_WEIGHT, _fft_planes),
+        ("x=1x128x56x56 w=128x1x31x31 p=15 g=128", Op.GRAD_INPUT, _fft_planes),
+        ("x=4x64x64x64 w=128x64x9x9", Op.FORWARD, _fft_dense),
+        ("x=4x64x64x64 w=128x64x9x9", Op.GRAD_WEIGHT, _fft_dense_weight),
+        ("x=1x4x16x32x32 w=4x4x9x9x9 p=4", Op.FORWARD, _fft_scipy),
+        ("x=1x1x1024x1024 w=1x1x31x31 c64", Op.FORWARD, _fft_scipy),
+    ],
+)
+def test_the_cheapest_way_is_taken(line, op, way):
+    problem = ConvProblem.parse(line)
+    assert fft.plan(problem, op, PLAIN).tiles == way.plan(problem, op, PLAIN).tiles
+    machine = dataclasses.replace(local_machine(), threads=1)
+    assert fft.cost(problem, op, machine) <= min(
+        each.cost(problem, op, machine) for each in fft.WAYS if each.supports(problem, op)
+    )

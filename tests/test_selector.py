@@ -106,3 +106,37 @@ def test_many_terms_stay_within_the_budget(op):
     assert explain_problem(problem, op).candidates["direct"].refusal is None
     beyond = ConvProblem.parse("x=8x1x256x256 w=1x1x3x3 p=1").replace(N=10**6)
     assert selector.contained_plan_for(beyond, op).limit is None
+
+
+def test_rtol_excludes_what_errs_by_more():
+    line = "x=1x64x56x56 w=64x64x3x3 p=1"
+    assert fastconv.explain(line).algorithm == "winograd"
+    assert fastconv.explain(line, rtol=1e-5).algorithm == "fft"
+    assert fastconv.explain(line, rtol=1e-5).candidates["winograd"].refusal.endswith("exceeds 1e-05")
+    with pytest.raises(fastconv.UnsupportedError, match=r"no algorithm serves.*exceeds 1e-09"):
+        fastconv.explain(line, rtol=1e-9)
+
+
+def test_functions_take_rtol():
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, 64, 56, 56), np.float32), rng.standard_normal((64, 64, 3, 3), np.float32)
+    closer = fastconv.conv2d(x, weight, padding=1, algorithm="fft")
+    np.testing.assert_array_equal(fastconv.conv2d(x, weight, padding=1, rtol=1e-5), closer)
+    np.testing.assert_array_equal(fastconv.prepare(weight, padding=1, rtol=1e-5)(x), closer)
+    assert (fastconv.conv2d(x, weight, padding=1) != closer).any()
+    with pytest.raises(fastconv.UnsupportedError, match="exceeds"):
+        fastconv.grad.conv2d_backward(closer, x, weight, padding=1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rtol", [0, -1e-3, float("nan"), float("inf"), "1e-4"])
+def test_rtol_is_a_positive_number(rtol):
+    for function in (fastconv.explain, fastconv.conv1d):
+        with pytest.raises(ValueError, match=r"rtol=.*must be None or a finite number above 0"):
+            function(np.ones((1, 9)), np.ones((1, 1, 3)), rtol=rtol)
+
+
+def test_without_rtol_very_long_sums_go_the_most_accurate_way(monkeypatch):
+    monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 1e-12, 8: 1e-30})
+    explanation = explain_problem(ConvProblem.parse("x=1x64x56x56 w=64x64x3x3 p=1"), Op.FORWARD)
+    bounds = {name: each.error_bound for name, each in explanation.candidates.items()}
+    assert bounds[explanation.algorithm] == min(bounds.values())

@@ -42,10 +42,10 @@ def running_sum_error(problem: ConvProblem, additions: int) -> float:
 
     The rounding errors of random terms add up like a random walk: their root mean square, over that of the result,
     grows with sqrt(additions) (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 2.8);
-    4 of it is the largest of many results.
+    6 of it is the largest of many results: 5.4 times were met among 2.4 million (`python -m bench.accuracy`).
     """
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return 0.0 if problem.is_exact else 4 * precision * math.sqrt(additions)
+    return 0.0 if problem.is_exact else 6 * precision * math.sqrt(additions)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Plan:
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.
+    is_extreme
+        ``is_extreme(array, limit, threads)`` tells whether an element does not; only where there is a limit.
     tiles
         Sizes that the algorithm settled on, for people to read.
     """
@@ -79,6 +81,7 @@ class Plan:
     workspace_bytes: int
     run: Run
     limit: float | None = None
+    is_extreme: Callable[[Array, float, int], bool] | None = None
     tiles: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .algorithm import ACTIVATIONS, PLAIN, Epilogue, Plan
-from .arrays import Array, allocate, check_out, extreme, is_plain, plain
+from .arrays import Array, allocate, check_out, is_plain, plain
 from .errors import RejectedError
 from .problem import ConvProblem, Op
 from .recent import remembered
@@ -186,15 +186,16 @@ class Call:
         y = result if y is None else plain(y, dtype)
         residual = result if add is None else plain(add, dtype)
         plan: Plan = self.plan  # type: ignore[assignment]
-        if plan.limit is not None:
-            plan = self._within_limit(plan, [each for each in (x, w, y) if each is not result], constants)
         threads = 1 if self._seconds_alone < SERIAL_SECONDS else allowed_threads(num_threads)
+        if plan.limit is not None:
+            inputs = [each for each in (x, w, y) if each is not result]
+            plan = self._within_limit(plan, [*inputs, constants[-1:]], threads)
         plan.run(x, w, y, residual, constants, threads)
 
-    def _within_limit(self, plan: Plan, inputs: list[Array], constants: Array) -> Plan:
+    def _within_limit(self, plan: Plan, inputs: list[Array], threads: int) -> Plan:
         """The plan, unless it would spread a NaN or overflow on these inputs."""
         limit: float = plan.limit  # type: ignore[assignment]
-        if not any(extreme(array, limit) for array in (*inputs, constants[-1:])):
+        if not any(plan.is_extreme(array, limit, threads) for array in inputs):  # type: ignore[misc]
             return plan
         if self.algorithm != "auto":
             raise RejectedError(

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from ..core.jit import subroutine
 from ._gemm import Product
-from ._kernel import number
+from ._kernel import never_inlined, number
 from ._simd import INDEX, LANE, Emitter, element, index
 
 # Columns that are computed so, at most; their sums with four rows, or those of one with eight, are at most sixteen.
@@ -36,6 +36,7 @@ def multiply_by_dots(product, at, pitch, rows, column, count):
 
     product.right[at + i * pitch + j] is overwritten with the j-th term of column i, for i < count.
     """
+    never_inlined()
     for i in range(count):
         begin = product.right_at + column + i
         for j in range(product.terms):

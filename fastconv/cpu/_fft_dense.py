@@ -34,6 +34,7 @@ from ..core.algorithm import Array, Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
+from ._extremes import is_extreme
 from ._fft_tiles import (
     LEVEL_CYCLES,
     OWN,
@@ -384,6 +385,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=with_constants(run, own_constants),
         limit=limit(problem, op, sizes.shape.points),
+        is_extreme=is_extreme,
         tiles={
             "height": sizes.shape.height,
             "width": sizes.shape.width,

@@ -31,6 +31,7 @@ from ..core.algorithm import PLAIN, Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
+from ._extremes import is_extreme
 from ._fft_tiles import (
     LEVEL_CYCLES,
     OWN,
@@ -336,6 +337,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=with_constants(SummedLaunch(launch, sizes.runs), own_constants),
         limit=limit(problem, op, sizes.shape.points),
+        is_extreme=is_extreme,
         tiles={
             "height": sizes.shape.height,
             "width": sizes.shape.width,

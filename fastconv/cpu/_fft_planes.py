@@ -29,6 +29,7 @@ from ..core.algorithm import Array, Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
+from ._extremes import is_extreme
 from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split, initialise, with_sizes
@@ -494,6 +495,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=add_to_bias if accumulates(problem, op) else run,
         limit=limit(problem, op, sizes.points),
+        is_extreme=is_extreme,
         tiles={"lines": sizes.n1, "columns": sizes.n2, "pairs": sizes.pairs, "tasks": sizes.tasks},
     )
 

@@ -26,6 +26,7 @@ from ..core.jit import kernel
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import finish
+from ._extremes import is_extreme
 from ._fourier import limit, transform_error
 from ._geometry import grouped, initialise
 from ._kernel import first_integers, views
@@ -372,6 +373,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=_finished(make(problem, sizes, tiles), op, epilogue),
         limit=limit(problem, op, math.prod(sizes.points)),
+        is_extreme=is_extreme,
         tiles={
             "points": math.prod(sizes.points),
             "tiles": math.prod(sizes.tiles),

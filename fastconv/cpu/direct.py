@@ -136,11 +136,10 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                                 geometry, g.rows_at + k, geometry[entry + 2],
                                 g.panel_rows_at if g.packed else geometry[entry + 1], terms, first == 0,
                             )  # fmt: skip
-                            if by_dots and at_once == rows:
-                                multiply(product, held, columns - left)
-                                multiply_by_dots(product, g.dots_at, g.dots_pitch, held, columns - left, left)
-                            else:
-                                multiply(product, held, columns)
+                            in_vectors = columns - left if by_dots and at_once == rows else columns
+                            multiply(product, held, in_vectors)
+                            if in_vectors < columns:
+                                multiply_by_dots(product, g.dots_at, g.dots_pitch, held, in_vectors, left)
                     entry = g.phases_at + phase * PHASE
                     if to_target:
                         if is_changed:

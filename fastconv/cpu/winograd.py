@@ -33,6 +33,7 @@ from ..core.problem import ConvProblem, Op
 from . import _winograd_weights
 from ._activation import activation_code
 from ._axes import folding
+from ._extremes import is_extreme
 from ._gemm import Product, multiply
 from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
 from ._kernel import views
@@ -232,6 +233,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=run,
         limit=math.sqrt(largest / growth),
+        is_extreme=is_extreme,
         tiles={
             "outputs": sizes.square.width.outputs,
             "tiles": math.prod(sizes.block),

@@ -67,7 +67,7 @@ class Explanation:
         lines = [f"{self.op.value} of {self.problem}", f"auto takes: {self.algorithm}"]
         for candidate in sorted(self.candidates.values(), key=lambda each: each.seconds):
             price = "" if candidate.seconds == float("inf") else f"{candidate.seconds * 1e3:10.3f} ms predicted, "
-            lines.append(f"  {candidate.name:<8}{price}{self._verdict(candidate)}")
+            lines.append(f"  {candidate.name:<9}{price}{self._verdict(candidate)}")
         return "\n".join(lines)
 
     __repr__ = __str__

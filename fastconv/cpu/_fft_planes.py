@@ -352,8 +352,8 @@ WAITING = 0.25
 # Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
 FAR_CYCLES = 80
 NEAR_BYTES = 1 << 20
-# Pairs of tiles are cut into runs until there are this many tasks; a constant, so that the result does not depend on
-# the machine. A filter is transformed again for each.
+# Pairs of tiles are cut into runs until there are at most this many tasks; a constant, so that the sums of GRAD_WEIGHT
+# do not depend on the machine. A filter is transformed again for each.
 TASKS_LEAST = 8
 # Points of a plane: 2 MiB of float32.
 MOST_POINTS = 1 << 18

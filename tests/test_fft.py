@@ -45,30 +45,27 @@ def result_of(way, problem, op, tensors, threads=1):
     return result
 
 
-def served(way, problem, op):
-    if not way.supports(problem, op):
-        pytest.skip("not served")
+def served(ways):
+    """Every way, problem and operation that go together."""
+    return [
+        pytest.param(way, line, op, id=f"{way.__name__.rpartition('.')[2]}-{line}-{op.value}")
+        for way in ways for line in PROBLEMS for op in Op if way.supports(ConvProblem.parse(line), op)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", TARGET)
-@pytest.mark.parametrize("op", Op)
-@pytest.mark.parametrize("line", PROBLEMS)
-@pytest.mark.parametrize("way", fft.WAYS, ids=lambda way: way.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(("way", "line", "op"), served(fft.WAYS))
 def test_every_way_against_the_reference(way, line, op, dtype):
     problem = ConvProblem.parse(line).replace(dtype=dtype)
-    served(way, problem, op)
     tensors = random_tensors(problem, 0)
     answer = expected(problem, op, tensors)
     error = np.abs(result_of(way, problem, op, tensors) - answer).max() / np.sqrt(np.mean(answer**2))
     assert error < TARGET[dtype]
 
 
-@pytest.mark.parametrize("op", Op)
-@pytest.mark.parametrize("line", PROBLEMS)
-@pytest.mark.parametrize("way", fft.WAYS[:-1], ids=lambda way: way.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(("way", "line", "op"), served(fft.WAYS[:-1]))
 def test_any_number_of_threads_gives_the_same_bits(way, line, op):
     problem = ConvProblem.parse(line)
-    served(way, problem, op)
     tensors = random_tensors(problem, 1)
     np.testing.assert_array_equal(result_of(way, problem, op, tensors, 2), result_of(way, problem, op, tensors))
 

@@ -220,9 +220,9 @@ def _store_taps(w, w_at, held, part, constants, workspace, geometry):
 PAIRS = (4, 8, 12, 16)
 # Channels of a task.
 BLOCKS = (16, 32, 64, 128)
-# Cycles for each register of points of a pair of tiles beside its transform, and of a pair of filters likewise. They and
-# the next are estimates: with them the price is 0.94 to 1.4 times what 9 taps, 5x5, 7x7, 9x9 and 11x11 with 3 to 128
-# channels took on the machine of docs/performance.md.
+# Cycles for each register of points of a pair of tiles beside its transform, and of a pair of filters likewise. They
+# and the next are estimates: with them the price is 0.94 to 1.4 times what 9 taps, 5x5, 7x7, 9x9 and 11x11 with 3 to
+# 128 channels took on the machine of docs/performance.md.
 GATHERED_CYCLES = 60
 FILTER_CYCLES = 30
 # Cycles for each register of W that is added to, beside its products.

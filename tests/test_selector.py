@@ -128,7 +128,7 @@ def test_functions_take_rtol():
         fastconv.grad.conv2d_backward(closer, x, weight, padding=1, rtol=1e-9)
 
 
-@pytest.mark.parametrize("rtol", [0, -1e-3, float("nan"), float("inf"), "1e-4"])
+@pytest.mark.parametrize("rtol", [0, -1e-3, float("nan"), float("inf"), "1e-4", True])
 def test_rtol_is_a_positive_number(rtol):
     for function in (fastconv.explain, fastconv.conv1d):
         with pytest.raises(ValueError, match=r"rtol=.*must be None or a finite number above 0"):

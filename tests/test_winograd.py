@@ -65,6 +65,11 @@ def test_out_receives_the_result_and_inputs_stay(op, problem, seed):
     receives_the_result(ALGORITHM, op, problem, seed)
 
 
+# Largest error over the root mean square of a result: twice the 1.05e-5 that were measured at most over all problems of
+# bench/shapes: 336 roundings; in double precision 900 of them.
+TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
+
+
 def relative_error(problem, op, result, tensors):
     exact = expected(problem, op, tensors)
     return np.abs(result - exact).max() / max(np.sqrt(np.mean(exact**2)), 1e-30)
@@ -78,7 +83,7 @@ def test_extents_around_the_edges_of_tiles(op, extent):
         problem = ConvProblem.parse(line)
         tensors = random_tensors(problem, extent)
         result = evaluate(op, problem, algorithm="winograd", **inputs_of(op, tensors))
-        assert relative_error(problem, op, result, tensors) < 2e-5
+        assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
 
 
 def sizes_of_all_kinds(problem, op):
@@ -105,7 +110,7 @@ def test_every_choice_of_sizes_gives_the_result(op, line, dtype, monkeypatch):
         arguments = {name: inputs.get(name, result) for name in "xwy"}
         winograd.plan(problem, op, PLAIN).run(*arguments.values(), result, constants, 2)
         error = np.abs(result - answer).max() / np.sqrt(np.mean(answer**2))
-        assert error < (2e-5 if dtype == "float32" else 1e-13), sizes
+        assert error < TOLERANCE[dtype], sizes
 
 
 @pytest.mark.parametrize("activation", [None, "relu", "gelu"])

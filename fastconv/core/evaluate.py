@@ -239,7 +239,8 @@ def check_algorithm(algorithm: Any) -> None:
 
 def check_rtol(rtol: Any) -> None:
     """Refuse an ``rtol=`` that is neither None nor a number above zero."""
-    if rtol is not None and not (isinstance(rtol, (int, float, np.integer, np.floating)) and 0 < rtol < math.inf):
+    is_number = isinstance(rtol, (int, float, np.integer, np.floating)) and not isinstance(rtol, bool)
+    if rtol is not None and not (is_number and 0 < rtol < math.inf):
         raise RejectedError("rtol", rtol, "must be None or a finite number above 0")
 
 

@@ -100,7 +100,8 @@ def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None) -> 
 
 def _with_most_accurate(candidates: dict[str, Candidate]) -> dict[str, Candidate]:
     """The candidates, the most accurate that fits accepted: sums of very many terms err by more than the budget."""
-    serving = [each for each in candidates.values() if 0 < each.workspace_bytes <= WORKSPACE_LIMIT]
+    fitting = [each for each in candidates.values() if each.workspace_bytes <= WORKSPACE_LIMIT]
+    serving = [each for each in fitting if each.error_bound < float("inf")]
     if not serving:
         return candidates
     best = min(serving, key=lambda each: each.error_bound)

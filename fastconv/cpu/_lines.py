@@ -215,7 +215,7 @@ def _compute_lines(plane, sums):
 
 @subroutine
 def _compute_segments(plane, sums, p, q, count):
-    """`count` pixels of as many lines as there are sums, from (p, q) on."""
+    """`count` pixels of as many lines as there are sums, from (p, q) on. The lengths are those of RUNS, as literals."""
     always_inlined()
     sums = cleared(sums)
     begin = plane.strip_at + p * plane.line + q

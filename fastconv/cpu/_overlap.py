@@ -17,10 +17,11 @@ from ..core.jit import subroutine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
 from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, transposed_extent, transposed_reach
-from ._geometry import Integers, Tables, named, tensor_strides
+from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, never_inlined, plane_at
 from ._rows import prefetch_rows
 from ._strips import PHASE, Strips, Tile, header, tile_of
+from ._tiles import role_fields
 
 
 def serves(problem: ConvProblem) -> bool:
@@ -84,25 +85,11 @@ def strips_vector(
     tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut, **fields: int
 ) -> Integers:
     """The geometry vector with the header of `Strips`; fields: what an algorithm sets by itself."""
-    source_strides, target_strides = tensor_strides(problem)
-    sources, targets = problem.C // problem.groups, problem.K // problem.groups
-    weight_source, weight_target = problem.taps, sources * problem.taps
-    if op is Op.GRAD_INPUT:
-        source_strides, target_strides = target_strides, source_strides
-        sources, targets = targets, sources
-        weight_source, weight_target = weight_target, weight_source
     axes = [places(problem, op, cut, axis) for axis in range(3)]
     one_phase = [0] * PHASE
     common = {
         "images": problem.N,
-        "groups": problem.groups,
-        "sources": sources,
-        "targets": targets,
-        **named("source_{}", "ncdhw", source_strides),
-        **named("target_{}", "ncdhw", target_strides),
-        "weight_group": math.prod(problem.w_shape) // problem.groups,
-        "weight_source": weight_source,
-        "weight_target": weight_target,
+        **role_fields(problem, op),
         **named("positions_{}", "zpq", positions(problem, op)),
         **named("tiles_{}", "zpq", cut.tiles),
         **named("tile_{}", "zpq", cut.tile),

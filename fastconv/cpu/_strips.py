@@ -132,13 +132,22 @@ class Tile(NamedTuple):
 
 
 @subroutine
-def tile_of(g, rank):
-    z, rest = divmod(rank, g.tiles_p * g.tiles_q)
-    p, q = divmod(rest, g.tiles_q)
-    z, p, q = z * g.tile_z, p * g.tile_p, q * g.tile_q
+def part_of(rank, counts, sizes, extents):
+    """One of `counts` parts of these sizes along the axes, cut off where the extents end."""
+    z, rest = divmod(rank, counts[1] * counts[2])
+    p, q = divmod(rest, counts[2])
+    z, p, q = z * sizes[0], p * sizes[1], q * sizes[2]
     return Tile(
-        z, p, q, min(g.tile_z, g.positions_z - z), min(g.tile_p, g.positions_p - p), min(g.tile_q, g.positions_q - q)
-    )
+        z, p, q, min(sizes[0], extents[0] - z), min(sizes[1], extents[1] - p), min(sizes[2], extents[2] - q)
+    )  # fmt: skip
+
+
+@subroutine
+def tile_of(g, rank):
+    return part_of(
+        rank, (g.tiles_z, g.tiles_p, g.tiles_q), (g.tile_z, g.tile_p, g.tile_q),
+        (g.positions_z, g.positions_p, g.positions_q),
+    )  # fmt: skip
 
 
 @subroutine

@@ -19,7 +19,7 @@ from ..core.problem import Axes, ConvProblem, Op
 from . import _dots
 from ._axes import folding, transposed_extent, transposed_reach
 from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_steps, vector_steps, whole_rows
-from ._geometry import even_split
+from ._geometry import even_split, named, tensor_strides
 from ._rows import ROW_CYCLES, STORED_CYCLES, STORED_ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 
 # Pixels of a tile: ten times the widest register tile of float32. Eight rows of sums take half of a first-level cache
@@ -97,6 +97,29 @@ def channels_of(problem: ConvProblem, op: Op) -> tuple[int, int]:
     """Channels of one group that are gathered, and those that are stored."""
     inputs, outputs = problem.C // problem.groups, problem.K // problem.groups
     return (outputs, inputs) if op is Op.GRAD_INPUT else (inputs, outputs)
+
+
+def role_fields(problem: ConvProblem, op: Op) -> dict[str, int]:
+    """The fields, of a header, of the tensor that is gathered, the one that is stored, and the weight's way between.
+
+    FORWARD and GRAD_WEIGHT gather x and meet y, GRAD_INPUT gathers y and stores x.
+    """
+    sources, targets = channels_of(problem, op)
+    source_strides, target_strides = tensor_strides(problem)
+    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
+    if op is Op.GRAD_INPUT:
+        source_strides, target_strides = target_strides, source_strides
+        weight_source, weight_target = weight_target, weight_source
+    return {
+        "groups": problem.groups,
+        "sources": sources,
+        "targets": targets,
+        **named("source_{}", "ncdhw", source_strides),
+        **named("target_{}", "ncdhw", target_strides),
+        "weight_group": math.prod(problem.w_shape) // problem.groups,
+        "weight_source": weight_source,
+        "weight_target": weight_target,
+    }
 
 
 def row_group(problem: ConvProblem) -> int:

@@ -10,6 +10,7 @@ from ..core.jit import subroutine
 from ._kernel import first_integers, inner, never_inlined, place, plane_at
 from ._rows import copy, fill, gather_row, store_row, store_run
 from ._simd import lanes
+from ._strips import part_of
 from ._winograd_transforms import transform_back, transform_data, transform_filters
 
 # Elements ahead of the filters that are transformed at which others are fetched, at least.
@@ -103,23 +104,13 @@ def header(geometry):
     return Blocks(*first_integers(geometry, HEADER))
 
 
-class Block(NamedTuple):
-    """First tile of a block, and its extents as far as there are tiles."""
-
-    z: int
-    p: int
-    q: int
-    depth: int
-    height: int
-    width: int
-
-
 @subroutine
 def block_of(g, rank):
-    z, rest = divmod(rank, g.blocks_p * g.blocks_q)
-    p, q = divmod(rest, g.blocks_q)
-    z, p, q = z * g.block_z, p * g.block_p, q * g.block_q
-    return Block(z, p, q, min(g.block_z, g.tiles_z - z), min(g.block_p, g.tiles_p - p), min(g.block_q, g.tiles_q - q))
+    """First tile of a block, and its extents as far as there are tiles."""
+    return part_of(
+        rank, (g.blocks_z, g.blocks_p, g.blocks_q), (g.block_z, g.block_p, g.block_q),
+        (g.tiles_z, g.tiles_p, g.tiles_q),
+    )  # fmt: skip
 
 
 @subroutine

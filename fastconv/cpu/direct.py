@@ -39,7 +39,7 @@ from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
 from ._dots import multiply_by_dots
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
-from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
+from ._geometry import Tables, initialise, named, with_sizes
 from ._kernel import views
 from ._launch import Launch, SummedLaunch
 from ._rows import Finish, changes, fill, finish_runs, transpose_all
@@ -55,7 +55,7 @@ from ._strips import (
     tile_of,
     transpose_tile,
 )
-from ._tiles import Tiling, channels_of, row_group, rows_are_joined, tiling
+from ._tiles import Tiling, channels_of, role_fields, row_group, rows_are_joined, tiling
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -328,19 +328,15 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
     source_axes, target_axes, phases = _axes_and_phases(problem, op, sizes)
-    sources, targets = channels_of(problem, op)
-    source_strides, target_strides = tensor_strides(problem)
-    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
-    if op is Op.GRAD_INPUT:
-        source_strides, target_strides = target_strides, source_strides
-        weight_source, weight_target = weight_target, weight_source
+    roles = role_fields(problem, op)
+    sources = roles["sources"]
     tables = Tables(Strips)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
     block = sources if by_lines else sizes.channel_block
     entries: list[int] = []
     for phase in phases:
-        taken, offsets = _taken_weights(phase, problem, block, weight_source), _offsets(phase, sizes, block)
+        taken, offsets = _taken_weights(phase, problem, block, roles["weight_source"]), _offsets(phase, sizes, block)
         if by_lines and op is not Op.GRAD_WEIGHT:
             offsets = _lines.runs(offsets, taken, sizes.strip[2])
         elif by_lines:
@@ -351,20 +347,13 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     joined = _is_joined(problem, op, sizes)
     vector = tables.vector(
         images=problem.N,
-        groups=problem.groups,
-        sources=sources,
-        targets=targets,
+        **roles,
         channel_block=sizes.channel_block,
         row_block=sizes.row_block,
         row_group=row_group(problem),
         keeps_sums=memory.keeps_sums,
         phase_pitch=memory.phase_pitch,
         panel_pitch=memory.panel_pitch,
-        **named("source_{}", "ncdhw", source_strides),
-        **named("target_{}", "ncdhw", target_strides),
-        weight_group=math.prod(problem.w_shape) // problem.groups,
-        weight_source=weight_source,
-        weight_target=weight_target,
         **named("positions_{}", "zpq", sizes.positions),
         **named("tiles_{}", "zpq", sizes.tiles),
         **named("tile_{}", "zpq", sizes.tile),
@@ -389,7 +378,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
-        rows_at=tables.add(weight_target * np.arange(sizes.row_block)),
+        rows_at=tables.add(roles["weight_target"] * np.arange(sizes.row_block)),
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
         pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),

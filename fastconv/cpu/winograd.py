@@ -35,11 +35,11 @@ from ._activation import activation_code
 from ._axes import folding
 from ._extremes import is_extreme
 from ._gemm import Product, multiply
-from ._geometry import Tables, initialise, named, tensor_strides, with_sizes
+from ._geometry import Tables, initialise, named, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
-from ._tiles import channels_of
+from ._tiles import role_fields
 from ._winograd_sizes import Sizes, kinds, memory_of, sizes_of, source_axis, target_axis, target_extents
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
 from ._winograd_transforms import FOUR, LINE, TWO
@@ -151,12 +151,7 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
     """What computes y or x."""
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
-    sources, targets = channels_of(problem, op)
-    source_strides, target_strides = tensor_strides(problem)
-    weight_source, weight_target = problem.taps, problem.C // problem.groups * problem.taps
-    if op is Op.GRAD_INPUT:
-        source_strides, target_strides = target_strides, source_strides
-        weight_source, weight_target = weight_target, weight_source
+    roles = role_fields(problem, op)
     T, R, S = problem.filter
     tables = Tables(Blocks)
     heights, widths = square.height, square.width
@@ -171,17 +166,10 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
     )
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
     vector = tables.vector(
-        groups=problem.groups,
-        sources=sources,
-        targets=targets,
+        **roles,
         channel_block=sizes.channel_block,
         row_block=sizes.row_block,
         filter_block=sizes.filter_block,
-        **named("source_{}", "ncdhw", source_strides),
-        **named("target_{}", "ncdhw", target_strides),
-        weight_group=math.prod(problem.w_shape) // problem.groups,
-        weight_source=weight_source,
-        weight_target=weight_target,
         weight_depth=-R * S if op is Op.GRAD_INPUT else R * S,
         weight_first=(T - 1) * R * S if op is Op.GRAD_INPUT else 0,
         slices=T,
@@ -200,7 +188,7 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
         **named("source_axis_{}", "dhw", source_axes),
         **named("target_axis_{}", "dhw", target_axes),
-        plain=source_strides[4] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        plain=roles["source_w"] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
         accumulates=op is Op.GRAD_INPUT and folding(problem),
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,

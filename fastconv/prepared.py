@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,11 +91,12 @@ def prepare(
 
 
 class _Ready(NamedTuple):
-    """What is kept for one kind of x. What an algorithm makes of the weight before it sees any x would stand here."""
+    """What is kept for one kind of x: `kept` is what the plan made of the weight, None if nothing."""
 
     call: Call
     weight: Array
     constants: Array
+    kept: Array | None
 
 
 class Prepared:
@@ -116,6 +118,7 @@ class Prepared:
         self._num_threads = parameters["num_threads"]
         self._oriented = flipped(self.weight, parameters["flip"])
         self._weights: dict[np.dtype[Any], Array] = {}
+        self._kept_weights: dict[Hashable, Array | None] = {}
         self._ready: dict[tuple[Any, ...], _Ready] = {}
         _check_without_x(self.weight, self.bias, **parameters)
 
@@ -147,10 +150,10 @@ class Prepared:
             if add is not None:
                 add = as_array("add", add)
                 kind = (*kind, add.shape, add.dtype)
-            call, weight, constants = self._ready.get(kind) or self._make_ready(kind, x, add)
+            call, weight, constants, kept = self._ready.get(kind) or self._make_ready(kind, x, add)
             if out is not None:
                 check_out(out, call.shape, call.dtype, (x, add))
-            return call.run(x, weight, None, constants, add, out, self._num_threads)
+            return call.run(x, weight, None, constants, add, out, self._num_threads, kept)
         except RejectedError as error:
             raise error.completed(self._line(x)) from None
 
@@ -176,9 +179,18 @@ class Prepared:
         weight = self._weights.get(call.computed_dtype)
         if weight is None:
             weight = self._weights[call.computed_dtype] = plain(self._oriented, call.computed_dtype)
-        ready = _Ready(call, weight, call.constants(self.bias))
+        ready = _Ready(call, weight, call.constants(self.bias), self._kept_weight(call, weight))
         keep(self._ready, kind, ready, MOST_KINDS)
         return ready
+
+    def _kept_weight(self, call: Call, weight: Array) -> Array | None:
+        """What the plan makes of the weight: once for all plans that make the same of it."""
+        if call.plan is None or call.plan.kept_weight is None:
+            return None
+        key = (call.plan.algorithm, call.plan.kept_weight.key, call.computed_dtype)
+        if key not in self._kept_weights:
+            self._kept_weights[key] = call.kept_weight(weight, self._num_threads)
+        return self._kept_weights[key]
 
     def _line(self, x: ArrayLike) -> str:
         p = self._parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,25 @@ def running_sum_error(problem: ConvProblem, additions: int) -> float:
 
 
 @dataclass(frozen=True)
+class KeptWeight:
+    """What a plan makes of a weight that stays the same from call to call, before it sees any data.
+
+    Attributes
+    ----------
+    key
+        Equal for plans of one weight that make the same of it.
+    transform
+        ``transform(w, threads)`` makes it of the weight, an array of the problem's shape and type.
+    run
+        `Plan.run` with what `transform` made in the place of w.
+    """
+
+    key: Hashable
+    transform: Callable[[Array, int], Array]
+    run: Run
+
+
+@dataclass(frozen=True)
 class Plan:
     """One operation of one problem, ready to run any number of times.
 
@@ -71,6 +90,8 @@ class Plan:
         any element, NaN and Inf included, only reaches the results that depend on it.
     is_extreme
         ``is_extreme(array, limit, threads)`` tells whether an element does not; only where there is a limit.
+    kept_weight
+        What is worked out once for a weight that stays; None where nothing is.
     tiles
         Sizes that the algorithm settled on, for people to read.
     """
@@ -82,6 +103,7 @@ class Plan:
     run: Run
     limit: float | None = None
     is_extreme: Callable[[Array, float, int], bool] | None = None
+    kept_weight: KeptWeight | None = None
     tiles: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:

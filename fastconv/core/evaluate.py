@@ -136,6 +136,16 @@ class Call:
             constants[-1] = problem.pad_value
         return plain(constants, self.computed_dtype)
 
+    def kept_weight(self, w: Array, num_threads: int | None) -> Array | None:
+        """What the plan makes of a plain weight that stays; None where it makes nothing, or must not meet it."""
+        plan = self.plan
+        if plan is None or plan.kept_weight is None:
+            return None
+        threads = self._threads(num_threads)
+        if plan.limit is not None and plan.is_extreme(w, plan.limit, threads):  # type: ignore[misc]
+            return None
+        return plan.kept_weight.transform(w, threads)
+
     def run(
         self,
         x: Array | None,
@@ -145,14 +155,15 @@ class Call:
         add: Array | None,
         out: Array | None,
         num_threads: int | None,
+        kept: Array | None = None,
     ) -> Array:
-        """What calling it does, with arguments that are checked and the constants made."""
+        """What calling it does, with arguments that are checked, the constants made, and `kept_weight` if there is."""
         in_place = out is not None and is_plain(out, self.computed_dtype)
         result = out.reshape(self._result_shape) if in_place else allocate(self._result_shape, self.computed_dtype)  # type: ignore[union-attr]
         if self.plan is None:
             result[...] = 0
         else:
-            self._compute(x, w, y, constants, add, result, num_threads)
+            self._compute(x, w, y, constants, add, result, num_threads, kept)
         if result.shape != self.shape:
             result = result.reshape(self.shape)
         if self.dtype != self.computed_dtype:
@@ -174,6 +185,7 @@ class Call:
         add: Array | None,
         result: Array,
         num_threads: int | None,
+        kept: Array | None,
     ) -> None:
         """Write the result, an array of the computed type in the problem's shape."""
         dtype = self.computed_dtype
@@ -186,11 +198,18 @@ class Call:
         y = result if y is None else plain(y, dtype)
         residual = result if add is None else plain(add, dtype)
         plan: Plan = self.plan  # type: ignore[assignment]
-        threads = 1 if self._seconds_alone < SERIAL_SECONDS else allowed_threads(num_threads)
+        threads = self._threads(num_threads)
         if plan.limit is not None:
-            inputs = [each for each in (x, w, y) if each is not result]
+            checked = w if kept is None else result
+            inputs = [each for each in (x, checked, y) if each is not result]
             plan = self._within_limit(plan, [*inputs, constants[-1:]], threads)
-        plan.run(x, w, y, residual, constants, threads)
+        if kept is not None and plan is self.plan:
+            plan.kept_weight.run(x, kept, y, residual, constants, threads)  # type: ignore[union-attr]
+        else:
+            plan.run(x, w, y, residual, constants, threads)
+
+    def _threads(self, num_threads: int | None) -> int:
+        return 1 if self._seconds_alone < SERIAL_SECONDS else allowed_threads(num_threads)
 
     def _within_limit(self, plan: Plan, inputs: list[Array], threads: int) -> Plan:
         """The plan, unless it would spread a NaN or overflow on these inputs."""

@@ -34,7 +34,7 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _lines
+from . import _dots, _lines, _pointwise
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
 from ._dots import multiply_by_dots
@@ -324,6 +324,19 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
+    import os
+
+    if _pointwise.serves(problem, op) and not os.environ.get("NOPW"):
+        l = _pointwise.launch_of(problem, op, epilogue)
+        s = _pointwise.sizes_of(problem, op)
+        return Plan(
+            algorithm="direct",
+            problem=whole,
+            op=op,
+            workspace_bytes=l._workspace_elements * 4,
+            run=l,
+            tiles=dict(pixels=s.pixel_block, rows=s.row_block, tasks=s.tasks, pw=1),
+        )
     by_lines = _lines.serves(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.algorithm import Epilogue
+from ..core.algorithm import Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import ConvProblem, Op
@@ -43,10 +43,7 @@ from ._kernel import first_integers, never_inlined, views
 from ._launch import Launch
 from ._rows import Finish, changes, copy, finish_runs, store_run, transpose_all
 from ._simd import lanes
-from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, WAITING, role_fields
-
-# Cycles of a task beside its tiles: 64x56x56 to 256 took 0.08 ms longer on two threads in 528 tasks than in 72.
-TASK_CYCLES = 1300
+from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
 
 
 class Panels(NamedTuple):
@@ -245,29 +242,45 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     return min(choices, key=lambda each: each.time(local_machine().threads))
 
 
-def launch_of(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Launch:
-    """What computes y or x."""
-    sizes, roles = sizes_of(problem, op), role_fields(problem, op)
-    lanes = lanes_of(problem.dtype)
-    sources = roles["sources"]
-    tables = Tables(Panels)
-    c = np.arange(sources)
-    rows = sizes.row_block + SPARE_ROWS + 1
+@dataclass(frozen=True)
+class _Memory:
+    """Places in the workspace, in elements; each part ends with a vector to spare."""
+
+    sums_at: int
+    turned_at: int
+    dots_at: int
+    dots_pitch: int
+    elements: int
+
+
+def _memory(problem: ConvProblem, op: Op) -> _Memory:
+    lanes, sources = lanes_of(problem.dtype), role_fields(problem, op)["sources"]
+    rows = sizes_of(problem, op).row_block + SPARE_ROWS + 1
     sums_at = (sources + 1) * lanes
     turned_at = sums_at + rows * lanes
     dots_at = turned_at + (lanes + SPARE_ROWS) * rows
     dots_pitch = -(-sources // lanes) * lanes
-    elements = dots_at + _dots.MOST * dots_pitch
+    return _Memory(sums_at, turned_at, dots_at, dots_pitch, dots_at + _dots.MOST * dots_pitch)
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    """Scratch memory of a thread, in bytes."""
+    return _memory(problem, op).elements * np.dtype(problem.dtype).itemsize
+
+
+def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    """The plan of a problem, as it was and with its axes made one."""
+    sizes, memory, roles = sizes_of(problem, op), _memory(problem, op), role_fields(problem, op)
+    lanes = lanes_of(problem.dtype)
+    tables = Tables(Panels)
+    c = np.arange(roles["sources"])
     vector = tables.vector(
         **{name: value for name, value in roles.items() if name in Panels._fields},
         pixels=problem.output[2],
         row_block=sizes.row_block,
         pixel_block=sizes.pixel_block,
         pitch=lanes,
-        sums_at=sums_at,
-        turned_at=turned_at,
-        dots_at=dots_at,
-        dots_pitch=dots_pitch,
+        **{name: value for name, value in vars(memory).items() if name != "elements"},
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         by_dots=op is Op.FORWARD,
@@ -277,5 +290,12 @@ def launch_of(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Launch:
         copied_at=tables.add(lanes * c),
         pixels_at=tables.add(np.arange(lanes)),
     )
-    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), elements)
-    return Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, elements)
+    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
+    return Plan(
+        algorithm="direct",
+        problem=whole,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements),
+        tiles={"pixels": sizes.pixel_block, "rows": sizes.row_block, "tasks": sizes.tasks},
+    )

@@ -69,8 +69,11 @@ ROWS_LEAST = 16
 # Time of a product over its multiply-adds: weights come from the second level for every slab, and the slab itself for
 # every eight rows. Fitted to resnet.txt and vgg.txt on the machine of docs/performance.md.
 PRODUCT_SLOWNESS = 1.25
-# Cycles to add one element of the slab to where it came from: a look-up, a load, an addition and a store.
+# Cycles to add one element of the slab to where it came from, a load, an addition and a store; and to add a vector,
+# where elements of x follow each other or are two apart: 64x56x56, 3x3, and 3x224x224, 7x7 of stride 2, took 1.3 and
+# 2.0 ms on the machine of docs/performance.md.
 ADDED_CYCLES = 4
+ADDED_VECTOR_CYCLES = 4
 
 
 class Slabs(NamedTuple):
@@ -405,13 +408,16 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     channel_blocks = -(-outputs // slabbing.channel_block)
     vectors = slabbing.runs * -(-slabbing.run_pixels // lanes)
     lines = problem.pixels / min(problem.output[2], slabbing.run_pixels)
-    patch = lines * (ROW_CYCLES + VECTOR_CYCLES * -(-problem.output[2] // lanes))
+    patch_vectors = -(-problem.output[2] // lanes)
+    patch = lines * (ROW_CYCLES + VECTOR_CYCLES * patch_vectors)
     if op is Op.FORWARD:
         products = row_steps(outputs) * rows * vectors
         copies = rows * patch * channel_blocks + outputs * vectors * STORED_CYCLES
     elif op is Op.GRAD_INPUT:
         products = row_steps(rows) * outputs * vectors
-        scattered = rows * problem.pixels * ADDED_CYCLES
+        are_near = problem.layout == "channels_first" and problem.stride[2] <= 2
+        added = ADDED_VECTOR_CYCLES * patch_vectors if are_near else ADDED_CYCLES * problem.output[2]
+        scattered = rows * lines * (ROW_CYCLES + added)
         copies = scattered + -(-rows // slabbing.span) * outputs * vectors * VECTOR_CYCLES
     else:
         products = row_steps(rows) * problem.pixels * -(-outputs // lanes)

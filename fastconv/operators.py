@@ -1,11 +1,11 @@
 """Convolution as a linear map: its sparse matrix, and an operator for SciPy's solvers.
 
-For a fixed weight, ``conv(x, weight).ravel() == A @ x.ravel()``. `conv_matrix` gives A in full, `conv_operator` only its
-products with vectors, through the kernels of the library. The transpose of A is the transposed convolution. SciPy is
-imported when one of them is called.
+For a fixed weight, ``conv(x, weight).ravel() == A @ x.ravel()``. `conv_matrix` gives A in full, `conv_operator` only
+its products with vectors, through the kernels of the library. The transpose of A is the transposed convolution. SciPy
+is imported when one of them is called.
 
-Source: Hansen, Nagy, O'Leary, "Deblurring Images: Matrices, Spectra, and Filtering", SIAM 2006, chapter 4 (the structure
-of A for each boundary condition).
+Source: Hansen, Nagy, O'Leary, "Deblurring Images: Matrices, Spectra, and Filtering", SIAM 2006, chapter 4 (the
+structure of A for each boundary condition).
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def conv_operator(
     Returns
     -------
     ConvOperator
-        A `scipy.sparse.linalg.LinearOperator`. ``matvec`` is the convolution, ``rmatvec`` its adjoint, the gradient with
-        respect to x; ``matmat`` and ``rmatmat`` take the columns of their argument as a batch. Its adjoint ``.H``, its
-        transpose ``.T``, and sums and products with other operators are those of SciPy.
+        A `scipy.sparse.linalg.LinearOperator`. ``matvec`` is the convolution, ``rmatvec`` its adjoint, the gradient
+        with respect to x; ``matmat`` and ``rmatmat`` take the columns of their argument as a batch. Its adjoint
+        ``.H``, its transpose ``.T``, and sums and products with other operators are those of SciPy.
 
     Raises
     ------

@@ -196,6 +196,21 @@ def test_the_rank_is_that_of_the_kernel_or_of_x(shape, kernel_size, pixels):
     assert fastconv.im2col(np.ones(shape), kernel_size).shape[0] == pixels
 
 
+@pytest.mark.parametrize("dtype", ["float32", "complex128", "int64"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("pixels", [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65])
+def test_rows_of_any_length_are_added_up(pixels, stride, dtype):
+    """Around the edges of vectors, whose last elements are two apart with stride 2."""
+    u = np.random.default_rng(0).integers(-9, 10, (2, 3, pixels)).astype(dtype)
+    extent = stride * (pixels - 1) + 3 + stride - 1
+    expected = np.zeros((2, extent), dtype)
+    for tap in range(3):
+        expected[:, tap : tap + stride * pixels : stride][:, :pixels] += u[:, tap]
+    np.testing.assert_array_equal(fastconv.fold(u.reshape(6, pixels), (extent,), (3,), stride=stride), expected)
+    columns = u.reshape(6, pixels).T
+    np.testing.assert_array_equal(fastconv.col2im(columns, expected.shape, (3,), stride=stride), expected)
+
+
 # ---- normalize
 
 

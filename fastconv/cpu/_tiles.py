@@ -165,6 +165,12 @@ def planes_of(problem: ConvProblem, op: Op) -> Axes:
     )
 
 
+def together(problem: ConvProblem, op: Op) -> int:
+    """Phases that are stored together: those that take turns in a row, where there are two."""
+    takes_turns = op is Op.GRAD_INPUT and problem.stride[2] == 2 and transposed_extent(problem, 2) > 1
+    return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
+
+
 def parts_of(extent: int, most: int) -> Iterator[int]:
     """Sizes of the parts, all different, into which an extent can be cut about equally, at most `most` each."""
     size = None
@@ -235,17 +241,19 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         block = even_split(sources, max(1, block))
         blocks = -(-sources // block)
         phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
+        reached = math.prod(planes_of(problem, Op.FORWARD)) if op is Op.GRAD_INPUT else 1
         gather = sources * gather_cycles(problem, op, strip, lanes)
         pack = sources * problem.taps * lines * (ROW_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
         joined = rows_are_joined(problem, op, tile, packed or halo[2] == 0)
-        store = phases * ((tile[0] if joined else lines) * STORED_ROW_CYCLES + STORED_CYCLES * vectors)
+        rows_stored = phases / together(problem, op) * (tile[0] if joined else lines)
+        store = rows_stored * STORED_ROW_CYCLES + phases / together(problem, op) * STORED_CYCLES * vectors
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
             steps = row_steps(row_block) * (
                 _dots.steps(pixels, lanes) if op is Op.FORWARD else column_steps(pixels, lanes)
             )
-            register_tiles = phases * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
+            register_tiles = reached * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
             product = sources * problem.taps * steps * vector_steps(problem) * (1 if packed else UNALIGNED)
             product += register_tiles * TILE_CYCLES
             product += row_block * sources * problem.taps * size / LINE_BYTES * LINE_CYCLES

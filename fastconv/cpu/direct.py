@@ -39,7 +39,7 @@ from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _dots, _lines, _pointwise, _rowwise
 from ._activation import activation_code
-from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
+from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, with_sizes
@@ -60,7 +60,7 @@ from ._strips import (
     transpose_tile,
     weight_block_of,
 )
-from ._tiles import Tiling, channels_of, reads_in_place, role_fields, row_group, rows_are_joined, tiling
+from ._tiles import Tiling, channels_of, reads_in_place, role_fields, row_group, rows_are_joined, tiling, together
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -272,7 +272,7 @@ class _Memory:
 def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     spare = lanes_of(problem.dtype)
     strips = sizes.channel_block * sizes.channel_pitch
-    together = _together(problem, op)
+    phases_together = together(problem, op)
     keeps_sums = op is not Op.GRAD_WEIGHT and sizes.channel_block < channels_of(problem, op)[0]
     by_lines = _lines.serves(problem, op)
     if by_lines:
@@ -289,9 +289,9 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
             rows = -(-sizes.row_block // rows) * rows
     panel_at = _aligned(strips + spare)
     panel_pitch = _aligned(panel + spare)
-    sums_at = panel_at + together * panel_pitch
+    sums_at = panel_at + phases_together * panel_pitch
     phase_pitch = _aligned((rows + SPARE_ROWS) * sizes.pitch)
-    phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else together
+    phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else phases_together
     scratch_at = sums_at + phases * phase_pitch
     # Only FORWARD takes its weights one after the other.
     dots_pitch = _aligned(sizes.channel_block * problem.taps) if op is Op.FORWARD and not by_lines else 0
@@ -300,12 +300,6 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
         panel_at, panel_pitch, sums_at, phase_pitch, scratch_at, dots_at if dots_pitch else -1, dots_pitch,
         dots_at + _dots.MOST * dots_pitch, keeps_sums,
     )  # fmt: skip
-
-
-def _together(problem: ConvProblem, op: Op) -> int:
-    """Phases that are stored together: those that take turns in a row, where there are two."""
-    takes_turns = op is Op.GRAD_INPUT and problem.stride[2] == 2 and transposed_extent(problem, 2) > 1
-    return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
 
 
 def _aligned(elements: int) -> int:
@@ -379,7 +373,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
         pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),
-        together=_together(problem, op),
+        together=together(problem, op),
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks

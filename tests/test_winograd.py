@@ -32,7 +32,7 @@ def problems(draw, dtypes=("float32", "float64")):
     filters = draw(st.sampled_from(FILTERS[rank]))
     extents = [draw(EXTENTS[rank]) for _ in range(rank)]
     padding = [draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(rank)]
-    dilation = [draw(st.integers(1, 3)) if rank == 3 and axis == 0 else 1 for axis in range(rank)]
+    dilation = [draw(st.integers(1, 3)) for _ in range(rank)]
     for n, r, d, (low, high) in zip(extents, filters, dilation, padding, strict=True):
         assume(n + low + high > d * (r - 1))
     groups = draw(st.sampled_from((1, 1, 2, 3)))
@@ -86,6 +86,18 @@ def test_extents_around_the_edges_of_tiles(op, extent):
         assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
 
 
+# As many phases as outputs, more of them, fewer, and phases of unequal extents; with borders that repeat elements.
+@pytest.mark.parametrize("dilation", [2, 3, 4, 7, 11])
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("op", Op)
+def test_dilated_filters_meet_one_phase_of_the_data(op, mode, dilation):
+    for line in (f"x=1x3x26x30 w=4x3x3x3 p=4 d={dilation}", f"x=1x3x5x5x30 w=4x3x2x1x3 p=1x0x2 d=2x1x{dilation}"):
+        problem = ConvProblem.parse(line).replace(padding_mode=mode)
+        tensors = random_tensors(problem, dilation)
+        result = evaluate(op, problem, algorithm="winograd", **inputs_of(op, tensors))
+        assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
+
+
 def sizes_of_all_kinds(problem, op):
     """All sizes that may be chosen."""
     for kind in _winograd_sizes.kinds(problem):
@@ -96,7 +108,15 @@ def sizes_of_all_kinds(problem, op):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("line", ["x=2x20x21x38 w=18x20x3x3 p=1", "x=1x40x4x9x10 w=33x40x2x3x3", "x=1x33x300 w=9x33x3"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x=2x20x21x38 w=18x20x3x3 p=1",
+        "x=1x40x4x9x10 w=33x40x2x3x3",
+        "x=1x33x300 w=9x33x3",
+        "x=1x20x21x19 w=18x20x3x3 p=2 d=2x3",
+    ],
+)
 @pytest.mark.parametrize("op", Op)
 def test_every_choice_of_sizes_gives_the_result(op, line, dtype, monkeypatch):
     problem = ConvProblem.parse(line).replace(dtype=dtype)
@@ -141,7 +161,6 @@ def test_bias_add_and_activation_as_it_stores(activation, problem, has_add, seed
         ("x=1x2x8x8 w=2x2x3x3 c64", Op.FORWARD, "it serves real numbers only"),
         ("x=1x2x8x8 w=2x2x5x5", Op.FORWARD, "it serves filters of 3 taps along W"),
         ("x=1x2x8x8 w=2x2x3x3 s=2", Op.GRAD_INPUT, "it serves a stride of 1 only"),
-        ("x=1x2x8x8 w=2x2x3x3 d=2", Op.GRAD_WEIGHT, "it serves dilated filters along D only"),
     ],
 )
 def test_what_it_does_not_serve(line, op, reason):
@@ -151,4 +170,5 @@ def test_what_it_does_not_serve(line, op, reason):
 @pytest.mark.parametrize("op", Op)
 def test_what_auto_takes_it_for(op):
     assert fastconv.explain("x=1x64x56x56 w=64x64x3x3 p=1", op=op.value).algorithm == "winograd"
+    assert fastconv.explain("x=1x64x56x56 w=64x64x3x3 p=2 d=2", op=op.value).algorithm == "winograd"
     assert fastconv.explain("x=1x64x56x56 w=64x64x1x1", op=op.value).algorithm != "winograd"

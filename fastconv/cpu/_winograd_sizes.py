@@ -16,7 +16,7 @@ import numpy as np
 from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
-from ._axes import Axis, folding, output_axis, phased_axis, transposed_extent
+from ._axes import Axis, Integers, folding, phased_axis, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, VECTOR_CYCLES
@@ -80,11 +80,28 @@ class Sizes:
         return self.block[1] * self.block[2]
 
 
-def target_extents(problem: ConvProblem, op: Op) -> Axes:
-    """Elements along each axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
-    if op is not Op.GRAD_INPUT:
-        return problem.output
-    return axes(transposed_extent(problem, axis) for axis in range(3))
+def _computed(problem: ConvProblem, op: Op, axis: int) -> int:
+    """Elements along an axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
+    return transposed_extent(problem, axis) if op is Op.GRAD_INPUT else problem.output[axis]
+
+
+def phases_of(problem: ConvProblem, op: Op, axis: int) -> int:
+    """Along H and W, each first position of a dilated filter: what it meets is a plane, in which nothing is dilated.
+
+    The slices of a filter, along the depth, are terms of a sum, and may stand anywhere.
+    """
+    return 1 if axis == 0 else min(problem.dilation[axis], _computed(problem, op, axis))
+
+
+def plane_extents(problem: ConvProblem, op: Op) -> Axes:
+    """Planes that are computed: for each element along the depth those of all phases; and their height and width."""
+    planes = _computed(problem, op, 0) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
+    return planes, *(-(-_computed(problem, op, axis) // problem.dilation[axis]) for axis in (1, 2))
+
+
+def depth_reach(problem: ConvProblem, op: Op) -> int:
+    """Planes that the last slice of a filter is behind the first."""
+    return (problem.reach[0] - 1) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
 
 
 def kinds(problem: ConvProblem) -> list[int]:
@@ -94,27 +111,38 @@ def kinds(problem: ConvProblem) -> list[int]:
 
 
 def source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The source along an axis, with the border that the filter reaches, as a single plane."""
+    """The source along an axis, by phases, with the border that the filter reaches."""
     low, high = problem.padding[axis]
     if op is not Op.GRAD_INPUT:
         extent = problem.input[axis]
         places = source_index(extent, low, high, problem.padding_mode)
     else:
         extent, low = problem.output[axis], problem.reach[axis] - 1 - (0 if folding(problem) else low)
-        at = np.arange(target_extents(problem, op)[axis] + problem.reach[axis] - 1) - low
+        at = np.arange(_computed(problem, op, axis) + problem.reach[axis] - 1) - low
         places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
     run = max(0, low), max(0, low + extent)
-    return phased_axis(places, [0], 1, run, positions)
+    return _by_phases(problem, op, axis, places, run, positions)
 
 
 def target_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The target along an axis; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
+    """The target along an axis, by phases; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
     if op is not Op.GRAD_INPUT:
         return output_axis(problem, axis, positions)
     extent = problem.input[axis]
     low, high = problem.padding[axis] if folding(problem) else (0, 0)
     places = source_index(extent, low, high, problem.padding_mode)
-    return phased_axis(places, [0], 1, (low, low + extent), positions)
+    return _by_phases(problem, op, axis, places, (low, low + extent), positions)
+
+
+def output_axis(problem: ConvProblem, axis: int, positions: int) -> Axis:
+    """The output along an axis, by phases."""
+    extent = problem.output[axis]
+    return _by_phases(problem, Op.FORWARD, axis, np.arange(extent), (0, extent), positions)
+
+
+def _by_phases(problem: ConvProblem, op: Op, axis: int, places: Integers, run: tuple[int, int], positions: int) -> Axis:
+    phases = list(range(phases_of(problem, op, axis)))
+    return phased_axis(places, phases, problem.dilation[axis] if axis else 1, run, positions)
 
 
 @lru_cache(maxsize=1024)
@@ -128,10 +156,10 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
 def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     square = SQUARES[kind]
     sources, targets = channels_of(problem, op)
-    extents = target_extents(problem, op)
-    tiles = extents[0], -(-extents[1] // square.height.outputs), -(-extents[2] // square.width.outputs)
+    planes, height, width = plane_extents(problem, op)
+    tiles = planes, -(-height // square.height.outputs), -(-width // square.width.outputs)
     lanes, size = lanes_of(problem.dtype), problem.real_bytes
-    points, slices, reach = square.products, problem.filter[0], problem.reach[0] - 1
+    points, slices, reach = square.products, problem.filter[0], depth_reach(problem, op)
     rows_below = -(-(square.height.products - square.height.outputs) // square.height.outputs)
     folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
     for block in _block_choices(tiles, lanes):
@@ -142,7 +170,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         lines = 2 * (height + rows_below) * square.height.outputs
         line_elements = square.width.outputs * width
         line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
-        if problem.layout == "channels_last":
+        if problem.layout == "channels_last" or problem.dilation[2] > 1:
             line_cycles = ELEMENT_CYCLES * line_elements
         gather = planes * lines * (ROW_CYCLES + line_cycles)
         data = gather + planes * -(-plane // lanes) * points * DATA_CYCLES
@@ -241,7 +269,8 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     lines = 2 * m_h * (sizes.block[1] + below) * m_w * sizes.block[2]
     together = max(1, LINES_BYTES // problem.real_bytes // lines)
     data_at = aligned(together * lines + 2 * m_w * lanes)
-    data_pitch = padded((depth + problem.reach[0] - 2) * plane + padded(plane, problem.dtype), problem.dtype)
+    planes = depth + depth_reach(problem, op)
+    data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
     filters_at = data_at + square.products * data_point
     filters_slice = padded(sizes.channel_block, problem.dtype)

@@ -14,6 +14,8 @@ does all of this for a block of tiles and some output channels, within a second-
 
 GRAD_INPUT is the same with the filters turned around, and input and output exchanged; GRAD_WEIGHT stands in
 `fastconv.cpu._winograd_weights`. A third axis is not transformed: the slices of a filter are further terms of the sum.
+A filter of dilation d meets every d-th row and column only: the outputs whose positions have the same remainders are
+an undilated convolution of a part of the input, and all such parts are planes of one.
 
 Sources: Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, "Fast Algorithms for Convolutional Neural
 Networks", CVPR 2016, section 4.
@@ -40,7 +42,17 @@ from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
 from ._tiles import role_fields
-from ._winograd_sizes import Sizes, kinds, memory_of, sizes_of, source_axis, target_axis, target_extents
+from ._winograd_sizes import (
+    Sizes,
+    depth_reach,
+    kinds,
+    memory_of,
+    phases_of,
+    plane_extents,
+    sizes_of,
+    source_axis,
+    target_axis,
+)
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
 from ._winograd_transforms import FOUR, LINE, TWO
 
@@ -152,11 +164,13 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
     roles = role_fields(problem, op)
+    phases = [phases_of(problem, op, axis) for axis in (1, 2)]
+    folds = op is Op.GRAD_INPUT and folding(problem)
     T, R, S = problem.filter
     tables = Tables(Blocks)
     heights, widths = square.height, square.width
     positions = (
-        blocks[0] * sizes.block[0] + problem.reach[0] - 1,
+        -(-blocks[0] * sizes.block[0] // phases[0] // phases[1]) + problem.reach[0] - 1,
         (blocks[1] * sizes.block[1] + 1) * heights.outputs,
         (blocks[2] * sizes.block[2] + 1) * widths.outputs,
     )
@@ -173,13 +187,14 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         weight_depth=-R * S if op is Op.GRAD_INPUT else R * S,
         weight_first=(T - 1) * R * S if op is Op.GRAD_INPUT else 0,
         slices=T,
-        depth_reach=problem.reach[0] - 1,
+        depth_reach=depth_reach(problem, op),
+        **named("phases_{}", "hw", phases),
         outputs_h=heights.outputs,
         outputs_w=widths.outputs,
         halo_h=-(-(heights.products - heights.outputs) // heights.outputs),
         lines_together=memory.lines_together,
         points=square.products,
-        **named("target_{}", "zpq", target_extents(problem, op)),
+        **named("target_{}", "pq", plane_extents(problem, op)[1:]),
         **named("tiles_{}", "zpq", sizes.tiles),
         **named("block_{}", "zpq", sizes.block),
         **named("blocks_{}", "zpq", blocks),
@@ -188,13 +203,14 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
         **named("source_axis_{}", "dhw", source_axes),
         **named("target_axis_{}", "dhw", target_axes),
-        plain=roles["source_w"] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
-        accumulates=op is Op.GRAD_INPUT and folding(problem),
+        plain=roles["source_w"] == problem.dilation[2] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        plain_target=roles["target_w"] == problem.dilation[2] == 1 and not folds,
+        accumulates=folds,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
         taken_at=tables.add(c + memory.filters_slice * t),
-        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
+        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * math.prod(phases) * problem.dilation[0] * t),
     )
     geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
     launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
@@ -203,7 +219,7 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         initialise(x, problem, constants)
         launch(x, w, y, residual, constants, threads)
 
-    return add_to_bias if op is Op.GRAD_INPUT and folding(problem) else launch
+    return add_to_bias if folds else launch
 
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
@@ -249,8 +265,6 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
         return f"it serves filters of 3 taps along W and of 1 or 3 along H, and not of {taps[0]}x{taps[1]}"
     if problem.stride != (1, 1, 1):
         return "it serves a stride of 1 only"
-    if problem.dilation[1:] != (1, 1):
-        return "it serves dilated filters along D only"
     return None
 
 

@@ -160,14 +160,13 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     tiles = planes, -(-height // square.height.outputs), -(-width // square.width.outputs)
     lanes, size = lanes_of(problem.dtype), problem.real_bytes
     points, slices, reach = square.products, problem.filter[0], depth_reach(problem, op)
-    rows_below = -(-(square.height.products - square.height.outputs) // square.height.outputs)
     folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
     for block in _block_choices(tiles, lanes):
         depth, height, width = block
         plane = height * width
         blocks = math.prod(-(-whole // part) for whole, part in zip(tiles, block, strict=True))
         planes = depth + reach
-        lines = 2 * (height + rows_below) * square.height.outputs
+        lines = (1 + square.width.further) * (height + square.height.further) * square.height.outputs
         line_elements = square.width.outputs * width
         line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
         if problem.layout == "channels_last" or problem.dilation[2] > 1:
@@ -265,8 +264,8 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     square, plane, depth = sizes.square, sizes.plane, sizes.block[0]
     lanes = lanes_of(problem.dtype)
     m_h, m_w = square.height.outputs, square.width.outputs
-    below = -(-(square.height.products - m_h) // m_h)
-    lines = 2 * m_h * (sizes.block[1] + below) * m_w * sizes.block[2]
+    copies, below = 1 + square.width.further, square.height.further
+    lines = m_h * copies * (sizes.block[1] + below) * m_w * sizes.block[2]
     together = max(1, LINES_BYTES // problem.real_bytes // lines)
     data_at = aligned(together * lines + 2 * m_w * lanes)
     planes = depth + depth_reach(problem, op)

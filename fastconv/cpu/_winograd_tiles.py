@@ -55,7 +55,8 @@ class Blocks(NamedTuple):
     phases_w: int
     outputs_h: int  # of a tile
     outputs_w: int
-    halo_h: int  # tiles below that a tile reaches into
+    further_h: int  # tiles behind it that a tile reaches into
+    further_w: int
     lines_together: int  # planes of lines in the workspace at once
     points: int  # of a tile
     target_p: int  # extents of the planes of the target
@@ -138,8 +139,9 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
     plane_d = plane_at(geometry, g.source_axis_d, 0)
     depth = block.depth + g.depth_reach
     line = g.outputs_w * block.width
-    copy_pitch = (block.height + g.halo_h) * line
-    pitch = 2 * g.outputs_h * copy_pitch
+    copy_pitch = (block.height + g.further_h) * line
+    phase_pitch = (1 + g.further_w) * copy_pitch
+    pitch = g.outputs_h * phase_pitch
     tiles = block.height * block.width
     fill(workspace, 0, g.lines_together * pitch, outside)
     for begin in range(0, channels * depth, g.lines_together):
@@ -163,7 +165,7 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
             to = g.data_at + c * g.data_pitch + d * g.plane
             for v in range(0, tiles, lanes(workspace)):
                 transform_data(
-                    kind, workspace, at + v * g.outputs_w, 2 * copy_pitch, copy_pitch, line, to + v, g.data_point
+                    kind, workspace, at + v * g.outputs_w, phase_pitch, copy_pitch, line, to + v, g.data_point
                 )  # fmt: skip
 
 
@@ -175,14 +177,14 @@ def _gather_lines(
     g = header(geometry)
     step = number_at(geometry, g.source_axis_w + 1)
     row = block.p * g.outputs_h
-    for further in range(2):
+    for further in range(1 + g.further_w):
         position = g.outputs_w * (block.q + further)
         first, last = inner(geometry, plane_w, position, line)
         begin = source_at + place(geometry, plane_w, position + first)
-        for h in range(block.height + g.halo_h):
+        for h in range(block.height + g.further_h):
             for phase in range(g.outputs_h):
                 in_h = place(geometry, plane_h, row + h * g.outputs_h + phase)
-                to = at + (2 * phase + further) * copy_pitch + h * line
+                to = at + (phase * (1 + g.further_w) + further) * copy_pitch + h * line
                 if in_h < 0:
                     if g.phases_h > 1 or not g.plain:  # otherwise it is there from the begin
                         fill(workspace, to, line, outside)
@@ -191,7 +193,7 @@ def _gather_lines(
                         copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
                 else:
                     # The copy has all but its last tile in common with what is there.
-                    common = further * (line - g.outputs_w)
+                    common = line - g.outputs_w if further else 0
                     copy(workspace, to, workspace, to - copy_pitch + g.outputs_w, common)
                     gather_row(
                         workspace, to + common, line - common, source, source_at + in_h * g.source_h, g.source_w,

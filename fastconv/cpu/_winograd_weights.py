@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import literally
 
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.problem import ConvProblem, Op
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_steps
 from ._geometry import Tables, even_split, named, tensor_strides, with_sizes
@@ -44,7 +44,7 @@ from ._winograd_sizes import (
     plane_extents,
     source_axis,
 )
-from ._winograd_transforms import FOUR, LINE, SQUARES, TWO, Square, transform_channels, transform_sums
+from ._winograd_transforms import SQUARES, Square, transform_channels, transform_sums
 
 # Tiles of a block, and the most channels of one: sums of 64 x 64 channels take 590 KB.
 BLOCK_TILES = 64
@@ -124,25 +124,18 @@ HEADER = len(Gradient._fields)
 # ---- kernels
 
 
-@kernel
-def _grad_weight_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(FOUR, task, x, w, y, constants, workspace, geometry)
+def _accumulation(kind: int) -> Kernel:
+    """The kernel of one of `SQUARES`."""
+
+    @kernel
+    def accumulate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        _accumulate(kind, task, x, w, y, constants, workspace, geometry)
+
+    return accumulate
 
 
-@kernel
-def _grad_weight_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(TWO, task, x, w, y, constants, workspace, geometry)
-
-
-@kernel
-def _grad_weight_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(LINE, task, x, w, y, constants, workspace, geometry)
-
-
-KERNELS = {FOUR: _grad_weight_four, TWO: _grad_weight_two, LINE: _grad_weight_line}
+KERNELS = [_accumulation(kind) for kind in range(len(SQUARES))]
 
 
 @subroutine

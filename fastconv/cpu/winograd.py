@@ -29,7 +29,7 @@ import numpy as np
 from numba import literally
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, Run, running_sum_error
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
 from . import _winograd_weights
@@ -54,56 +54,32 @@ from ._winograd_sizes import (
     target_axis,
 )
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
-from ._winograd_transforms import FOUR, LINE, TWO
+from ._winograd_transforms import SQUARES
 
-# Error of the transforms, in units of rounding of the result's root mean square. With that of the sums, it is above the
-# largest errors of all served problems of bench/shapes and of others with 1 to 2048 channels: 1.05e-5 for F(4, 3),
-# 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
-TRANSFORM_ERROR = {FOUR: 200, TWO: 60, LINE: 60}
+# Error of the transforms along one axis and along two, by products, in units of rounding of the result's root mean
+# square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others with
+# 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
+TRANSFORM_ERROR = {(1, 6): 60, (4, 4): 60, (6, 6): 200, (1, 8): 100, (8, 8): 800}
 
 
 # ---- kernels
 
 
-@kernel
-def _forward_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(FOUR, 0, task, x, w, y, residual, constants, workspace, geometry)
+def _correlation(kind: int, flipped: int) -> Kernel:
+    """The kernel of one of `SQUARES`; flipped: whether it is GRAD_INPUT, where x and y change places."""
 
+    @kernel
+    def correlate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        source, target = (y, x) if flipped else (x, y)
+        _correlate(kind, flipped, task, source, w, target, residual, constants, workspace, geometry)
 
-@kernel
-def _forward_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(TWO, 0, task, x, w, y, residual, constants, workspace, geometry)
-
-
-@kernel
-def _forward_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(LINE, 0, task, x, w, y, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(FOUR, 1, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(TWO, 1, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(LINE, 1, task, y, w, x, residual, constants, workspace, geometry)
+    return correlate
 
 
 KERNELS = {
-    Op.FORWARD: (_forward_four, _forward_two, _forward_line),
-    Op.GRAD_INPUT: (_grad_input_four, _grad_input_two, _grad_input_line),
+    op: [_correlation(kind, flipped) for kind in range(len(SQUARES))]
+    for flipped, op in enumerate((Op.FORWARD, Op.GRAD_INPUT))
 }
 
 
@@ -171,8 +147,8 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
     heights, widths = square.height, square.width
     positions = (
         -(-blocks[0] * sizes.block[0] // phases[0] // phases[1]) + problem.reach[0] - 1,
-        (blocks[1] * sizes.block[1] + 1) * heights.outputs,
-        (blocks[2] * sizes.block[2] + 1) * widths.outputs,
+        (blocks[1] * sizes.block[1] + heights.further) * heights.outputs,
+        (blocks[2] * sizes.block[2] + widths.further) * widths.outputs,
     )
     source_axes, target_axes = (
         [tables.add(make(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
@@ -191,7 +167,8 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         **named("phases_{}", "hw", phases),
         outputs_h=heights.outputs,
         outputs_w=widths.outputs,
-        halo_h=-(-(heights.products - heights.outputs) // heights.outputs),
+        further_h=heights.further,
+        further_w=widths.further,
         lines_together=memory.lines_together,
         points=square.products,
         **named("target_{}", "pq", plane_extents(problem, op)[1:]),
@@ -256,13 +233,12 @@ def _sizes(problem: ConvProblem, op: Op) -> Sizes | _winograd_weights.Sizes:
 
 
 def supports(problem: ConvProblem, op: Op) -> str | None:
-    taps = problem.filter[1:]
     if problem.is_exact:
         return "it computes in floating point, and integers must be exact"
     if problem.real_products != 1:
         return "it serves real numbers only"
     if not kinds(problem):
-        return f"it serves filters of 3 taps along W and of 1 or 3 along H, and not of {taps[0]}x{taps[1]}"
+        return "it serves filters of 3x3, and of 3, 5 or 7 taps along H or W, and not of {}x{}".format(*problem.filter[1:])
     if problem.stride != (1, 1, 1):
         return "it serves a stride of 1 only"
     return None
@@ -279,7 +255,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
     """What the transforms add, and the sums of blocks, which are added up in turn."""
     sizes = _sizes(problem, op)
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return TRANSFORM_ERROR[sizes.kind] * precision + running_sum_error(problem, sizes.additions)
+    products = sorted(each.products for each in sizes.square)
+    return TRANSFORM_ERROR[tuple(products)] * precision + running_sum_error(problem, sizes.additions)
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

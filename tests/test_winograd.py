@@ -86,6 +86,29 @@ def test_extents_around_the_edges_of_tiles(op, extent):
         assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
 
 
+@pytest.mark.parametrize(
+    "line", ["x={}x20x{}x21 w=18x20x3x3 p=1", "x={}x20x4x{}x9 w=10x10x2x3x3 g=2", "x={}x33x{}1 w=64x33x7"]
+)
+@pytest.mark.parametrize("op", [Op.FORWARD, Op.GRAD_INPUT])
+def test_transformed_filters_serve_other_extents(op, line):
+    kept = {}
+    for N, extent in ((8, 40), (3, 30), (12, 22)):
+        problem = ConvProblem.parse(line.format(N, extent))
+        tensors = random_tensors(problem, extent)
+        plan = winograd.plan(problem, op, PLAIN)
+        result = np.full(problem.result_shape(op), np.nan, problem.dtype)
+        constants = np.zeros({Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op] + 1, problem.dtype)
+        weight = random_tensors(ConvProblem.parse(line.format(8, 40)), 40)["w"]
+        tensors["w"] = weight
+        if plan.kept_weight.key not in kept:
+            kept[plan.kept_weight.key] = plan.kept_weight.transform(weight, 2)
+        tensors[{Op.FORWARD: "y", Op.GRAD_INPUT: "x"}[op]] = result
+        filters = kept[plan.kept_weight.key]
+        plan.kept_weight.run(tensors["x"], filters, tensors["y"], result, constants, 2)
+        assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
+    assert len(kept) == 1
+
+
 # As many phases as outputs, more of them, fewer, and phases of unequal extents; with borders that repeat elements.
 @pytest.mark.parametrize("dilation", [2, 3, 4, 7, 11])
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])

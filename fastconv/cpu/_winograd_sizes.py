@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -43,6 +43,12 @@ FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
 REGISTER_TILE_CYCLES = 50
+# Cycles for each vector of transformed filters that is read from the third-level cache, and the most bytes of them: on
+# one thread, 256x14x14 to 256, 3x3, took 0.84 ms with them and 1.10 ms without, 512x7x7 to 512 with 16 MiB of them 1.6
+# and 2.1 ms, but 512x28x28 to 512 with 36 MiB 19 to 25 and 19 ms. Transforming all filters before all tasks of one call
+# never won: 7.2 to 8.4 ms in place of 7.6 for 8x64x56x56 to 64, 1.18 in place of 1.13 ms for 256x14x14.
+FETCHED_CYCLES = 2
+PREPARED_BYTES = 20 << 20
 # Cycles for each element that is copied one by one, as those of a row in channels_last are: 64x138x138 there.
 ELEMENT_CYCLES = 2.5
 
@@ -58,6 +64,7 @@ class Sizes:
     row_block: int
     filter_block: int
     blocks_per_task: int
+    prepared: bool  # whether tasks are given transformed filters
     tasks: int
     additions: int  # that follow one another in a sum
     cycles: float  # of all tasks, one after the other
@@ -147,9 +154,19 @@ def _by_phases(problem: ConvProblem, op: Op, axis: int, places: Integers, run: t
 
 @lru_cache(maxsize=1024)
 def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
-    """The sizes that take the least time on this machine's number of threads."""
+    """The sizes that take the least time on this machine's number of threads, from the weight."""
+    return _least(each for kind in kinds(problem) for each in candidates(problem, op, kind) if not each.prepared)
+
+
+def prepared_sizes_of(problem: ConvProblem, op: Op) -> Sizes | None:
+    """Sizes of the same kind for filters that are transformed already, or None where nothing is gained."""
+    usual = sizes_of(problem, op)
+    best = _least([usual, *(each for each in candidates(problem, op, usual.kind) if each.prepared)])
+    return best if best.prepared else None
+
+
+def _least(choices: Iterable[Sizes]) -> Sizes:
     threads = local_machine().threads
-    choices = (each for kind in kinds(problem) for each in candidates(problem, op, kind))
     return min(choices, key=lambda each: each.time(threads))
 
 
@@ -161,6 +178,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     lanes, size = lanes_of(problem.dtype), problem.real_bytes
     points, slices, reach = square.products, problem.filter[0], depth_reach(problem, op)
     folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
+    may_prepare = prepared_filters(problem, op, square)[-1] * size <= PREPARED_BYTES
     for block in _block_choices(tiles, lanes):
         depth, height, width = block
         plane = height * width
@@ -181,22 +199,30 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
             filter_bytes = points * slices * channel_block * size
             channel_blocks = -(-sources // channel_block)
             for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
-                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
                 row_blocks = -(-targets // row_block)
                 register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
                 product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
                 product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
-                filters = slices * row_block * channel_blocks * -(-channel_block // lanes) * points * FILTER_CYCLES
+                block_cycles = blocks * (sources * data + product + row_block * back)
+                filter_vectors = slices * row_block * channel_blocks * -(-channel_block // lanes) * points
+                whole = problem.N * problem.groups * row_blocks
+                choose = partial(
+                    Sizes, kind, tiles, block, channel_block, row_block,
+                    additions=channel_block * slices + channel_blocks,
+                )  # fmt: skip
+                if may_prepare:
+                    yield choose(
+                        row_block, blocks if folds else 1, True, whole * (1 if folds else blocks),
+                        cycles=whole * (block_cycles + blocks * filter_vectors * FETCHED_CYCLES),
+                    )  # fmt: skip
+                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
+                filters = filter_vectors * FILTER_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
                 for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
                     runs = -(-blocks // per_task)
-                    cycles = blocks * (sources * data + product + row_block * back) + runs * filters
-                    if not stays:
-                        cycles += (blocks - runs) * filters
-                    whole = problem.N * problem.groups * row_blocks
-                    yield Sizes(
-                        kind, tiles, block, channel_block, row_block, filter_block, per_task,
-                        tasks=whole * runs, additions=channel_block * slices + channel_blocks, cycles=whole * cycles,
+                    yield choose(
+                        filter_block, per_task, False, whole * runs,
+                        cycles=whole * (block_cycles + (runs if stays else blocks) * filters),
                     )  # fmt: skip
 
 
@@ -248,6 +274,8 @@ class Memory:
     filters_slice: int
     filters_pitch: int
     filters_point: int
+    filters_group: int
+    prepared_elements: int  # of all filters, where they are not in the workspace
     sums_at: int
     sums_pitch: int
     sums_point: int
@@ -258,6 +286,20 @@ class Memory:
 
 def aligned(elements: int) -> int:
     return -(-elements // ALIGNMENT) * ALIGNMENT
+
+
+def _filters(problem: ConvProblem, square: Square, sources: int, targets: int) -> tuple[int, int, int, int]:
+    """Elements from one slice, row, point and group of filters to the next."""
+    slice = padded(sources, problem.dtype)
+    pitch = problem.filter[0] * slice
+    point = aligned(targets * pitch) + ALIGNMENT
+    return slice, pitch, point, square.products * point
+
+
+def prepared_filters(problem: ConvProblem, op: Op, square: Square) -> tuple[int, int, int, int, int]:
+    """Those distances of all filters, transformed once, and their number of elements."""
+    distances = _filters(problem, square, *channels_of(problem, op))
+    return *distances, problem.groups * distances[3]
 
 
 def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
@@ -271,17 +313,19 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     planes = depth + depth_reach(problem, op)
     data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
-    filters_at = data_at + square.products * data_point
-    filters_slice = padded(sizes.channel_block, problem.dtype)
-    filters_pitch = problem.filter[0] * filters_slice
-    filters_point = aligned(sizes.filter_block * filters_pitch) + ALIGNMENT
-    sums_at = filters_at + square.products * filters_point
+    filters_at = sums_at = data_at + square.products * data_point
+    if sizes.prepared:
+        filters = prepared_filters(problem, op, square)
+    else:
+        filters = _filters(problem, square, sizes.channel_block, sizes.filter_block)
+        sums_at += filters[3]
+        filters = *filters[:3], 0, 0
     sums_pitch = padded(depth * plane, problem.dtype)
     sums_point = aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
     lines_at = sums_at + square.products * sums_point
     lines_pitch = m_w * sums_pitch
     elements = lines_at + m_h * lines_pitch
     return Memory(
-        together, data_at, data_pitch, data_point, filters_at, filters_slice, filters_pitch, filters_point,
+        together, data_at, data_pitch, data_point, filters_at, *filters,
         sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
     )  # fmt: skip

@@ -75,10 +75,13 @@ class Blocks(NamedTuple):
     data_at: int  # positions in the workspace
     data_pitch: int  # from one channel to the next, and from one point to the next
     data_point: int
+    prepares: int  # whether tasks do nothing but transform filters
+    prepared: int  # whether tasks are given transformed filters in place of the weight
     filters_at: int
     filters_slice: int  # from one slice to the next
     filters_pitch: int
     filters_point: int
+    filters_group: int
     sums_at: int
     sums_pitch: int
     sums_point: int
@@ -202,8 +205,8 @@ def _gather_lines(
 
 
 @subroutine
-def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, rows, channels):
-    """workspace[filters_at + (k, slice, c) + e * filters_point] = point e of the filters of a block.
+def transform_weights(kind, flipped, filters, filters_at, geometry, weights, weights_at, rows, channels):
+    """filters[filters_at + (k, slice, c) + e * filters_point] = point e of the filters of a block.
 
     They are met in the order of the weight, which GRAD_INPUT has the other way round.
     """
@@ -211,7 +214,7 @@ def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, r
     literally(flipped)
     never_inlined()
     g = header(geometry)
-    step = lanes(workspace)
+    step = lanes(filters)
     vectors = -(-channels // step)
     outer, nested = (vectors, rows) if flipped else (rows, vectors)
     ahead = max(step * g.weight_source if flipped else g.weight_target, AHEAD)
@@ -223,7 +226,7 @@ def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, r
                 transform_filters(
                     kind, flipped, weights, begin + g.weight_first + t * g.weight_depth, g.weight_source,
                     min(step, channels - c), ahead,
-                    workspace, g.filters_at + k * g.filters_pitch + t * g.filters_slice + c, g.filters_point,
+                    filters, filters_at + k * g.filters_pitch + t * g.filters_slice + c, g.filters_point,
                 )  # fmt: skip
 
 

@@ -142,7 +142,6 @@ class _Lanes:
             for half in (0, lanes)
         ]
 
-
     def _every(self, values, places):
         """The elements at these places of values after one another, of three at most."""
         lanes = self.emitter.lanes

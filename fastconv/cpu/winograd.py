@@ -28,7 +28,8 @@ import math
 import numpy as np
 from numba import literally
 
-from ..core.algorithm import Algorithm, Array, Epilogue, Plan, Run, running_sum_error
+from ..core.algorithm import Algorithm, Array, Epilogue, KeptWeight, Plan, Run, running_sum_error
+from ..core.arrays import allocate
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
@@ -37,18 +38,20 @@ from ._activation import activation_code
 from ._axes import folding
 from ._extremes import is_extreme
 from ._gemm import Product, multiply
-from ._geometry import Tables, initialise, named, with_sizes
+from ._geometry import Integers, Tables, initialise, named, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
-from ._tiles import role_fields
+from ._tiles import channels_of, role_fields
 from ._winograd_sizes import (
+    Memory,
     Sizes,
     depth_reach,
     kinds,
     memory_of,
     phases_of,
     plane_extents,
+    prepared_sizes_of,
     sizes_of,
     source_axis,
     target_axis,
@@ -57,9 +60,12 @@ from ._winograd_tiles import Blocks, block_of, header, store_block, transform_bl
 from ._winograd_transforms import SQUARES
 
 # Error of the transforms along one axis and along two, by products, in units of rounding of the result's root mean
-# square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others with
-# 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
+# square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others
+# with 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
 TRANSFORM_ERROR = {(1, 6): 60, (4, 4): 60, (6, 6): 200, (1, 8): 100, (8, 8): 800}
+
+# Target channels of a task that transforms filters.
+PREPARED_ROWS = 16
 
 
 # ---- kernels
@@ -87,11 +93,15 @@ KERNELS = {
 def _correlate(kind, flipped, task, source, weights, target, residual, constants, workspace, geometry):
     """One task: a run of blocks of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors; weights: (K, C / groups, taps); workspace: lines, data, filters, sums, lines of outputs.
+    source, target: tensors; weights: (K, C / groups, taps), or the filters that `_prepare` makes of it; workspace:
+    lines, data, filters unless they are given, sums, lines of outputs.
     """
     literally(kind)
     literally(flipped)
     g = header(geometry)
+    if g.prepares:
+        _prepare(kind, flipped, task, weights, target, geometry)
+        return
     blocks = g.blocks_z * g.blocks_p * g.blocks_q
     runs = -(-blocks // g.blocks_per_task)
     row_blocks = -(-g.targets // g.row_block)
@@ -102,6 +112,9 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
     rows = min(g.row_block, g.targets - row)
     source_at = image * g.source_n + group * g.sources * g.source_c
     weights_at = group * g.weight_group + row * g.weight_target
+    filters, filters_at = workspace, g.filters_at
+    if g.prepared:
+        filters, filters_at = weights, group * g.filters_group + row * g.filters_pitch
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
     stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
     begin = run * g.blocks_per_task
@@ -115,15 +128,18 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
             )  # fmt: skip
             for k in range(0, rows, g.filter_block):
                 held = min(g.filter_block, rows - k)
-                if number == begin or not stays:
+                at = filters_at
+                if g.prepared:
+                    at += first
+                elif number == begin or not stays:
                     transform_weights(
-                        kind, flipped, workspace, geometry,
+                        kind, flipped, workspace, at, geometry,
                         weights, weights_at + k * g.weight_target + first * g.weight_source, held, channels,
                     )  # fmt: skip
                 for e in range(g.points):
                     product = Product(
                         workspace, g.sums_at + e * g.sums_point + k * g.sums_pitch, g.sums_pitch,
-                        workspace, g.filters_at + e * g.filters_point,
+                        filters, at + e * g.filters_point,
                         workspace, g.data_at + e * g.data_point,
                         geometry, g.rows_at, g.taken_at, g.offsets_at, channels * g.slices, first == 0,
                     )  # fmt: skip
@@ -132,11 +148,54 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
         store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
 
 
+@subroutine
+def _prepare(kind, flipped, task, weights, filters, geometry):
+    """One task: filters[group, e, target, slice, source] = point e of the filters of some targets of a group."""
+    g = header(geometry)
+    group, row = divmod(task, -(-g.targets // PREPARED_ROWS))
+    row *= PREPARED_ROWS
+    transform_weights(
+        kind, flipped, filters, group * g.filters_group + row * g.filters_pitch, geometry,
+        weights, group * g.weight_group + row * g.weight_target, min(PREPARED_ROWS, g.targets - row), g.sources,
+    )  # fmt: skip
+
+
 # ---- plans
 
 
-def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Run:
-    """What computes y or x."""
+class _Launches:
+    """What computes y or x with blocks of these sizes."""
+
+    def __init__(self, problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> None:
+        self._problem, self._op, self._sizes = problem, op, sizes
+        vector, self._memory = _vector(problem, op, sizes, epilogue)
+        self._convolve = self._launch(vector, sizes.tasks)
+        vector = vector.copy()
+        vector[Blocks._fields.index("prepares")] = 1
+        self._prepare = self._launch(vector, problem.groups * -(-channels_of(problem, op)[1] // PREPARED_ROWS))
+
+    def _launch(self, vector: Integers, tasks: int) -> Launch:
+        problem, op = self._problem, self._op
+        weight_size = self._memory.prepared_elements or math.prod(problem.w_shape)
+        geometry = with_sizes(vector, problem, op, weight_size, self._memory.elements)
+        return Launch(KERNELS[op][self._sizes.kind], tasks, problem.dtype, geometry, self._memory.elements)
+
+    def run(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        """`Plan.run`; w: the weight, or what `transform` makes of it if the sizes say so."""
+        if self._op is Op.GRAD_INPUT and folding(self._problem):
+            initialise(x, self._problem, constants)
+        self._convolve(x, w, y, residual, constants, threads)
+
+    def transform(self, w: Array, threads: int) -> Array:
+        """The transformed filters, which do not depend on the extents of x."""
+        w, filters = w.ravel(), allocate(self._memory.prepared_elements, w.dtype)
+        x, y = (w, filters) if self._op is Op.FORWARD else (filters, w)
+        self._prepare(x, w, y, w, w, threads)
+        return filters
+
+
+def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> tuple[Integers, Memory]:
+    """The geometry vector but for the sizes of tensors."""
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
     roles = role_fields(problem, op)
@@ -155,8 +214,11 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         for make in (source_axis, target_axis)
     )
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
+    fields = vars(memory).items()
     vector = tables.vector(
         **roles,
+        prepares=0,
+        prepared=sizes.prepared,
         channel_block=sizes.channel_block,
         row_block=sizes.row_block,
         filter_block=sizes.filter_block,
@@ -169,7 +231,6 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         outputs_w=widths.outputs,
         further_h=heights.further,
         further_w=widths.further,
-        lines_together=memory.lines_together,
         points=square.products,
         **named("target_{}", "pq", plane_extents(problem, op)[1:]),
         **named("tiles_{}", "zpq", sizes.tiles),
@@ -177,7 +238,7 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         **named("blocks_{}", "zpq", blocks),
         blocks_per_task=sizes.blocks_per_task,
         plane=sizes.plane,
-        **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
+        **{name: value for name, value in fields if name not in ("elements", "prepared_elements")},
         **named("source_axis_{}", "dhw", source_axes),
         **named("target_axis_{}", "dhw", target_axes),
         plain=roles["source_w"] == problem.dilation[2] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
@@ -189,20 +250,18 @@ def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -
         taken_at=tables.add(c + memory.filters_slice * t),
         offsets_at=tables.add(c * memory.data_pitch + sizes.plane * math.prod(phases) * problem.dilation[0] * t),
     )
-    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
-    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
-
-    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        initialise(x, problem, constants)
-        launch(x, w, y, residual, constants, threads)
-
-    return add_to_bias if folds else launch
+    return vector, memory
 
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _sizes(problem, op)
+    kept_weight = None
     if isinstance(sizes, Sizes):
-        run: Run = _launch_of(problem, op, sizes, epilogue)
+        run: Run = _Launches(problem, op, sizes, epilogue).run
+        prepared_sizes = prepared_sizes_of(problem, op)
+        if prepared_sizes is not None:
+            prepared = _Launches(problem, op, prepared_sizes, epilogue)
+            kept_weight = KeptWeight((op, sizes.kind, problem.groups), prepared.transform, prepared.run)
     else:
         run = _winograd_weights.launch_of(problem, sizes)
     largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
@@ -215,6 +274,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         run=run,
         limit=math.sqrt(largest / growth),
         is_extreme=is_extreme,
+        kept_weight=kept_weight,
         tiles={
             "outputs": sizes.square.width.outputs,
             "tiles": math.prod(sizes.block),
@@ -238,7 +298,8 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
     if problem.real_products != 1:
         return "it serves real numbers only"
     if not kinds(problem):
-        return "it serves filters of 3x3, and of 3, 5 or 7 taps along H or W, and not of {}x{}".format(*problem.filter[1:])
+        R, S = problem.filter[1:]
+        return f"it serves filters of 3x3, and of 3, 5 or 7 taps along H or W, and not of {R}x{S}"
     if problem.stride != (1, 1, 1):
         return "it serves a stride of 1 only"
     return None

@@ -20,7 +20,11 @@ from .test_algorithms import agrees_within_rounding, receives_the_result
 
 ALGORITHM = find("winograd")
 SEEDS = st.integers(0, 2**32 - 1)
-FILTERS = {1: [(3,)], 2: [(3, 3), (1, 3)], 3: [(1, 3, 3), (2, 3, 3), (3, 3, 3), (2, 1, 3)]}
+FILTERS = {
+    1: [(3,), (5,), (7,)],
+    2: [(3, 3), (1, 3), (1, 5), (1, 7), (3, 1), (5, 1), (7, 1)],
+    3: [(1, 3, 3), (2, 3, 3), (3, 3, 3), (2, 1, 3), (2, 5, 1)],
+}
 # Along W past a register of 16 tiles of 4 outputs.
 EXTENTS = {1: st.integers(1, 150), 2: st.integers(1, 30), 3: st.integers(1, 9)}
 
@@ -79,32 +83,34 @@ def relative_error(problem, op, result, tensors):
 @pytest.mark.parametrize("extent", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129])
 @pytest.mark.parametrize("op", Op)
 def test_extents_around_the_edges_of_tiles(op, extent):
-    for line in (f"x=1x5x{extent}x7 w=6x5x3x3 p=1", f"x=1x5x6x{extent} w=6x5x3x3 p=1", f"x=2x3x{extent} w=4x3x3 p=1"):
+    for line in (
+        f"x=1x5x{extent}x7 w=6x5x3x3 p=1", f"x=1x5x6x{extent} w=6x5x3x3 p=1", f"x=2x3x{extent} w=4x3x3 p=1",
+        f"x=2x3x{extent} w=4x3x5 p=2", f"x=2x3x{extent} w=4x3x7 p=3", f"x=2x3x{extent}x6 w=4x3x7x1 p=3x0",
+    ):  # fmt: skip
         problem = ConvProblem.parse(line)
         tensors = random_tensors(problem, extent)
         result = evaluate(op, problem, algorithm="winograd", **inputs_of(op, tensors))
         assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
 
 
+# Filters that one kind of tiles serves, whatever the extents.
 @pytest.mark.parametrize(
-    "line", ["x={}x20x{}x21 w=18x20x3x3 p=1", "x={}x20x4x{}x9 w=10x10x2x3x3 g=2", "x={}x33x{}1 w=64x33x7"]
+    "line", ["x={}x20x{}x21 w=18x20x1x3", "x={}x20x4x{}x9 w=10x10x2x5x1 g=2", "x={}x33x{} w=64x33x7"]
 )
 @pytest.mark.parametrize("op", [Op.FORWARD, Op.GRAD_INPUT])
 def test_transformed_filters_serve_other_extents(op, line):
+    weight = random_tensors(ConvProblem.parse(line.format(8, 40)), 0)["w"]
     kept = {}
-    for N, extent in ((8, 40), (3, 30), (12, 22)):
+    for N, extent in ((8, 40), (3, 130), (12, 22)):
         problem = ConvProblem.parse(line.format(N, extent))
-        tensors = random_tensors(problem, extent)
-        plan = winograd.plan(problem, op, PLAIN)
+        tensors = random_tensors(problem, extent) | {"w": weight}
+        keeping = winograd.plan(problem, op, PLAIN).kept_weight
+        if keeping.key not in kept:
+            kept[keeping.key] = keeping.transform(weight, 2)
         result = np.full(problem.result_shape(op), np.nan, problem.dtype)
         constants = np.zeros({Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op] + 1, problem.dtype)
-        weight = random_tensors(ConvProblem.parse(line.format(8, 40)), 40)["w"]
-        tensors["w"] = weight
-        if plan.kept_weight.key not in kept:
-            kept[plan.kept_weight.key] = plan.kept_weight.transform(weight, 2)
-        tensors[{Op.FORWARD: "y", Op.GRAD_INPUT: "x"}[op]] = result
-        filters = kept[plan.kept_weight.key]
-        plan.kept_weight.run(tensors["x"], filters, tensors["y"], result, constants, 2)
+        x, y = (tensors["x"], result) if op is Op.FORWARD else (result, tensors["y"])
+        keeping.run(x, kept[keeping.key], y, result, constants, 2)
         assert relative_error(problem, op, result, tensors) < TOLERANCE["float32"]
     assert len(kept) == 1
 
@@ -138,6 +144,7 @@ def sizes_of_all_kinds(problem, op):
         "x=1x40x4x9x10 w=33x40x2x3x3",
         "x=1x33x300 w=9x33x3",
         "x=1x20x21x19 w=18x20x3x3 p=2 d=2x3",
+        "x=2x20x40x9 w=9x20x7x1",
     ],
 )
 @pytest.mark.parametrize("op", Op)
@@ -182,7 +189,7 @@ def test_bias_add_and_activation_as_it_stores(activation, problem, has_add, seed
     [
         ("x=1x2x8x8 w=2x2x3x3 i32", Op.FORWARD, "it computes in floating point"),
         ("x=1x2x8x8 w=2x2x3x3 c64", Op.FORWARD, "it serves real numbers only"),
-        ("x=1x2x8x8 w=2x2x5x5", Op.FORWARD, "it serves filters of 3 taps along W"),
+        ("x=1x2x8x8 w=2x2x5x5", Op.FORWARD, "it serves filters of 3x3, and of 3, 5 or 7 taps"),
         ("x=1x2x8x8 w=2x2x3x3 s=2", Op.GRAD_INPUT, "it serves a stride of 1 only"),
     ],
 )

@@ -37,8 +37,10 @@ FILTERS_BYTES = 512 << 10
 SUMS_BYTES = 1024 << 10
 # Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 370 to 440, 250 and 125 for
 # F(4, 3), storing into a second-level cache included; for each row of outputs that is stored; and for each register
-# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there.
+# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there. Twice as many points as
+# registers are spilled more than once: with 8x64x112x112 to 64, 3x3, by F(6, 3), 18 to 20 cycles were left for each.
 DATA_CYCLES = 10
+SPILLED_CYCLES = 20
 FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
@@ -190,7 +192,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         if problem.layout == "channels_last" or problem.dilation[2] > 1:
             line_cycles = ELEMENT_CYCLES * line_elements
         gather = planes * lines * (ROW_CYCLES + line_cycles)
-        data = gather + planes * -(-plane // lanes) * points * DATA_CYCLES
+        data = gather + planes * -(-plane // lanes) * points * (DATA_CYCLES if points <= 36 else SPILLED_CYCLES)
         vectors = -(-depth * plane // lanes)
         back = vectors * points * BACK_CYCLES
         back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)

@@ -105,7 +105,8 @@ def phases_of(problem: ConvProblem, op: Op, axis: int) -> int:
 def plane_extents(problem: ConvProblem, op: Op) -> Axes:
     """Planes that are computed: for each element along the depth those of all phases; and their height and width."""
     planes = _computed(problem, op, 0) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
-    return planes, *(-(-_computed(problem, op, axis) // problem.dilation[axis]) for axis in (1, 2))
+    height, width = (-(-_computed(problem, op, axis) // problem.dilation[axis]) for axis in (1, 2))
+    return planes, height, width
 
 
 def depth_reach(problem: ConvProblem, op: Op) -> int:
@@ -197,7 +198,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         back = vectors * points * BACK_CYCLES
         back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)
         data_bytes = points * size * padded(planes * plane, problem.dtype)
-        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes):
+        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes, lanes):
             filter_bytes = points * slices * channel_block * size
             channel_blocks = -(-sources // channel_block)
             for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
@@ -206,7 +207,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                 product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
                 product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
                 block_cycles = blocks * (sources * data + product + row_block * back)
-                filter_vectors = slices * row_block * channel_blocks * -(-channel_block // lanes) * points
+                filter_vectors = slices * row_block * -(-sources // lanes) * points
                 whole = problem.N * problem.groups * row_blocks
                 choose = partial(
                     Sizes, kind, tiles, block, channel_block, row_block,
@@ -251,9 +252,11 @@ def _block_choices(tiles: Axes, lanes: int) -> Iterator[Axes]:
     yield from ((1, *part) for part in sorted(parts, key=vectors)[:8])
 
 
-def _channel_blocks(sources: int, most: int) -> set[int]:
+def _channel_blocks(sources: int, most: int, lanes: int) -> set[int]:
+    """About equal parts of whole registers, as that is what filters are transformed in."""
     most = max(1, min(most, sources))
-    return {even_split(sources, part) for part in (most, most // 2) if part >= min(16, most)}
+    parts = {even_split(sources, part) for part in (most, most // 2) if part >= min(16, most)}
+    return {min(sources, -(-part // lanes) * lanes) for part in parts}
 
 
 def _row_blocks(targets: int, most: int) -> set[int]:
@@ -316,12 +319,11 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
     filters_at = sums_at = data_at + square.products * data_point
-    if sizes.prepared:
-        filters = prepared_filters(problem, op, square)
-    else:
-        filters = _filters(problem, square, sizes.channel_block, sizes.filter_block)
-        sums_at += filters[3]
-        filters = *filters[:3], 0, 0
+    filters = prepared_filters(problem, op, square)
+    if not sizes.prepared:
+        distances = _filters(problem, square, sizes.channel_block, sizes.filter_block)
+        filters = *distances[:3], 0, 0
+        sums_at += distances[3]
     sums_pitch = padded(depth * plane, problem.dtype)
     sums_point = aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
     lines_at = sums_at + square.products * sums_point

@@ -143,11 +143,12 @@ class _Lanes:
         ]
 
     def _every(self, values, places):
-        """The elements at these places of values after one another, of three at most."""
+        """The elements at these places of three values after one another."""
         lanes = self.emitter.lanes
-        joined = self.emitter.shuffle(*values[:2], [place if place < 2 * lanes else 0 for place in places])
-        last = [lane if place < 2 * lanes else place - lanes for lane, place in enumerate(places)]
-        return self.emitter.shuffle(joined, values[2], last)
+        first, second, third = values
+        joined = self.emitter.shuffle(first, second, [place if place < 2 * lanes else 0 for place in places])
+        order = [lane if place < 2 * lanes else place - lanes for lane, place in enumerate(places)]
+        return self.emitter.shuffle(joined, third, order)
 
 
 def _are_twins(first, second) -> bool:

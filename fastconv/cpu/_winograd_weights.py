@@ -350,7 +350,7 @@ def candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
         height = -(-tiles[0] // -(-tiles[0] // height))
         items = problem.N * planes * -(-tiles[0] // height) * -(-tiles[1] // width)
         columns, rows = width * steps[1], height * steps[0]
-        gather = rows * lanes * (-(-columns // lanes) * TRANSPOSED_CYCLES + ROW_CYCLES)
+        gather: float = rows * lanes * (-(-columns // lanes) * TRANSPOSED_CYCLES + ROW_CYCLES)
         if problem.dilation[2] > 1 and problem.layout == "channels_first":
             gather = rows * lanes * columns * ELEMENT_CYCLES
         transform = gather + height * width * points * TILE_POINT_CYCLES

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,11 +30,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.algorithm import Array, Epilogue, Plan
+from ..core.algorithm import Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._extremes import is_extreme
+from ._fft_filters import Filtered
 from ._fft_tiles import (
     LEVEL_CYCLES,
     OWN,
@@ -44,7 +45,6 @@ from ._fft_tiles import (
     gather_pair,
     shapes,
     spread,
-    tile_constants,
     tile_fields,
     tiles_of,
     transform_plane,
@@ -64,9 +64,9 @@ from ._gemm import (
     row_steps,
 )
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, never_inlined, number, views
-from ._launch import KEPT_ELEMENTS, Launch, scratch, with_constants
-from ._overlap import accumulates, prefetch_tile, serves, strips_vector, tile_of_item
+from ._kernel import elements_in, first_integers, never_inlined, number, views
+from ._launch import KEPT_ELEMENTS, Launch
+from ._overlap import accumulates, prefetch_tile, serves, strips_vector, taps_of, tile_of_item
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
 from ._strips import Strips, header, store_tile
@@ -76,6 +76,7 @@ from ._tiles import channels_of
 class Dense(NamedTuple):
     """Integers behind those of `Tiles`."""
 
+    is_of_filters: int  # whether tasks transform filters
     sums_of_at: int  # Y, in the workspace: (frequencies, pairs, 2, filters)
     sums_pitch: int  # from one frequency to the next
     rows_at: int  # in the geometry vector: tables of the products
@@ -94,13 +95,12 @@ def dense(geometry):
 # ---- filters
 
 
-@kernel
-def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _transform_filters(task, weights, spectra, workspace, geometry):
     """One task: a register of target channels and one of source channels of a group.
 
-    x: U, (groups, slots, 2 * sources, filters), written; w: the weights.
+    spectra: U, (groups, slots, 2 * sources, filters), written.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     blocks, others = -(-s.targets // step), -(-s.sources // step)
@@ -112,20 +112,20 @@ def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
         fill(workspace, g.plane_at, g.height * g.row, 0)
         for part in range(min(2, s.sources - c)):
             _place_taps(
-                w, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, constants, workspace, geometry
+                weights, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, workspace, geometry
             )  # fmt: skip
-        transform_plane(g.tap_columns, constants, workspace, geometry)
+        transform_plane(g.tap_columns, workspace, geometry)
         u_at = group * g.slots * 2 * s.sources * g.filters + c * g.filters + k
-        _store_spectra(x, u_at, c + 1 < s.sources, workspace, geometry)
+        _store_spectra(spectra, u_at, c + 1 < s.sources, workspace, geometry)
 
 
 @subroutine
-def _place_taps(w, w_at, held, part, constants, workspace, geometry):
+def _place_taps(w, w_at, held, part, workspace, geometry):
     """The taps of `held` neighbouring target channels as the real or imaginary parts of points."""
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    scale = splat(constants, g.scale_at, 1)
+    scale = splat(elements_in(geometry, workspace), g.scale_at, 1)
     for first in range(0, g.taps, step):
         count = min(step, g.taps - first)
         transpose(workspace, g.taps_at, step, w, w_at + first, s.weight_target, held, count)
@@ -160,13 +160,22 @@ def _store_spectra(u, u_at, both, workspace, geometry):
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+    _run_task(task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+    _run_task(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _run_task(task, source, weights, target, residual, constants, workspace, geometry):
+    """A task of the first launch, which transforms filters into the target, or of the second, which takes them."""
+    if dense(geometry).is_of_filters:
+        _transform_filters(task, weights, target, workspace, geometry)
+    else:
+        _correlate(task, source, weights, target, residual, constants, workspace, geometry)
 
 
 @subroutine
@@ -181,13 +190,13 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
         for c in range(0, s.sources, step):
             channel = group * s.sources + c
             gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
-            transform_plane(g.width, constants, workspace, geometry)
+            transform_plane(g.width, workspace, geometry)
             spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, 0, workspace, geometry)
     _multiply_spectra(spectra, group, 2 * (end - begin), workspace, geometry)
     for pair in range(begin, end):
         for k in range(0, s.targets, step):
             _collect(d.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
-            transform_plane_back(s.tile_q, constants, workspace, geometry)
+            transform_plane_back(s.tile_q, workspace, geometry)
             channel = group * s.targets + k
             _store_pair(target, channel, min(step, s.targets - k), pair, workspace, geometry, finish)
 
@@ -362,31 +371,16 @@ def _seconds(problem: ConvProblem, sizes: _Sizes, machine: Machine) -> float:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem, op)
-    sources, targets = channels_of(problem, op)
-    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
-    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
-    vector = _geometry(problem, op, epilogue, sizes, memory)
-    spectra = _spectra(problem, op, sizes.shape)
-    geometry = with_sizes(vector.copy(), problem, op, spectra, memory.elements, own_constants.size)
-    filter_geometry = with_sizes(
-        vector, problem, op, math.prod(problem.w_shape), memory.elements, own_constants.size, spectra
-    )
-    transform_filters = Launch(_transform_filters, sizes.filter_tasks, problem.dtype, filter_geometry, memory.elements)
-    correlate = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
-
-    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        filters = scratch(spectra, problem.dtype, "spectra")
-        transform_filters(filters, w, filters, filters, constants, threads)
-        correlate(x, filters, y, residual, constants, threads)
-
+    filtered = _filtered(problem, op, epilogue, sizes)
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=with_constants(run, own_constants),
+        run=filtered,
         limit=limit(problem, op, sizes.shape.points),
         is_extreme=is_extreme,
+        kept_weight=filtered.kept_weight(_order_of_spectra(problem, op, sizes.shape)),
         tiles={
             "height": sizes.shape.height,
             "width": sizes.shape.width,
@@ -396,6 +390,27 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+def _filtered(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes) -> Filtered:
+    """The launch over the filters, and that over the tiles."""
+    sources, targets = channels_of(problem, op)
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    spectra, taps = _spectra(problem, op, sizes.shape), math.prod(problem.w_shape)
+    of_filters, of_tiles = (_geometry(problem, op, epilogue, sizes, memory, each) for each in (True, False))
+    with_sizes(of_filters, problem, op, taps, memory.elements, result_size=spectra)
+    with_sizes(of_tiles, problem, op, spectra, memory.elements)
+    return Filtered(
+        Launch(KERNELS[op], sizes.filter_tasks, problem.dtype, of_filters, memory.elements),
+        Launch(KERNELS[op], sizes.tasks, problem.dtype, of_tiles, memory.elements),
+        spectra,
+        problem.dtype,
+    )
+
+
+def _order_of_spectra(problem: ConvProblem, op: Op, shape: Shape) -> Hashable:
+    """All that U depends on beside the weight."""
+    return "dense", op, problem.groups, shape.height, shape.width, tuple(taps_of(problem, op, shape.cut))
+
+
 def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
     """Elements of U of all groups, and a register behind."""
     sources, targets = channels_of(problem, op)
@@ -403,12 +418,13 @@ def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
     return problem.groups * shape.slots * 2 * sources * whole_registers(targets, lanes) + lanes
 
 
-def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory) -> NDArray[np.int64]:
-    """The geometry vector: the header of strips, that of tiles, our own, and the tables."""
+def _geometry(
+    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, is_of_filters: bool
+) -> NDArray[np.int64]:
+    """The geometry vector of a launch: the header of strips, that of tiles, our own, and the tables."""
     sources, targets = channels_of(problem, op)
     lanes = lanes_of(problem.dtype)
     channels, filters = whole_registers(sources, lanes), whole_registers(targets, lanes)
-    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op]
     tables = Tables(Strips)
     own = np.zeros(TILES + DENSE, np.int64)
     tables.add(own)
@@ -416,7 +432,7 @@ def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, m
         runs=-(-sizes.pairs // sizes.pairs_per_run),
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
-        **tile_fields(tables, problem, op, sizes.shape, memory.row, bias),
+        **tile_fields(tables, problem, op, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
         plane_at=memory.plane_at,
@@ -425,6 +441,7 @@ def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, m
         seen_pitch=memory.seen_pitch,
     )
     own[TILES:] = Dense(
+        is_of_filters=is_of_filters,
         sums_of_at=memory.sums_of_at,
         sums_pitch=memory.sums_pitch,
         rows_at=tables.add(channels * (3 * np.arange(sizes.pairs_per_run)[:, None] + np.arange(2))),

@@ -41,7 +41,6 @@ from ._fft_tiles import (
     gather_pair,
     shapes,
     spread,
-    tile_constants,
     tile_fields,
     tiles_of,
     transform_plane,
@@ -51,8 +50,8 @@ from ._fft_tiles import (
 from ._fourier import limit, transform_error
 from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, column_steps, lanes_of, multiply, row_steps
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, never_inlined, number, views
-from ._launch import Launch, SummedLaunch, with_constants
+from ._kernel import elements_in, first_integers, never_inlined, number, views
+from ._launch import Launch, SummedLaunch
 from ._overlap import serves, strips_vector, tile_of_item
 from ._rows import fill
 from ._simd import lanes, load, load_first, splat, store, transpose, zeros
@@ -109,13 +108,13 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             for i in range(0, sources, step):
                 channel = group * s.sources + c + i
                 gather_pair(x, channel, min(step, sources - i), pair, constants, workspace, geometry)
-                transform_plane(g.width, constants, workspace, geometry)
+                transform_plane(g.width, workspace, geometry)
                 at = g.seen_at + (pair - first) * 3 * g.channels + i
                 spread(at, g.seen_pitch, g.channels, 1, workspace, geometry)
             for i in range(0, targets, step):
                 channel = group * s.targets + k + i
                 _gather_outputs(y, channel, min(step, targets - i), pair, workspace, geometry)
-                transform_plane(s.tile_q, constants, workspace, geometry)
+                transform_plane(s.tile_q, workspace, geometry)
                 at = b.given_at + (pair - first) * 3 * g.filters + i
                 spread(at, b.given_pitch, g.filters, 0, workspace, geometry)
         _add_products(2 * sources, targets, last - first, first == begin, workspace, geometry)
@@ -124,10 +123,10 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         for j in range(0, sources, 2):
             both = j + 1 < sources
             _put_together(b.totals_at + 2 * j * g.filters + i, both, workspace, geometry)
-            transform_plane_back(g.tap_columns, constants, workspace, geometry)
+            transform_plane_back(g.tap_columns, workspace, geometry)
             for part in range(2 if both else 1):
                 at = w_at + i * s.weight_target + (j + part) * s.weight_source
-                _store_taps(w, at, min(step, targets - i), part, constants, workspace, geometry)
+                _store_taps(w, at, min(step, targets - i), part, workspace, geometry)
 
 
 @subroutine
@@ -200,12 +199,12 @@ def _put_together(begin, both, workspace, geometry):
 
 
 @subroutine
-def _store_taps(w, w_at, held, part, constants, workspace, geometry):
+def _store_taps(w, w_at, held, part, workspace, geometry):
     """The taps of `held` neighbouring target channels, from the real or imaginary parts of points."""
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    scale = splat(constants, g.scale_at, 1)
+    scale = splat(elements_in(geometry, workspace), g.scale_at, 1)
     for first in range(0, g.taps, step):
         count = min(step, g.taps - first)
         for tap in range(count):
@@ -327,17 +326,16 @@ def _choices(problem: ConvProblem) -> Iterator[_Sizes]:
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem)
     memory = _memory_of(problem, sizes)
-    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
     weight_size = sizes.runs * math.prod(problem.w_shape)
     vector = _geometry(problem, sizes, memory)
-    geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
+    geometry = with_sizes(vector, problem, op, weight_size, memory.elements)
     launch = Launch(_grad_weight, sizes.tasks, problem.dtype, geometry, memory.elements)
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=with_constants(SummedLaunch(launch, sizes.runs), own_constants),
+        run=SummedLaunch(launch, sizes.runs),
         limit=limit(problem, op, sizes.shape.points),
         is_extreme=is_extreme,
         tiles={
@@ -361,7 +359,7 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         runs=sizes.runs,
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
-        **tile_fields(tables, problem, Op.GRAD_WEIGHT, sizes.shape, memory.row, 0),
+        **tile_fields(tables, problem, Op.GRAD_WEIGHT, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
         plane_at=memory.plane_at,

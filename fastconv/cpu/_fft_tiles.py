@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from ..core.jit import subroutine
 from ..core.problem import ConvProblem, Op
-from ._fourier import factors, frequencies, passes, transform, transform_back
+from ._fourier import add_passes, frequencies, transform, transform_back
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split
 from ._kernel import first_integers, never_inlined, number
-from ._overlap import Cut, halo, places, positions, tile_of_item, whole
+from ._overlap import Cut, halo, positions, taps_of, tile_of_item, whole
 from ._simd import lanes, load, store, transpose, zeros
 from ._strips import HEADER, gather_strips, header
 
@@ -41,7 +41,7 @@ class Tiles(NamedTuple):
     row: int  # elements from one row of points to the next
     column_passes: int  # positions of the tables of both transforms in the geometry vector
     row_passes: int
-    scale_at: int  # in the constants
+    scale_at: int  # among the elements in the geometry vector: what filters are multiplied by
     points_at: int  # in the geometry vector, for each point: where its frequency stands among all, and if swapped
     slots_at: int  # for each frequency but the opposite ones: the elements of its point, and of the opposite one
     slots: int
@@ -93,27 +93,27 @@ def gather_pair(source, channel, held, pair, constants, workspace, geometry):
 
 
 @subroutine
-def transform_plane(columns, constants, workspace, geometry):
+def transform_plane(columns, workspace, geometry):
     """The spectrum of a plane, of which only the first columns are not zero."""
     g = tiles_of(geometry)
     step = lanes(workspace)
     if g.height > 1:
         for j in range(columns):
-            transform(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
+            transform(workspace, g.plane_at + j * 2 * step, g.row, geometry, g.column_passes)
     for i in range(g.height):
-        transform(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
+        transform(workspace, g.plane_at + i * g.row, 2 * step, geometry, g.row_passes)
 
 
 @subroutine
-def transform_plane_back(columns, constants, workspace, geometry):
+def transform_plane_back(columns, workspace, geometry):
     """Undo `transform_plane` for the first columns."""
     g = tiles_of(geometry)
     step = lanes(workspace)
     for i in range(g.height):
-        transform_back(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
+        transform_back(workspace, g.plane_at + i * g.row, 2 * step, geometry, g.row_passes)
     if g.height > 1:
         for j in range(columns):
-            transform_back(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
+            transform_back(workspace, g.plane_at + j * 2 * step, g.row, geometry, g.column_passes)
 
 
 @subroutine
@@ -182,32 +182,24 @@ def whole_registers(channels: int, lanes: int) -> int:
     return -(-channels // lanes) * lanes
 
 
-def tile_constants(shape: Shape, scale: float) -> NDArray[np.float64]:
-    """What kernels read behind the bias: the factors of rows and of columns, and a scale."""
-    return np.concatenate([factors(shape.width), _column_factors(shape), [scale]])
+def tile_fields(tables: Tables, problem: ConvProblem, op: Op, shape: Shape, row: int) -> dict[str, int]:
+    """The fields of `Tiles` that follow from the shape.
 
-
-def _column_factors(shape: Shape) -> NDArray[np.float64]:
-    return factors(shape.height) if shape.height > 1 else np.empty(0)
-
-
-def tile_fields(tables: Tables, problem: ConvProblem, op: Op, shape: Shape, row: int, bias: int) -> dict[str, int]:
-    """The fields of `Tiles` that follow from the shape; the constants begin at `bias`."""
+    Two tiles in a plane double what comes out of it, and the way there and back multiplies by the number of points.
+    """
     lanes = lanes_of(problem.dtype)
-    axes = [places(problem, op, shape.cut, axis) for axis in range(3)]
-    taps = list(itertools.product(*[each.taps for each in axes]))
+    taps = taps_of(problem, op, shape.cut)
     order, opposite = _opposites(shape)
     elements = row * np.arange(shape.height)[:, None] + 2 * lanes * np.arange(shape.width)
     swapped = np.isin(np.arange(shape.points), order[1 : 2 * shape.twice : 2])
     firsts = np.concatenate([order[: 2 * shape.twice : 2], order[2 * shape.twice :]])
-    column_factors = bias + factors(shape.width).size
     return {
         "height": shape.height,
         "width": shape.width,
         "row": row,
-        "column_passes": tables.add(passes(shape.height, column_factors)) if shape.height > 1 else 0,
-        "row_passes": tables.add(passes(shape.width, bias)),
-        "scale_at": bias + tile_constants(shape, 1).size - 1,
+        "column_passes": add_passes(tables, shape.height, problem.dtype) if shape.height > 1 else 0,
+        "row_passes": add_passes(tables, shape.width, problem.dtype),
+        "scale_at": tables.add_elements(np.array([0.5 / shape.points]), problem.dtype),
         "points_at": tables.add(np.stack([np.argsort(order), swapped], axis=1)),
         "slots_at": tables.add(elements.reshape(-1)[np.stack([firsts, opposite[firsts]], axis=1)]),
         "slots": shape.slots,

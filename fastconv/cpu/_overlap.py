@@ -9,6 +9,7 @@ Source: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, sect
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -74,6 +75,11 @@ def places(problem: ConvProblem, op: Op, cut: Cut, axis: int) -> Places:
         return Places(source, target, [tap.shift for _, tap in sorted(meets)])
     source, taps = input_axis(problem, axis, outputs)
     return Places(source, output_axis(problem, axis, outputs), [tap.shift for tap in taps])
+
+
+def taps_of(problem: ConvProblem, op: Op, cut: Cut) -> list[Axes]:
+    """Where each tap of the filter stands in a strip."""
+    return list(itertools.product(*[places(problem, op, cut, axis).taps for axis in range(3)]))
 
 
 def accumulates(problem: ConvProblem, op: Op) -> bool:

@@ -1,12 +1,11 @@
 """Convolution of many channels through the Fourier transform of small tiles, a register of channels at once.
 
 Two tiles of an image are one complex tile z = a + i b, as in `fastconv.cpu._fft_planes`. For every frequency f the
-sum over the channels is a product of matrices, real numbers in twice as many rows and columns::
+sum over the channels is a product of complex matrices::
 
-    [ Re Y ]   [ -Im Z  Re Z ]   [ Im U ]
-    [ Im Y ] = [  Re Z  Im Z ] * [ Re U ]        Z: (pairs, C), U: (C, K), Y: (pairs, K)
+    Y = Z * U        Z: (pairs, C), U: (C, K), Y: (pairs, K)
 
-where (-Im Z, Re Z, Im Z) is stored once, and the two rows begin at its first and its second part. Filters are real, so
+which takes three real ones (`fastconv.cpu._fft_tiles`). Filters are real, so
 that U(-f) is the conjugate of U(f). Exchanging real and imaginary parts conjugates what is multiplied::
 
     swap(Z(-f)) * U(f) = swap(Z(-f) * U(-f))
@@ -43,8 +42,12 @@ from ._fft_tiles import (
     Shape,
     Tiles,
     gather_pair,
+    prefetch_pair,
+    product_of,
     shapes,
     spread,
+    store_factor,
+    store_pair,
     tile_fields,
     tiles_of,
     transform_plane,
@@ -66,10 +69,10 @@ from ._gemm import (
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import elements_in, first_integers, never_inlined, number, views
 from ._launch import KEPT_ELEMENTS, Launch
-from ._overlap import accumulates, prefetch_tile, serves, strips_vector, taps_of, tile_of_item
+from ._overlap import accumulates, serves, strips_vector, taps_of
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
-from ._strips import Strips, header, store_tile
+from ._strips import Strips, header
 from ._tiles import channels_of
 
 
@@ -77,7 +80,7 @@ class Dense(NamedTuple):
     """Integers behind those of `Tiles`."""
 
     is_of_filters: int  # whether tasks transform filters
-    sums_of_at: int  # Y, in the workspace: (frequencies, pairs, 2, filters)
+    sums_of_at: int  # Y in three parts, in the workspace: (frequencies, pairs, 3, filters)
     sums_pitch: int  # from one frequency to the next
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int
@@ -99,7 +102,7 @@ def dense(geometry):
 def _transform_filters(task, weights, spectra, workspace, geometry):
     """One task: a register of target channels and one of source channels of a group.
 
-    spectra: U, (groups, slots, 2 * sources, filters), written.
+    spectra: U, (groups, blocks, slots, 3, sources, filters), written.
     """
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
@@ -115,7 +118,7 @@ def _transform_filters(task, weights, spectra, workspace, geometry):
                 weights, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, workspace, geometry
             )  # fmt: skip
         transform_plane(g.tap_columns, workspace, geometry)
-        u_at = group * g.slots * 2 * s.sources * g.filters + c * g.filters + k
+        u_at = (_block_at(group, k, s, g) + c) * g.filters + k % g.filters
         _store_spectra(spectra, u_at, c + 1 < s.sources, workspace, geometry)
 
 
@@ -140,18 +143,16 @@ def _store_spectra(u, u_at, both, workspace, geometry):
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    imaginary_to_real = s.sources * g.filters
+    apart = s.sources * g.filters
     for slot in range(g.slots):
         at = g.plane_at + number(geometry, g.slots_at + 2 * slot)
         opposite = g.plane_at + number(geometry, g.slots_at + 2 * slot + 1)
         a, b = load(workspace, at, 1), load(workspace, at + step, 1)
         c, d = load(workspace, opposite, 1), load(workspace, opposite + step, 1)
-        to = u_at + slot * 2 * imaginary_to_real
-        store(u, to, d - b)
-        store(u, to + imaginary_to_real, a + c)
+        to = u_at + slot * 3 * apart
+        store_factor(u, to, apart, a + c, d - b)
         if both:
-            store(u, to + g.filters, a - c)
-            store(u, to + g.filters + imaginary_to_real, b + d)
+            store_factor(u, to + g.filters, apart, b + d, a - c)
 
 
 # ---- tiles
@@ -180,7 +181,7 @@ def _run_task(task, source, weights, target, residual, constants, workspace, geo
 
 @subroutine
 def _correlate(task, source, spectra, target, residual, constants, workspace, geometry):
-    """One task: a run of pairs of tiles of one group, all channels. spectra: U of all groups."""
+    """One task: a run of pairs of tiles of one group, all channels. spectra: U."""
     s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
     step = lanes(workspace)
     finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
@@ -191,37 +192,21 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
             channel = group * s.sources + c
             gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
             transform_plane(g.width, workspace, geometry)
-            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, 0, workspace, geometry)
-    _multiply_spectra(spectra, group, 2 * (end - begin), workspace, geometry)
-    for pair in range(begin, end):
-        for k in range(0, s.targets, step):
-            _collect(d.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
-            transform_plane_back(s.tile_q, workspace, geometry)
-            channel = group * s.targets + k
-            _store_pair(target, channel, min(step, s.targets - k), pair, workspace, geometry, finish)
+            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, workspace, geometry)
+    for first in range(0, s.targets, g.filters):
+        last = min(first + g.filters, s.targets)
+        u_at = _block_at(group, first, s, g) * g.filters
+        _multiply_spectra(spectra, u_at, end - begin, last - first, workspace, geometry)
+        for pair in range(begin, end):
+            for k in range(first, last, step):
+                channel, held = group * s.targets + k, min(step, last - k)
+                prefetch_pair(target, channel, held, pair, geometry)
+                _collect(d.sums_of_at + (pair - begin) * 3 * g.filters + k - first, workspace, geometry)
+                transform_plane_back(s.tile_q, workspace, geometry)
+                store_pair(target, channel, held, pair, workspace, geometry, finish)
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input}
-
-
-@subroutine
-def _store_pair(target, channel, held, pair, workspace, geometry, finish):
-    """Both tiles of `held` neighbouring channels."""
-    never_inlined()
-    s, g = header(geometry), tiles_of(geometry)
-    step = lanes(workspace)
-    for item in range(2 * pair, 2 * pair + 2):
-        image, tile = tile_of_item(s, item)
-        part = g.plane_at + (item & 1) * step
-        if image < s.images:
-            prefetch_tile(target, channel, held, image, tile, geometry)
-            for i in range(tile.height):
-                for j in range(0, tile.width, step):
-                    transpose(
-                        workspace, i * g.width + j, s.channel_pitch,
-                        workspace, part + i * g.row + j * 2 * step, 2 * step, min(step, tile.width - j), held,
-                    )  # fmt: skip
-            store_tile(target, image * s.target_n, workspace, 0, channel, held, geometry, tile, s.phases_at, finish)
 
 
 @subroutine
@@ -234,32 +219,40 @@ def _collect(begin, workspace, geometry):
     for i in range(g.height):
         for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
             at, swap = begin + number(geometry, entry) * d.sums_pitch, number(geometry, entry + 1) * step
-            store(workspace, point + swap, load(workspace, at, 1))
-            store(workspace, point + step - swap, load(workspace, at + g.filters, 1))
+            real, imaginary = product_of(workspace, at, g.filters)
+            store(workspace, point + swap, real)
+            store(workspace, point + step - swap, imaginary)
             entry += 2
 
 
 @subroutine
-def _multiply_spectra(spectra, group, rows, workspace, geometry):
-    """One product of matrices for every frequency."""
+def _block_at(group, k, s, g):
+    """Rows of U before those of a target channel's block."""
+    return (group * -(-s.targets // g.filters) + k // g.filters) * g.slots * 3 * s.sources
+
+
+@subroutine
+def _multiply_spectra(spectra, u_at, rows, columns, workspace, geometry):
+    """Three products of matrices for every frequency."""
     never_inlined()
     s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
-    size = 2 * s.sources * g.filters
+    size = s.sources * g.filters
     for frequency in range(g.slots + g.twice):
         slot = frequency // 2 if frequency < 2 * g.twice else frequency - g.twice
-        product = Product(
-            workspace, d.sums_of_at + frequency * d.sums_pitch, g.filters,
-            workspace, g.seen_at + frequency * g.seen_pitch,
-            spectra, (group * g.slots + slot) * size,
-            geometry, d.rows_at, d.taken_at, d.offsets_at, 2 * s.sources, True,
-        )  # fmt: skip
-        multiply(product, rows, s.targets)
+        for part in range(3):
+            product = Product(
+                workspace, d.sums_of_at + frequency * d.sums_pitch + part * g.filters, 3 * g.filters,
+                workspace, g.seen_at + frequency * g.seen_pitch + part * g.channels,
+                spectra, u_at + (slot * 3 + part) * size,
+                geometry, d.rows_at, d.taken_at, d.offsets_at, s.sources, True,
+            )  # fmt: skip
+            multiply(product, rows, columns)
 
 
 # ---- sizes
 
 # Pairs of tiles of a task: each register of U serves that many in a product.
-PAIRS = (2, 4, 6, 8, 12, 16)
+PAIRS = (2, 4, 8, 12, 16, 24, 32)
 # Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
 # products, or fetched from them, transposed and stored. Fitted, as the others here, to 5x5, 7x7, 9x9 and 11x11 with 64
 # to 128 channels on the machine of docs/performance.md: the price is 0.82 to 1.23 times their time, and up to 1.9 times
@@ -273,7 +266,7 @@ FAR_CYCLES = 12
 # Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
 FAULT_CYCLES = 28
 # The largest scratch memory of a task, and U of all groups, in bytes.
-TASK_BYTES = 8 << 20
+TASK_BYTES = 12 << 20
 SPECTRA_BYTES = 48 << 20
 
 
@@ -309,12 +302,12 @@ def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) ->
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
     points, row, channel_pitch = shape.points, (shape.width + 1) * 2 * lanes, shape.points + lanes
     seen_pitch = pairs * 3 * whole_registers(sources, lanes) + lanes
-    sums_pitch = pairs * 2 * whole_registers(targets, lanes) + lanes
+    sums_pitch = pairs * 3 * _block(targets, lanes) + lanes
     plane_at = lanes * channel_pitch
     taps_at = plane_at + shape.height * row
     seen_at = taps_at + lanes * lanes
     sums_of_at = seen_at + points * seen_pitch
-    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * whole_registers(targets, lanes)
+    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * 3 * _block(targets, lanes)
     return _Memory(
         channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
         scratch_at, scratch_at + lanes * lanes,
@@ -344,9 +337,9 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         transforms = points * LEVEL_CYCLES * math.log2(points)
         blocks = -(-sources // lanes) * (transforms + points * GATHERED_CYCLES)
         blocks += -(-targets // lanes) * (transforms + points * STORED_CYCLES)
-        steps = 2 * sources * row_steps(2 * per_run) * column_steps(targets, lanes)
-        register_tiles = -(-2 * per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
-        product = points * (steps + register_tiles * TILE_CYCLES)
+        steps = sources * row_steps(per_run) * column_steps(targets, lanes)
+        register_tiles = -(-per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
+        product = 3 * points * (steps + register_tiles * TILE_CYCLES)
         far = spectra / problem.groups + elements
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
         if spectra > KEPT_ELEMENTS:
@@ -412,10 +405,15 @@ def _order_of_spectra(problem: ConvProblem, op: Op, shape: Shape) -> Hashable:
 
 
 def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
-    """Elements of U of all groups, and a register behind."""
+    """Elements of U, and a register behind."""
     sources, targets = channels_of(problem, op)
-    lanes = lanes_of(problem.dtype)
-    return problem.groups * shape.slots * 2 * sources * whole_registers(targets, lanes) + lanes
+    block = _block(targets, lanes_of(problem.dtype))
+    return problem.groups * -(-targets // block) * block * shape.slots * 3 * sources + lanes_of(problem.dtype)
+
+
+def _block(targets: int, lanes: int) -> int:
+    """Target channels whose sums are held at once: as many registers as a register tile has."""
+    return even_split(-(-targets // lanes), VECTORS) * lanes
 
 
 def _geometry(
@@ -424,7 +422,7 @@ def _geometry(
     """The geometry vector of a launch: the header of strips, that of tiles, our own, and the tables."""
     sources, targets = channels_of(problem, op)
     lanes = lanes_of(problem.dtype)
-    channels, filters = whole_registers(sources, lanes), whole_registers(targets, lanes)
+    channels, filters = whole_registers(sources, lanes), _block(targets, lanes)
     tables = Tables(Strips)
     own = np.zeros(TILES + DENSE, np.int64)
     tables.add(own)
@@ -444,9 +442,9 @@ def _geometry(
         is_of_filters=is_of_filters,
         sums_of_at=memory.sums_of_at,
         sums_pitch=memory.sums_pitch,
-        rows_at=tables.add(channels * (3 * np.arange(sizes.pairs_per_run)[:, None] + np.arange(2))),
-        taken_at=tables.add(channels * np.arange(2)[:, None] + np.arange(sources)),
-        offsets_at=tables.add(filters * np.arange(2 * sources)),
+        rows_at=tables.add(3 * channels * np.arange(sizes.pairs_per_run)),
+        taken_at=tables.add(np.arange(sources)),
+        offsets_at=tables.add(filters * np.arange(sources)),
     )
     return strips_vector(
         tables, problem, op, epilogue, sizes.shape.cut,

@@ -92,8 +92,8 @@ class _Scratch(threading.local):
         self.kept: dict[tuple[str, str], Array] = {}
 
 
-# Elements above which a workspace is not kept; 16 MiB of float32.
-KEPT_ELEMENTS = 4 << 20
+# Elements above which a workspace is not kept; 32 MiB of float32.
+KEPT_ELEMENTS = 8 << 20
 _scratch = _Scratch()
 
 

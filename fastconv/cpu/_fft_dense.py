@@ -80,7 +80,7 @@ class Dense(NamedTuple):
     """Integers behind those of `Tiles`."""
 
     is_of_filters: int  # whether tasks transform filters
-    sums_of_at: int  # Y in three parts, in the workspace: (frequencies, pairs, 3, filters)
+    sums_of_at: int  # Y in three parts, in the workspace: (frequencies, 3, pairs, filters)
     sums_pitch: int  # from one frequency to the next
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int
@@ -192,7 +192,8 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
             channel = group * s.sources + c
             gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
             transform_plane(g.width, workspace, geometry)
-            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, workspace, geometry)
+            at = g.seen_at + (pair - begin) * g.channels + c
+            spread(at, g.seen_pitch, g.pairs_per_run * g.channels, workspace, geometry)
     for first in range(0, s.targets, g.filters):
         last = min(first + g.filters, s.targets)
         u_at = _block_at(group, first, s, g) * g.filters
@@ -201,7 +202,7 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
             for k in range(first, last, step):
                 channel, held = group * s.targets + k, min(step, last - k)
                 prefetch_pair(target, channel, held, pair, geometry)
-                _collect(d.sums_of_at + (pair - begin) * 3 * g.filters + k - first, workspace, geometry)
+                _collect(d.sums_of_at + (pair - begin) * g.filters + k - first, workspace, geometry)
                 transform_plane_back(s.tile_q, workspace, geometry)
                 store_pair(target, channel, held, pair, workspace, geometry, finish)
 
@@ -219,7 +220,7 @@ def _collect(begin, workspace, geometry):
     for i in range(g.height):
         for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
             at, swap = begin + number(geometry, entry) * d.sums_pitch, number(geometry, entry + 1) * step
-            real, imaginary = product_of(workspace, at, g.filters)
+            real, imaginary = product_of(workspace, at, g.pairs_per_run * g.filters)
             store(workspace, point + swap, real)
             store(workspace, point + step - swap, imaginary)
             entry += 2
@@ -241,8 +242,8 @@ def _multiply_spectra(spectra, u_at, rows, columns, workspace, geometry):
         slot = frequency // 2 if frequency < 2 * g.twice else frequency - g.twice
         for part in range(3):
             product = Product(
-                workspace, d.sums_of_at + frequency * d.sums_pitch + part * g.filters, 3 * g.filters,
-                workspace, g.seen_at + frequency * g.seen_pitch + part * g.channels,
+                workspace, d.sums_of_at + frequency * d.sums_pitch + part * g.pairs_per_run * g.filters, g.filters,
+                workspace, g.seen_at + frequency * g.seen_pitch + part * g.pairs_per_run * g.channels,
                 spectra, u_at + (slot * 3 + part) * size,
                 geometry, d.rows_at, d.taken_at, d.offsets_at, s.sources, True,
             )  # fmt: skip
@@ -307,7 +308,7 @@ def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) ->
     taps_at = plane_at + shape.height * row
     seen_at = taps_at + lanes * lanes
     sums_of_at = seen_at + points * seen_pitch
-    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * 3 * _block(targets, lanes)
+    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * _block(targets, lanes)
     return _Memory(
         channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
         scratch_at, scratch_at + lanes * lanes,
@@ -442,7 +443,7 @@ def _geometry(
         is_of_filters=is_of_filters,
         sums_of_at=memory.sums_of_at,
         sums_pitch=memory.sums_pitch,
-        rows_at=tables.add(3 * channels * np.arange(sizes.pairs_per_run)),
+        rows_at=tables.add(channels * np.arange(sizes.pairs_per_run)),
         taken_at=tables.add(np.arange(sources)),
         offsets_at=tables.add(filters * np.arange(sources)),
     )

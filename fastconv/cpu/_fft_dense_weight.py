@@ -64,9 +64,10 @@ class Weight(NamedTuple):
     source_block: int  # channels of a task
     target_block: int
     at_once: int  # pairs of tiles in a product
-    given_at: int  # V, (frequencies, pairs, 3, filters)
+    given_at: int  # V, (frequencies, 3, pairs, filters)
     given_pitch: int
-    totals_at: int  # W in three parts, (slots, source_block, 3, filters)
+    totals_at: int  # W in three parts, (slots, 3, source_block, filters)
+    totals_apart: int  # from one part to the next
     totals_pitch: int
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int  # of frequencies with an opposite one
@@ -108,20 +109,20 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
                 channel = group * s.sources + c + i
                 gather_pair(x, channel, min(step, sources - i), pair, constants, workspace, geometry)
                 transform_plane(g.width, workspace, geometry)
-                at = g.seen_at + (pair - first) * 3 * g.channels + i
-                spread(at, g.seen_pitch, g.channels, workspace, geometry)
+                at = g.seen_at + (pair - first) * g.channels + i
+                spread(at, g.seen_pitch, b.at_once * g.channels, workspace, geometry)
             for i in range(0, targets, step):
                 channel = group * s.targets + k + i
                 _gather_outputs(y, channel, min(step, targets - i), pair, workspace, geometry)
                 transform_plane(s.tile_q, workspace, geometry)
-                at = b.given_at + (pair - first) * 3 * g.filters + i
-                _spread_factors(at, b.given_pitch, g.filters, workspace, geometry)
+                at = b.given_at + (pair - first) * g.filters + i
+                _spread_factors(at, b.given_pitch, b.at_once * g.filters, workspace, geometry)
         _add_products(sources, targets, last - first, first == begin, workspace, geometry)
     w_at = (run * s.groups + group) * s.weight_group + c * s.weight_source + k * s.weight_target
     for i in range(0, targets, step):
         for j in range(0, sources, 2):
             both = j + 1 < sources
-            _put_together(b.totals_at + 3 * j * g.filters + i, both, workspace, geometry)
+            _put_together(b.totals_at + j * g.filters + i, both, workspace, geometry)
             transform_plane_back(g.tap_columns, workspace, geometry)
             for part in range(2 if both else 1):
                 at = w_at + i * s.weight_target + (j + part) * s.weight_source
@@ -178,9 +179,9 @@ def _add_products(rows, columns, pairs, fresh, workspace, geometry):
         frequency = 2 * slot if doubled else slot + g.twice
         for part in range(3):
             product = Product(
-                workspace, b.totals_at + slot * b.totals_pitch + part * g.filters, 3 * g.filters,
-                workspace, g.seen_at + frequency * g.seen_pitch + part * g.channels,
-                workspace, b.given_at + frequency * b.given_pitch + part * g.filters,
+                workspace, b.totals_at + slot * b.totals_pitch + part * b.totals_apart, g.filters,
+                workspace, g.seen_at + frequency * g.seen_pitch + part * b.at_once * g.channels,
+                workspace, b.given_at + frequency * b.given_pitch + part * b.at_once * g.filters,
                 geometry, b.rows_at,
                 b.taken_at if doubled else b.own_taken_at,
                 b.offsets_at if doubled else b.own_offsets_at,
@@ -198,10 +199,10 @@ def _put_together(begin, both, workspace, geometry):
     zero = zeros(workspace, 1)
     for slot in range(g.slots):
         at = begin + slot * b.totals_pitch
-        s_real, s_imaginary = product_of(workspace, at, g.filters)
+        s_real, s_imaginary = product_of(workspace, at, b.totals_apart)
         t_real, t_imaginary = zero, zero
         if both:
-            t_real, t_imaginary = product_of(workspace, at + 3 * g.filters, g.filters)
+            t_real, t_imaginary = product_of(workspace, at + g.filters, b.totals_apart)
         point = g.plane_at + number(geometry, g.slots_at + 2 * slot)
         opposite = g.plane_at + number(geometry, g.slots_at + 2 * slot + 1)
         if slot < g.twice:
@@ -276,6 +277,7 @@ class _Memory(NamedTuple):
     given_at: int
     given_pitch: int
     totals_at: int
+    totals_apart: int
     totals_pitch: int
     elements: int
 
@@ -286,7 +288,8 @@ def _memory(shape: Shape, at_once: int, source_block: int, target_block: int, la
     filters = whole_registers(target_block, lanes)
     seen_pitch = at_once * 3 * whole_registers(source_block, lanes) + lanes
     given_pitch = at_once * 3 * filters + lanes
-    totals_pitch = 3 * (source_block + SPARE_ROWS) * filters + lanes
+    totals_apart = (source_block + SPARE_ROWS) * filters
+    totals_pitch = 3 * totals_apart + lanes
     plane_at = lanes * channel_pitch
     taps_at = plane_at + shape.height * row
     seen_at = taps_at + lanes * lanes
@@ -294,7 +297,7 @@ def _memory(shape: Shape, at_once: int, source_block: int, target_block: int, la
     totals_at = given_at + shape.points * given_pitch
     return _Memory(
         channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, given_at, given_pitch,
-        totals_at, totals_pitch, totals_at + shape.slots * totals_pitch,
+        totals_at, totals_apart, totals_pitch, totals_at + shape.slots * totals_pitch,
     )  # fmt: skip
 
 
@@ -384,8 +387,8 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         seen_pitch=memory.seen_pitch,
     )
     pair, opposite = np.ogrid[: sizes.at_once, :2]  # the inner index of products
-    taken = opposite * memory.seen_pitch + 3 * pair * channels
-    offsets = opposite * memory.given_pitch + 3 * pair * filters
+    taken = opposite * memory.seen_pitch + pair * channels
+    offsets = opposite * memory.given_pitch + pair * filters
     own[TILES:] = Weight(
         source_block=sizes.source_block,
         target_block=sizes.target_block,
@@ -393,6 +396,7 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         given_at=memory.given_at,
         given_pitch=memory.given_pitch,
         totals_at=memory.totals_at,
+        totals_apart=memory.totals_apart,
         totals_pitch=memory.totals_pitch,
         rows_at=tables.add(np.arange(sizes.source_block)),
         taken_at=tables.add(taken),

@@ -33,7 +33,7 @@ from ._simd import lanes, load, load_first, splat, store, store_first, transpose
 from ._strips import HEADER, header
 
 # Points of a tile along an axis.
-LENGTHS = (12, 16, 20, 24, 32, 40, 48, 64)
+LENGTHS = (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 60, 64)
 # Cycles for each register of points and each halving of a transform.
 LEVEL_CYCLES = 5
 
@@ -61,7 +61,7 @@ class Tiles(NamedTuple):
     filters: int
     plane_at: int
     taps_at: int
-    seen_at: int  # the spectra of what is gathered: (frequencies, pairs, 3, channels)
+    seen_at: int  # the spectra of what is gathered: (frequencies, 3, pairs, channels)
     seen_pitch: int  # from one frequency to the next
 
 

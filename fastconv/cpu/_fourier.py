@@ -44,7 +44,10 @@ LENGTHS = sorted(16 * odd << power for odd in (1, 3, 5, 15) for power in range(6
 
 def radices(n: int) -> list[int]:
     """The radices of a transform of n points, in the order of the forward passes."""
-    found = [odd for odd in (5, 3) if n % odd == 0]
+    found, rest = [], n
+    for odd in (7, 5, 3):
+        while rest % odd == 0:
+            found, rest = [*found, odd], rest // odd
     levels = round(math.log2(n // math.prod(found)))
     fours = -levels % 3
     return found + [4] * fours + [8] * ((levels - 2 * fours) // 3)
@@ -154,8 +157,10 @@ def _pass(direction, data, at, pitch, n, geometry, entry):
                 _butterfly(4, direction, data, place, step * pitch, roots, factor)
             elif radix == 3:
                 _butterfly(3, direction, data, place, step * pitch, roots, factor)
-            else:
+            elif radix == 5:
                 _butterfly(5, direction, data, place, step * pitch, roots, factor)
+            else:
+                _butterfly(7, direction, data, place, step * pitch, roots, factor)
         factor += 2 * (radix - 1)
 
 
@@ -263,7 +268,7 @@ class _Points:
         return self.scaled(self.sum(value, self.turned(value)), math.sqrt(0.5))
 
     def transformed(self, values):
-        """The transform of 1, 2, 3, 4, 5 or 8 values."""
+        """The transform of 1, 2, 3, 4, 5, 7 or 8 values."""
         count = len(values)
         if count == 1:
             return values

@@ -252,21 +252,22 @@ def _multiply_spectra(spectra, u_at, rows, columns, workspace, geometry):
 
 # ---- sizes
 
-# Pairs of tiles of a task: each register of U serves that many in a product.
+# Pairs of tiles of a task: each register of U serves that many in a product. With 16, 7x7 with 64 channels multiplied at
+# 98 GFLOP/s where with 8 it did at 73.
 PAIRS = (2, 4, 8, 12, 16, 24, 32)
 # Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
-# products, or fetched from them, transposed and stored. Fitted, as the others here, to 5x5, 7x7, 9x9 and 11x11 with 64
-# to 128 channels on the machine of docs/performance.md: the price is 0.82 to 1.23 times their time, and up to 1.9 times
-# that of 3 channels.
-GATHERED_CYCLES = 60
-STORED_CYCLES = 60
+# products, or fetched from them, transposed and stored. Measured one by one, as the others here, for 5x5, 7x7, 9x9 and
+# 11x11 with 3 to 128 channels on the machine of docs/performance.md: 17 to 45 to gather and 13 to store for the
+# products, 12 to fetch and 7 to 32 to store, the more the further the tensor.
+GATHERED_CYCLES = 50
+STORED_CYCLES = 35
 # Cycles for each register of points of a pair of filters.
 FILTER_CYCLES = 30
 # Cycles for each register of U, Z and Y in a task: they come from the third-level cache.
-FAR_CYCLES = 12
+FAR_CYCLES = 15
 # Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
 FAULT_CYCLES = 28
-# The largest scratch memory of a task, and U of all groups, in bytes.
+# The largest scratch memory of a task, of which two fit what a thread keeps, and U of all groups, in bytes.
 TASK_BYTES = 12 << 20
 SPECTRA_BYTES = 48 << 20
 

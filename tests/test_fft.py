@@ -29,6 +29,10 @@ PROBLEMS = [
     "x=1x18x30x33 w=33x18x9x5 p=4 layout=channels_last",
     "x=2x6x100 w=8x6x9 p=4",  # tiles of one row
     "x=3x70x14x13 w=75x70x3x3 p=1 mode=constant value=-1",  # several blocks of channels
+    # strides
+    "x=2x3x41x50 w=10x3x5x7 s=2 p=2",
+    "x=1x4x60x33 w=6x2x9x6 s=3x1 d=1x2 g=2 p=3 mode=circular",
+    "x=2x2x200 w=5x2x16 s=4 mode=constant value=3 p=5",
     "x=4x7x120x120 w=18x7x3x3",  # GRAD_WEIGHT adds up several products
 ]
 # Largest error over the root mean square of a result: the target for this method in single precision, and as many

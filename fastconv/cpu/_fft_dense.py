@@ -252,8 +252,8 @@ def _multiply_spectra(spectra, u_at, rows, columns, workspace, geometry):
 
 # ---- sizes
 
-# Pairs of tiles of a task: each register of U serves that many in a product. With 16, 7x7 with 64 channels multiplied at
-# 98 GFLOP/s where with 8 it did at 73.
+# Pairs of tiles of a task: each register of U serves that many in a product. With 16, 7x7 with 64 channels multiplied
+# at 98 GFLOP/s where with 8 it did at 73.
 PAIRS = (2, 4, 8, 12, 16, 24, 32)
 # Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
 # products, or fetched from them, transposed and stored. Measured one by one, as the others here, for 5x5, 7x7, 9x9 and

@@ -6,8 +6,8 @@ That is half the sum over opposite frequencies, which exchanging real and imagin
     W(f)  =  Z(f) conj(V(f)) + conj(Z(-f)) V(-f)  =  Z(f) conj(V(f)) + swap(Z(-f)) conj(swap(V(-f)))
 
 so that it is one product of complex matrices over tiles and opposite frequencies, Z: (C, pairs), conj(V): (pairs, K),
-W: (C, K), which takes three real ones (`fastconv.cpu._fft_tiles`). Two input channels are put together again as one complex
-spectrum.
+W: (C, K), which takes three real ones (`fastconv.cpu._fft_tiles`). Two input channels are put together again as one
+complex spectrum.
 
 Sources: those of `fastconv.cpu._fft_dense`.
 """

@@ -34,8 +34,8 @@ from ._strips import HEADER, header
 
 # Points of a tile along an axis.
 LENGTHS = (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 60, 64)
-# Cycles for each register of points and each halving of a transform: 30 for 24x24 points and 27 for 40x40 on the machine
-# of docs/performance.md.
+# Cycles for each register of points and each halving of a transform: 30 in all for 24x24 points on the machine of
+# docs/performance.md.
 LEVEL_CYCLES = 3.2
 
 

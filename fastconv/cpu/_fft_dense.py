@@ -286,34 +286,27 @@ class _Sizes:
 
 
 class _Memory(NamedTuple):
-    """Places in the workspace, in elements, and distances: strips, points, taps, Z, Y, a square of registers."""
+    """Places in the workspace, in elements, and distances: points (from 0 on), taps, Z, Y."""
 
-    channel_pitch: int
     row: int
-    plane_at: int
     taps_at: int
     seen_at: int
     seen_pitch: int
     sums_of_at: int
     sums_pitch: int
-    scratch_at: int
     elements: int
 
 
 def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) -> _Memory:
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
-    points, row, channel_pitch = shape.points, (shape.width + 1) * 2 * lanes, shape.points + lanes
+    points, row = shape.points, (shape.width + 1) * 2 * lanes
     seen_pitch = pairs * 3 * whole_registers(sources, lanes) + lanes
     sums_pitch = pairs * 3 * _block(targets, lanes) + lanes
-    plane_at = lanes * channel_pitch
-    taps_at = plane_at + shape.height * row
+    taps_at = shape.height * row
     seen_at = taps_at + lanes * lanes
     sums_of_at = seen_at + points * seen_pitch
-    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * _block(targets, lanes)
-    return _Memory(
-        channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
-        scratch_at, scratch_at + lanes * lanes,
-    )  # fmt: skip
+    elements = sums_of_at + points * sums_pitch + SPARE_ROWS * _block(targets, lanes)
+    return _Memory(row, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch, elements)
 
 
 @lru_cache(maxsize=1024)
@@ -435,7 +428,7 @@ def _geometry(
         **tile_fields(tables, problem, op, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
-        plane_at=memory.plane_at,
+        plane_at=0,
         taps_at=memory.taps_at,
         seen_at=memory.seen_at,
         seen_pitch=memory.seen_pitch,
@@ -448,10 +441,7 @@ def _geometry(
         taken_at=tables.add(np.arange(sources)),
         offsets_at=tables.add(filters * np.arange(sources)),
     )
-    return strips_vector(
-        tables, problem, op, epilogue, sizes.shape.cut,
-        channel_pitch=memory.channel_pitch, pitch=memory.channel_pitch, scratch_at=memory.scratch_at,
-    )  # fmt: skip
+    return strips_vector(tables, problem, op, epilogue, sizes.shape.cut)
 
 
 # ---- what the selector asks

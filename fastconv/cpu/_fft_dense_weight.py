@@ -266,11 +266,9 @@ class _Sizes:
 
 
 class _Memory(NamedTuple):
-    """Places in the workspace, in elements, and distances: strips, points, taps, Z, V, W."""
+    """Places in the workspace, in elements, and distances: points (from 0 on), taps, Z, V, W."""
 
-    channel_pitch: int
     row: int
-    plane_at: int
     taps_at: int
     seen_at: int
     seen_pitch: int
@@ -284,19 +282,18 @@ class _Memory(NamedTuple):
 
 def _memory(shape: Shape, at_once: int, source_block: int, target_block: int, lanes: int) -> _Memory:
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
-    row, channel_pitch = (shape.width + 1) * 2 * lanes, shape.points + lanes
+    row = (shape.width + 1) * 2 * lanes
     filters = whole_registers(target_block, lanes)
     seen_pitch = at_once * 3 * whole_registers(source_block, lanes) + lanes
     given_pitch = at_once * 3 * filters + lanes
     totals_apart = (source_block + SPARE_ROWS) * filters
     totals_pitch = 3 * totals_apart + lanes
-    plane_at = lanes * channel_pitch
-    taps_at = plane_at + shape.height * row
+    taps_at = shape.height * row
     seen_at = taps_at + lanes * lanes
     given_at = seen_at + shape.points * seen_pitch
     totals_at = given_at + shape.points * given_pitch
     return _Memory(
-        channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, given_at, given_pitch,
+        row, taps_at, seen_at, seen_pitch, given_at, given_pitch,
         totals_at, totals_apart, totals_pitch, totals_at + shape.slots * totals_pitch,
     )  # fmt: skip
 
@@ -381,7 +378,7 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         **tile_fields(tables, problem, Op.GRAD_WEIGHT, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
-        plane_at=memory.plane_at,
+        plane_at=0,
         taps_at=memory.taps_at,
         seen_at=memory.seen_at,
         seen_pitch=memory.seen_pitch,
@@ -404,7 +401,7 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         own_taken_at=tables.add(taken[:, 0]),
         own_offsets_at=tables.add(offsets[:, 0]),
     )
-    return strips_vector(tables, problem, Op.GRAD_WEIGHT, PLAIN, sizes.shape.cut, channel_pitch=memory.channel_pitch)
+    return strips_vector(tables, problem, Op.GRAD_WEIGHT, PLAIN, sizes.shape.cut)
 
 
 # ---- what the selector asks

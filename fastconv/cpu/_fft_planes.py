@@ -35,7 +35,7 @@ from ._fft_filters import Filtered
 from ._fourier import LENGTHS, add_passes, frequencies, limit, transform, transform_back, transform_error
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split, initialise, with_sizes
-from ._kernel import elements_in, first_integers, never_inlined, number, views
+from ._kernel import elements_in, first_integers, never_inlined, number, place, plane_at, views
 from ._launch import Launch, SummedLaunch
 from ._overlap import (
     Cut,
@@ -47,11 +47,10 @@ from ._overlap import (
     strips_vector,
     taps_of,
     tile_of_item,
-    whole,
 )
-from ._rows import Finish, copy, fill
+from ._rows import Finish, copy, fill, gather_row, store_row
 from ._simd import lanes, load, store, transpose
-from ._strips import HEADER, Strips, gather_strips, header, store_tile
+from ._strips import HEADER, Strips, header
 
 
 class Planes(NamedTuple):
@@ -179,18 +178,23 @@ def _transform_filter(spectra, spectrum_at, weights, weights_at, workspace, geom
 
 @subroutine
 def _gather_pair(source, source_at, pair, constants, workspace, geometry):
-    """Both strips; the second is zero where the number of tiles is odd and the pair the last."""
+    """Both strips; the second is border where the number of tiles is odd and the pair the last."""
     never_inlined()
     s, g = header(geometry), planes(geometry)
+    outside = constants[constants.size - 1]
+    plane_h, plane_w = plane_at(geometry, s.source_axis_h, 0), plane_at(geometry, s.source_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
-        at = g.second_at if item & 1 else 0
-        if image < s.images:
-            gather_strips(
-                workspace[at:], geometry, source, source_at + image * s.source_n, 1, whole(s, tile), constants, True
-            )  # fmt: skip
-        else:
-            fill(workspace, at, g.lines * g.columns, 0)
+        begin = g.second_at if item & 1 else 0
+        for h in range(s.strip_h):
+            at, in_h = begin + h * s.strip_w, place(geometry, plane_h, tile.p + h)
+            if image < s.images and in_h >= 0:
+                row = source_at + image * s.source_n + in_h * s.source_h
+                gather_row(
+                    workspace, at, s.strip_w, source, row, s.source_w, outside, geometry, plane_w, 1, tile.q
+                )  # fmt: skip
+            else:
+                fill(workspace, at, s.strip_w, outside)
 
 
 @subroutine
@@ -217,12 +221,19 @@ def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
 def _store_pair(target, channel, pair, workspace, geometry, finish):
     never_inlined()
     s, g = header(geometry), planes(geometry)
+    plane_h, plane_w = plane_at(geometry, s.target_axis_h, 0), plane_at(geometry, s.target_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
         if image < s.images:
-            at = g.second_at if item & 1 else 0
             prefetch_tile(target, channel, 1, image, tile, geometry)
-            store_tile(target, image * s.target_n, workspace, at, channel, 1, geometry, tile, s.phases_at, finish)
+            begin = image * s.target_n + channel * s.target_c
+            for h in range(tile.height):
+                at, in_h = h * s.strip_w + (g.second_at if item & 1 else 0), place(geometry, plane_h, tile.p + h)
+                if in_h >= 0:
+                    store_row(
+                        target, begin + in_h * s.target_h, s.target_w, geometry, plane_w, 1, tile.q,
+                        workspace, at, tile.width, channel, finish,
+                    )  # fmt: skip
 
 
 # ---- transforms of planes: columns in panels of one register, then lines likewise
@@ -431,18 +442,16 @@ class _Memory(NamedTuple):
     other_at: int
     panel_at: int
     spectrum_at: int
-    scratch_at: int
     elements: int
 
 
 def _memory(n1: int, n2: int, op: Op, lanes: int) -> _Memory:
-    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
+    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum."""
     count, strip = 2 if op is Op.GRAD_WEIGHT else 1, n1 * n2
     plane_at, plane = 2 * strip, 2 * strip
     panel_at = plane_at + count * plane
     spectrum_at = panel_at + count * 2 * lanes * n2
-    scratch_at = spectrum_at + plane
-    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes)
+    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, spectrum_at + plane)
 
 
 @lru_cache(maxsize=1024)
@@ -590,9 +599,7 @@ def _geometry(
         panel_at=memory.panel_at,
         spectrum_at=memory.spectrum_at,
     )
-    return strips_vector(
-        tables, problem, op, epilogue, sizes.cut, channel_pitch=sizes.points, scratch_at=memory.scratch_at
-    )
+    return strips_vector(tables, problem, op, epilogue, sizes.cut)
 
 
 # ---- what the selector asks

@@ -263,8 +263,10 @@ GATHERED_CYCLES = 50
 STORED_CYCLES = 35
 # Cycles for each register of points of a pair of filters.
 FILTER_CYCLES = 30
-# Cycles for each register of U, Z and Y in a task: they come from the third-level cache.
-FAR_CYCLES = 15
+# Cycles for each register of U in a task, beside the products: it comes from the third-level cache; and for each of Z
+# and Y, which went there shortly before. 8 to 15, and 1 to 12, for what is named above.
+FAR_CYCLES = 12
+KEPT_CYCLES = 4
 # Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
 FAULT_CYCLES = 28
 # The largest scratch memory of a task, of which two fit what a thread keeps, and U of all groups, in bytes.
@@ -335,7 +337,7 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         steps = sources * row_steps(per_run) * column_steps(targets, lanes)
         register_tiles = -(-per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
         product = 3 * points * (steps + register_tiles * TILE_CYCLES)
-        far = spectra / problem.groups + elements
+        far = spectra / problem.groups * FAR_CYCLES + elements * KEPT_CYCLES
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
         if spectra > KEPT_ELEMENTS:
             filters += spectra / problem.groups / lanes * FAULT_CYCLES
@@ -343,7 +345,7 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
             shape, pairs, per_run,
             tasks=problem.groups * runs,
             filter_tasks=problem.groups * -(-targets // lanes) * -(-sources // lanes),
-            cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes * FAR_CYCLES)),
+            cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes)),
             filter_cycles=problem.groups * filters,
         )  # fmt: skip
 

@@ -92,7 +92,7 @@ def _places(problem: ConvProblem) -> NDArray[np.int64]:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     separated, places = _separated(problem), _places(problem)
-    inner = WAYS[op].plan(separated, op, epilogue)
+    inner: Plan = WAYS[op].plan(separated, op, epilogue)
     separate = _copying(problem, op, separated)
     kept = inner.kept_weight
     if kept is not None:

@@ -44,7 +44,8 @@ LENGTHS = sorted(16 * odd << power for odd in (1, 3, 5, 15) for power in range(6
 
 def radices(n: int) -> list[int]:
     """The radices of a transform of n points, in the order of the forward passes."""
-    found, rest = [], n
+    found: list[int] = []
+    rest = n
     for odd in (7, 5, 3):
         while rest % odd == 0:
             found, rest = [*found, odd], rest // odd

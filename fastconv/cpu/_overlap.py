@@ -79,7 +79,8 @@ def places(problem: ConvProblem, op: Op, cut: Cut, axis: int) -> Places:
 
 def taps_of(problem: ConvProblem, op: Op, cut: Cut) -> list[Axes]:
     """Where each tap of the filter stands in a strip."""
-    return list(itertools.product(*[places(problem, op, cut, axis).taps for axis in range(3)]))
+    first, second, third = (places(problem, op, cut, axis).taps for axis in range(3))
+    return list(itertools.product(first, second, third))
 
 
 def accumulates(problem: ConvProblem, op: Op) -> bool:

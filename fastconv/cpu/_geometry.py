@@ -70,15 +70,20 @@ def with_sizes(
     x_size, y_size = math.prod(problem.x_shape), math.prod(problem.y_shape)
     if result_size is not None:
         x_size, y_size = (result_size, y_size) if op is Op.GRAD_INPUT else (x_size, result_size)
-    vector[:SIZES] = (
+    sizes = (
         x_size,
         weight_size,
         y_size,
         math.prod(problem.result_shape(op)),
         channels + 1,
         workspace,
-        vector.size,
     )
+    return sized(vector, sizes)
+
+
+def sized(vector: Integers, sizes: tuple[int, ...]) -> Integers:
+    """Write the sizes of x, w, y, residual, constants and workspace over the first numbers of a geometry vector."""
+    vector[:SIZES] = (*sizes, vector.size)
     vector.flags.writeable = False
     return vector
 

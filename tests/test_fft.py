@@ -10,7 +10,7 @@ import pytest
 from fastconv.core.algorithm import PLAIN
 from fastconv.core.machine import local_machine
 from fastconv.core.problem import ConvProblem, Op
-from fastconv.cpu import _fft_dense, _fft_dense_weight, _fft_planes, _fft_scipy, fft
+from fastconv.cpu import _fft_dense, _fft_dense_weight, _fft_phases, _fft_planes, _fft_scipy, fft
 
 from .problems import expected, inputs_of, random_tensors
 
@@ -29,20 +29,29 @@ PROBLEMS = [
     "x=1x18x30x33 w=33x18x9x5 p=4 layout=channels_last",
     "x=2x6x100 w=8x6x9 p=4",  # tiles of one row
     "x=3x70x14x13 w=75x70x3x3 p=1 mode=constant value=-1",  # several blocks of channels
+    # strides
+    "x=2x3x41x50 w=10x3x5x7 s=2 p=2",
+    "x=1x4x60x33 w=6x2x9x6 s=3x1 d=1x2 g=2 p=3 mode=circular",
+    "x=2x2x200 w=5x2x16 s=4 mode=constant value=3 p=5",
+    "x=4x7x120x120 w=18x7x3x3",  # GRAD_WEIGHT adds up several products
 ]
 # Largest error over the root mean square of a result: the target for this method in single precision, and as many
 # roundings, 168, in double.
 TARGET = {"float32": 1e-5, "float64": 2e-14}
 
 
-def result_of(way, problem, op, tensors, threads=1):
-    """What a way computes, without the checks around it."""
+def result_of(way, problem, op, tensors, threads=1, kept=False):
+    """What a way computes, without the checks around it, perhaps with filters that it keeps."""
     arrays = dict.fromkeys("xwy", np.full(problem.result_shape(op), np.nan, problem.dtype)) | inputs_of(op, tensors)
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
     outside = 0 if op is Op.GRAD_INPUT else problem.pad_value
     constants = np.append(np.zeros(channels), outside).astype(problem.dtype)
     result = arrays[{Op.FORWARD: "y", Op.GRAD_INPUT: "x", Op.GRAD_WEIGHT: "w"}[op]]
-    way.plan(problem, op, PLAIN).run(*arrays.values(), result, constants, threads)
+    plan = way.plan(problem, op, PLAIN)
+    if kept:
+        arrays["w"] = plan.kept_weight.transform(arrays["w"], threads)
+    run = plan.kept_weight.run if kept else plan.run
+    run(*arrays.values(), result, constants, threads)
     return result
 
 
@@ -72,6 +81,26 @@ def test_any_number_of_threads_gives_the_same_bits(way, line, op):
 
 
 @pytest.mark.parametrize(
+    ("way", "line", "op"),
+    [each for each in served(fft.WAYS[:-1]) if each.values[2] is not Op.GRAD_WEIGHT],
+)
+def test_kept_filters_give_the_same_bits(way, line, op):
+    problem = ConvProblem.parse(line)
+    tensors = random_tensors(problem, 2)
+    np.testing.assert_array_equal(result_of(way, problem, op, tensors, kept=True), result_of(way, problem, op, tensors))
+
+
+def key_of(line):
+    return fft.plan(ConvProblem.parse(line), Op.FORWARD, PLAIN).kept_weight.key
+
+
+@pytest.mark.parametrize("rest", ["w=1x1x31x31", "w=16x1x9x9", "w=16x1x9x9 s=2"])
+def test_spectra_are_known_by_what_they_depend_on(rest):
+    assert key_of(f"x=2x1x300x300 {rest}") == key_of(f"x=4x1x300x300 {rest}")
+    assert key_of(f"x=2x1x300x300 {rest}") != key_of(f"x=2x1x300x300 {rest} d=2")
+
+
+@pytest.mark.parametrize(
     ("line", "op", "way"),
     [
         ("x=1x1x1024x1024 w=1x1x31x31 p=15", Op.FORWARD, _fft_planes),
@@ -79,6 +108,7 @@ def test_any_number_of_threads_gives_the_same_bits(way, line, op):
         ("x=1x128x56x56 w=128x1x31x31 p=15 g=128", Op.GRAD_INPUT, _fft_planes),
         ("x=4x64x64x64 w=128x64x9x9", Op.FORWARD, _fft_dense),
         ("x=4x64x64x64 w=128x64x9x9", Op.GRAD_WEIGHT, _fft_dense_weight),
+        ("x=16x1x161x700 w=32x1x5x20 s=2", Op.FORWARD, _fft_phases),
         ("x=1x4x16x32x32 w=4x4x9x9x9 p=4", Op.FORWARD, _fft_scipy),
         ("x=1x1x1024x1024 w=1x1x31x31 c64", Op.FORWARD, _fft_scipy),
     ],

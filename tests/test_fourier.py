@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from fastconv.core.jit import kernel
-from fastconv.cpu._fourier import LENGTHS, factors, frequencies, passes, radices, transform, transform_back
+from fastconv.cpu._fourier import LENGTHS, add_passes, frequencies, radices, transform, transform_back
 from fastconv.cpu._gemm import lanes_of
+from fastconv.cpu._geometry import Tables
 from fastconv.cpu._kernel import SIZES, views
 from fastconv.cpu._launch import Launch
 
 # 4 and 8 are a last pass alone; the others hold every radix as a pass with factors.
 SIZES_TESTED = [4, 8, 12, 20, *LENGTHS]
+Header = NamedTuple("Header", [(f"size_{number}", int) for number in range(SIZES)] + [("pitch", int), ("table", int)])
 PRECISION = {"float32": 2.0**-24, "float64": 2.0**-53}
 
 
 @kernel
 def _there(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    transform(x, 0, geometry[SIZES], constants, geometry, SIZES + 1)
+    transform(x, 0, geometry[SIZES], geometry, geometry[SIZES + 1])
 
 
 @kernel
 def _back(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    transform_back(x, 0, geometry[SIZES], constants, geometry, SIZES + 1)
+    transform_back(x, 0, geometry[SIZES], geometry, geometry[SIZES + 1])
 
 
 def run(compiled, points, dtype, apart=1):
@@ -33,10 +37,11 @@ def run(compiled, points, dtype, apart=1):
     n, lanes = points.shape
     data = np.full((n, apart, 2, lanes), np.nan, dtype)
     data[:, 0, 0], data[:, 0, 1] = points.real, points.imag
-    constants = np.append(factors(n), 0).astype(dtype)
-    sizes = [data.size, 1, 1, 1, constants.size, 1, 0, apart * 2 * lanes]
+    tables = Tables(Header)
+    geometry = tables.vector(pitch=apart * 2 * lanes, table=add_passes(tables, n, dtype))
+    geometry[:SIZES] = data.size, 1, 1, 1, 1, 1, geometry.size
     none = np.zeros(1, dtype)
-    Launch(compiled, 1, dtype, np.array(sizes + passes(n, 0), np.int64), 1)(data, none, none, none, constants, 1)
+    Launch(compiled, 1, dtype, geometry, 1)(data, none, none, none, none, 1)
     assert np.all(np.isnan(data[:, 1:]))
     return data[:, 0, 0] + 1j * data[:, 0, 1]
 

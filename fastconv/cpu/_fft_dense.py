@@ -1,12 +1,11 @@
 """Convolution of many channels through the Fourier transform of small tiles, a register of channels at once.
 
 Two tiles of an image are one complex tile z = a + i b, as in `fastconv.cpu._fft_planes`. For every frequency f the
-sum over the channels is a product of matrices, real numbers in twice as many rows and columns::
+sum over the channels is a product of complex matrices::
 
-    [ Re Y ]   [ -Im Z  Re Z ]   [ Im U ]
-    [ Im Y ] = [  Re Z  Im Z ] * [ Re U ]        Z: (pairs, C), U: (C, K), Y: (pairs, K)
+    Y = Z * U        Z: (pairs, C), U: (C, K), Y: (pairs, K)
 
-where (-Im Z, Re Z, Im Z) is stored once, and the two rows begin at its first and its second part. Filters are real, so
+which takes three real ones (`fastconv.cpu._fft_tiles`). Filters are real, so
 that U(-f) is the conjugate of U(f). Exchanging real and imaginary parts conjugates what is multiplied::
 
     swap(Z(-f)) * U(f) = swap(Z(-f) * U(-f))
@@ -22,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,11 +29,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.algorithm import Array, Epilogue, Plan
+from ..core.algorithm import Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._extremes import is_extreme
+from ._fft_filters import Filtered
 from ._fft_tiles import (
     LEVEL_CYCLES,
     OWN,
@@ -42,9 +42,12 @@ from ._fft_tiles import (
     Shape,
     Tiles,
     gather_pair,
+    prefetch_pair,
+    product_of,
     shapes,
     spread,
-    tile_constants,
+    store_factor,
+    store_pair,
     tile_fields,
     tiles_of,
     transform_plane,
@@ -64,19 +67,20 @@ from ._gemm import (
     row_steps,
 )
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, never_inlined, number, views
-from ._launch import KEPT_ELEMENTS, Launch, scratch, with_constants
-from ._overlap import accumulates, prefetch_tile, serves, strips_vector, tile_of_item
+from ._kernel import elements_in, first_integers, never_inlined, number, views
+from ._launch import KEPT_ELEMENTS, Launch
+from ._overlap import accumulates, serves, strips_vector, taps_of
 from ._rows import Finish, fill
 from ._simd import lanes, load, splat, store, transpose
-from ._strips import Strips, header, store_tile
+from ._strips import Strips, header
 from ._tiles import channels_of
 
 
 class Dense(NamedTuple):
     """Integers behind those of `Tiles`."""
 
-    sums_of_at: int  # Y, in the workspace: (frequencies, pairs, 2, filters)
+    is_of_filters: int  # whether tasks transform filters
+    sums_of_at: int  # Y in three parts, in the workspace: (frequencies, 3, pairs, filters)
     sums_pitch: int  # from one frequency to the next
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int
@@ -94,13 +98,12 @@ def dense(geometry):
 # ---- filters
 
 
-@kernel
-def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _transform_filters(task, weights, spectra, workspace, geometry):
     """One task: a register of target channels and one of source channels of a group.
 
-    x: U, (groups, slots, 2 * sources, filters), written; w: the weights.
+    spectra: U, (groups, blocks, slots, 3, sources, filters), written.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
     blocks, others = -(-s.targets // step), -(-s.sources // step)
@@ -112,20 +115,20 @@ def _transform_filters(task, x, w, y, residual, constants, workspace, geometry):
         fill(workspace, g.plane_at, g.height * g.row, 0)
         for part in range(min(2, s.sources - c)):
             _place_taps(
-                w, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, constants, workspace, geometry
+                weights, begin + (c + part) * s.weight_source, min(step, s.targets - k), part, workspace, geometry
             )  # fmt: skip
-        transform_plane(g.tap_columns, constants, workspace, geometry)
-        u_at = group * g.slots * 2 * s.sources * g.filters + c * g.filters + k
-        _store_spectra(x, u_at, c + 1 < s.sources, workspace, geometry)
+        transform_plane(g.tap_columns, workspace, geometry)
+        u_at = (_block_at(group, k, s, g) + c) * g.filters + k % g.filters
+        _store_spectra(spectra, u_at, c + 1 < s.sources, workspace, geometry)
 
 
 @subroutine
-def _place_taps(w, w_at, held, part, constants, workspace, geometry):
+def _place_taps(w, w_at, held, part, workspace, geometry):
     """The taps of `held` neighbouring target channels as the real or imaginary parts of points."""
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    scale = splat(constants, g.scale_at, 1)
+    scale = splat(elements_in(geometry, workspace), g.scale_at, 1)
     for first in range(0, g.taps, step):
         count = min(step, g.taps - first)
         transpose(workspace, g.taps_at, step, w, w_at + first, s.weight_target, held, count)
@@ -140,18 +143,16 @@ def _store_spectra(u, u_at, both, workspace, geometry):
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    imaginary_to_real = s.sources * g.filters
+    apart = s.sources * g.filters
     for slot in range(g.slots):
         at = g.plane_at + number(geometry, g.slots_at + 2 * slot)
         opposite = g.plane_at + number(geometry, g.slots_at + 2 * slot + 1)
         a, b = load(workspace, at, 1), load(workspace, at + step, 1)
         c, d = load(workspace, opposite, 1), load(workspace, opposite + step, 1)
-        to = u_at + slot * 2 * imaginary_to_real
-        store(u, to, d - b)
-        store(u, to + imaginary_to_real, a + c)
+        to = u_at + slot * 3 * apart
+        store_factor(u, to, apart, a + c, d - b)
         if both:
-            store(u, to + g.filters, a - c)
-            store(u, to + g.filters + imaginary_to_real, b + d)
+            store_factor(u, to + g.filters, apart, b + d, a - c)
 
 
 # ---- tiles
@@ -160,18 +161,27 @@ def _store_spectra(u, u_at, both, workspace, geometry):
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+    _run_task(task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+    _run_task(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _run_task(task, source, weights, target, residual, constants, workspace, geometry):
+    """A task of the first launch, which transforms filters into the target, or of the second, which takes them."""
+    if dense(geometry).is_of_filters:
+        _transform_filters(task, weights, target, workspace, geometry)
+    else:
+        _correlate(task, source, weights, target, residual, constants, workspace, geometry)
 
 
 @subroutine
 def _correlate(task, source, spectra, target, residual, constants, workspace, geometry):
-    """One task: a run of pairs of tiles of one group, all channels. spectra: U of all groups."""
+    """One task: a run of pairs of tiles of one group, all channels. spectra: U."""
     s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
     step = lanes(workspace)
     finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
@@ -181,38 +191,23 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
         for c in range(0, s.sources, step):
             channel = group * s.sources + c
             gather_pair(source, channel, min(step, s.sources - c), pair, constants, workspace, geometry)
-            transform_plane(g.width, constants, workspace, geometry)
-            spread(g.seen_at + (pair - begin) * 3 * g.channels + c, g.seen_pitch, g.channels, 0, workspace, geometry)
-    _multiply_spectra(spectra, group, 2 * (end - begin), workspace, geometry)
-    for pair in range(begin, end):
-        for k in range(0, s.targets, step):
-            _collect(d.sums_of_at + (pair - begin) * 2 * g.filters + k, workspace, geometry)
-            transform_plane_back(s.tile_q, constants, workspace, geometry)
-            channel = group * s.targets + k
-            _store_pair(target, channel, min(step, s.targets - k), pair, workspace, geometry, finish)
+            transform_plane(g.width, workspace, geometry)
+            at = g.seen_at + (pair - begin) * g.channels + c
+            spread(at, g.seen_pitch, g.pairs_per_run * g.channels, workspace, geometry)
+    for first in range(0, s.targets, g.filters):
+        last = min(first + g.filters, s.targets)
+        u_at = _block_at(group, first, s, g) * g.filters
+        _multiply_spectra(spectra, u_at, end - begin, last - first, workspace, geometry)
+        for pair in range(begin, end):
+            for k in range(first, last, step):
+                channel, held = group * s.targets + k, min(step, last - k)
+                prefetch_pair(target, channel, held, pair, geometry)
+                _collect(d.sums_of_at + (pair - begin) * g.filters + k - first, workspace, geometry)
+                transform_plane_back(s.tile_q, workspace, geometry)
+                store_pair(target, channel, held, pair, workspace, geometry, finish)
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input}
-
-
-@subroutine
-def _store_pair(target, channel, held, pair, workspace, geometry, finish):
-    """Both tiles of `held` neighbouring channels."""
-    never_inlined()
-    s, g = header(geometry), tiles_of(geometry)
-    step = lanes(workspace)
-    for item in range(2 * pair, 2 * pair + 2):
-        image, tile = tile_of_item(s, item)
-        part = g.plane_at + (item & 1) * step
-        if image < s.images:
-            prefetch_tile(target, channel, held, image, tile, geometry)
-            for i in range(tile.height):
-                for j in range(0, tile.width, step):
-                    transpose(
-                        workspace, i * g.width + j, s.channel_pitch,
-                        workspace, part + i * g.row + j * 2 * step, 2 * step, min(step, tile.width - j), held,
-                    )  # fmt: skip
-            store_tile(target, image * s.target_n, workspace, 0, channel, held, geometry, tile, s.phases_at, finish)
 
 
 @subroutine
@@ -225,46 +220,57 @@ def _collect(begin, workspace, geometry):
     for i in range(g.height):
         for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
             at, swap = begin + number(geometry, entry) * d.sums_pitch, number(geometry, entry + 1) * step
-            store(workspace, point + swap, load(workspace, at, 1))
-            store(workspace, point + step - swap, load(workspace, at + g.filters, 1))
+            real, imaginary = product_of(workspace, at, g.pairs_per_run * g.filters)
+            store(workspace, point + swap, real)
+            store(workspace, point + step - swap, imaginary)
             entry += 2
 
 
 @subroutine
-def _multiply_spectra(spectra, group, rows, workspace, geometry):
-    """One product of matrices for every frequency."""
+def _block_at(group, k, s, g):
+    """Rows of U before those of a target channel's block."""
+    return (group * -(-s.targets // g.filters) + k // g.filters) * g.slots * 3 * s.sources
+
+
+@subroutine
+def _multiply_spectra(spectra, u_at, rows, columns, workspace, geometry):
+    """Three products of matrices for every frequency."""
     never_inlined()
     s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
-    size = 2 * s.sources * g.filters
+    size = s.sources * g.filters
     for frequency in range(g.slots + g.twice):
         slot = frequency // 2 if frequency < 2 * g.twice else frequency - g.twice
-        product = Product(
-            workspace, d.sums_of_at + frequency * d.sums_pitch, g.filters,
-            workspace, g.seen_at + frequency * g.seen_pitch,
-            spectra, (group * g.slots + slot) * size,
-            geometry, d.rows_at, d.taken_at, d.offsets_at, 2 * s.sources, True,
-        )  # fmt: skip
-        multiply(product, rows, s.targets)
+        for part in range(3):
+            product = Product(
+                workspace, d.sums_of_at + frequency * d.sums_pitch + part * g.pairs_per_run * g.filters, g.filters,
+                workspace, g.seen_at + frequency * g.seen_pitch + part * g.pairs_per_run * g.channels,
+                spectra, u_at + (slot * 3 + part) * size,
+                geometry, d.rows_at, d.taken_at, d.offsets_at, s.sources, True,
+            )  # fmt: skip
+            multiply(product, rows, columns)
 
 
 # ---- sizes
 
-# Pairs of tiles of a task: each register of U serves that many in a product.
-PAIRS = (2, 4, 6, 8, 12, 16)
+# Pairs of tiles of a task: each register of U serves that many in a product. With 16, 7x7 with 64 channels multiplied
+# at 98 GFLOP/s where with 8 it did at 73.
+PAIRS = (2, 4, 8, 12, 16, 24, 32)
 # Cycles for each register of points of a pair of tiles, beside its transform: gathered, transposed and stored for the
-# products, or fetched from them, transposed and stored. Fitted, as the others here, to 5x5, 7x7, 9x9 and 11x11 with 64
-# to 128 channels on the machine of docs/performance.md: the price is 0.82 to 1.23 times their time, and up to 1.9 times
-# that of 3 channels.
-GATHERED_CYCLES = 60
-STORED_CYCLES = 60
+# products, or fetched from them, transposed and stored. Measured one by one, as the others here, for 5x5, 7x7, 9x9 and
+# 11x11 with 3 to 128 channels on the machine of docs/performance.md: 17 to 45 to gather and 13 to store for the
+# products, 12 to fetch and 7 to 32 to store, the more the further the tensor.
+GATHERED_CYCLES = 50
+STORED_CYCLES = 35
 # Cycles for each register of points of a pair of filters.
 FILTER_CYCLES = 30
-# Cycles for each register of U, Z and Y in a task: they come from the third-level cache.
+# Cycles for each register of U in a task, beside the products: it comes from the third-level cache; and for each of Z
+# and Y, which went there shortly before. 8 to 15, and 1 to 12, for what is named above.
 FAR_CYCLES = 12
+KEPT_CYCLES = 4
 # Cycles for each register of U where its memory is new to the process each time: half a microsecond for a page.
 FAULT_CYCLES = 28
-# The largest scratch memory of a task, and U of all groups, in bytes.
-TASK_BYTES = 8 << 20
+# The largest scratch memory of a task, of which two fit what a thread keeps, and U of all groups, in bytes.
+TASK_BYTES = 12 << 20
 SPECTRA_BYTES = 48 << 20
 
 
@@ -282,34 +288,27 @@ class _Sizes:
 
 
 class _Memory(NamedTuple):
-    """Places in the workspace, in elements, and distances: strips, points, taps, Z, Y, a square of registers."""
+    """Places in the workspace, in elements, and distances: points (from 0 on), taps, Z, Y."""
 
-    channel_pitch: int
     row: int
-    plane_at: int
     taps_at: int
     seen_at: int
     seen_pitch: int
     sums_of_at: int
     sums_pitch: int
-    scratch_at: int
     elements: int
 
 
 def _memory(shape: Shape, pairs: int, sources: int, targets: int, lanes: int) -> _Memory:
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
-    points, row, channel_pitch = shape.points, (shape.width + 1) * 2 * lanes, shape.points + lanes
+    points, row = shape.points, (shape.width + 1) * 2 * lanes
     seen_pitch = pairs * 3 * whole_registers(sources, lanes) + lanes
-    sums_pitch = pairs * 2 * whole_registers(targets, lanes) + lanes
-    plane_at = lanes * channel_pitch
-    taps_at = plane_at + shape.height * row
+    sums_pitch = pairs * 3 * _block(targets, lanes) + lanes
+    taps_at = shape.height * row
     seen_at = taps_at + lanes * lanes
     sums_of_at = seen_at + points * seen_pitch
-    scratch_at = sums_of_at + points * sums_pitch + SPARE_ROWS * whole_registers(targets, lanes)
-    return _Memory(
-        channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch,
-        scratch_at, scratch_at + lanes * lanes,
-    )  # fmt: skip
+    elements = sums_of_at + points * sums_pitch + SPARE_ROWS * _block(targets, lanes)
+    return _Memory(row, taps_at, seen_at, seen_pitch, sums_of_at, sums_pitch, elements)
 
 
 @lru_cache(maxsize=1024)
@@ -335,10 +334,10 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         transforms = points * LEVEL_CYCLES * math.log2(points)
         blocks = -(-sources // lanes) * (transforms + points * GATHERED_CYCLES)
         blocks += -(-targets // lanes) * (transforms + points * STORED_CYCLES)
-        steps = 2 * sources * row_steps(2 * per_run) * column_steps(targets, lanes)
-        register_tiles = -(-2 * per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
-        product = points * (steps + register_tiles * TILE_CYCLES)
-        far = spectra / problem.groups + elements
+        steps = sources * row_steps(per_run) * column_steps(targets, lanes)
+        register_tiles = -(-per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
+        product = 3 * points * (steps + register_tiles * TILE_CYCLES)
+        far = spectra / problem.groups * FAR_CYCLES + elements * KEPT_CYCLES
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
         if spectra > KEPT_ELEMENTS:
             filters += spectra / problem.groups / lanes * FAULT_CYCLES
@@ -346,7 +345,7 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
             shape, pairs, per_run,
             tasks=problem.groups * runs,
             filter_tasks=problem.groups * -(-targets // lanes) * -(-sources // lanes),
-            cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes * FAR_CYCLES)),
+            cycles=problem.groups * (pairs * blocks + runs * (product + far / lanes)),
             filter_cycles=problem.groups * filters,
         )  # fmt: skip
 
@@ -362,31 +361,16 @@ def _seconds(problem: ConvProblem, sizes: _Sizes, machine: Machine) -> float:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem, op)
-    sources, targets = channels_of(problem, op)
-    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
-    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
-    vector = _geometry(problem, op, epilogue, sizes, memory)
-    spectra = _spectra(problem, op, sizes.shape)
-    geometry = with_sizes(vector.copy(), problem, op, spectra, memory.elements, own_constants.size)
-    filter_geometry = with_sizes(
-        vector, problem, op, math.prod(problem.w_shape), memory.elements, own_constants.size, spectra
-    )
-    transform_filters = Launch(_transform_filters, sizes.filter_tasks, problem.dtype, filter_geometry, memory.elements)
-    correlate = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
-
-    def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        filters = scratch(spectra, problem.dtype, "spectra")
-        transform_filters(filters, w, filters, filters, constants, threads)
-        correlate(x, filters, y, residual, constants, threads)
-
+    filtered = _filtered(problem, op, epilogue, sizes)
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=with_constants(run, own_constants),
+        run=filtered,
         limit=limit(problem, op, sizes.shape.points),
         is_extreme=is_extreme,
+        kept_weight=filtered.kept_weight(_order_of_spectra(problem, op, sizes.shape)),
         tiles={
             "height": sizes.shape.height,
             "width": sizes.shape.width,
@@ -396,19 +380,46 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+def _filtered(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes) -> Filtered:
+    """The launch over the filters, and that over the tiles."""
+    sources, targets = channels_of(problem, op)
+    memory = _memory(sizes.shape, sizes.pairs_per_run, sources, targets, lanes_of(problem.dtype))
+    spectra, taps = _spectra(problem, op, sizes.shape), math.prod(problem.w_shape)
+    of_filters, of_tiles = (_geometry(problem, op, epilogue, sizes, memory, each) for each in (True, False))
+    with_sizes(of_filters, problem, op, taps, memory.elements, result_size=spectra)
+    with_sizes(of_tiles, problem, op, spectra, memory.elements)
+    return Filtered(
+        Launch(KERNELS[op], sizes.filter_tasks, problem.dtype, of_filters, memory.elements),
+        Launch(KERNELS[op], sizes.tasks, problem.dtype, of_tiles, memory.elements),
+        spectra,
+        problem.dtype,
+    )
+
+
+def _order_of_spectra(problem: ConvProblem, op: Op, shape: Shape) -> Hashable:
+    """All that U depends on beside the weight."""
+    return "dense", op, problem.groups, shape.height, shape.width, tuple(taps_of(problem, op, shape.cut))
+
+
 def _spectra(problem: ConvProblem, op: Op, shape: Shape) -> int:
-    """Elements of U of all groups, and a register behind."""
+    """Elements of U, and a register behind."""
     sources, targets = channels_of(problem, op)
-    lanes = lanes_of(problem.dtype)
-    return problem.groups * shape.slots * 2 * sources * whole_registers(targets, lanes) + lanes
+    block = _block(targets, lanes_of(problem.dtype))
+    return problem.groups * -(-targets // block) * block * shape.slots * 3 * sources + lanes_of(problem.dtype)
 
 
-def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory) -> NDArray[np.int64]:
-    """The geometry vector: the header of strips, that of tiles, our own, and the tables."""
+def _block(targets: int, lanes: int) -> int:
+    """Target channels whose sums are held at once: as many registers as a register tile has."""
+    return even_split(-(-targets // lanes), VECTORS) * lanes
+
+
+def _geometry(
+    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, is_of_filters: bool
+) -> NDArray[np.int64]:
+    """The geometry vector of a launch: the header of strips, that of tiles, our own, and the tables."""
     sources, targets = channels_of(problem, op)
     lanes = lanes_of(problem.dtype)
-    channels, filters = whole_registers(sources, lanes), whole_registers(targets, lanes)
-    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op]
+    channels, filters = whole_registers(sources, lanes), _block(targets, lanes)
     tables = Tables(Strips)
     own = np.zeros(TILES + DENSE, np.int64)
     tables.add(own)
@@ -416,25 +427,23 @@ def _geometry(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, m
         runs=-(-sizes.pairs // sizes.pairs_per_run),
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
-        **tile_fields(tables, problem, op, sizes.shape, memory.row, bias),
+        **tile_fields(tables, problem, op, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
-        plane_at=memory.plane_at,
+        plane_at=0,
         taps_at=memory.taps_at,
         seen_at=memory.seen_at,
         seen_pitch=memory.seen_pitch,
     )
     own[TILES:] = Dense(
+        is_of_filters=is_of_filters,
         sums_of_at=memory.sums_of_at,
         sums_pitch=memory.sums_pitch,
-        rows_at=tables.add(channels * (3 * np.arange(sizes.pairs_per_run)[:, None] + np.arange(2))),
-        taken_at=tables.add(channels * np.arange(2)[:, None] + np.arange(sources)),
-        offsets_at=tables.add(filters * np.arange(2 * sources)),
+        rows_at=tables.add(channels * np.arange(sizes.pairs_per_run)),
+        taken_at=tables.add(np.arange(sources)),
+        offsets_at=tables.add(filters * np.arange(sources)),
     )
-    return strips_vector(
-        tables, problem, op, epilogue, sizes.shape.cut,
-        channel_pitch=memory.channel_pitch, pitch=memory.channel_pitch, scratch_at=memory.scratch_at,
-    )  # fmt: skip
+    return strips_vector(tables, problem, op, epilogue, sizes.shape.cut)
 
 
 # ---- what the selector asks

@@ -5,12 +5,9 @@ That is half the sum over opposite frequencies, which exchanging real and imagin
 
     W(f)  =  Z(f) conj(V(f)) + conj(Z(-f)) V(-f)  =  Z(f) conj(V(f)) + swap(Z(-f)) conj(swap(V(-f)))
 
-so that it is one product of matrices over tiles, parts and opposite frequencies, in real numbers::
-
-    [ Im W ]   [ -Re Z  Im Z ]   [ Im V ]
-    [ Re W ] = [  Im Z  Re Z ] * [ Re V ]        Z: (C, pairs), V: (pairs, K), W: (C, K)
-
-where (-Re Z, Im Z, Re Z) is stored once. Two input channels are put together again as one complex spectrum.
+so that it is one product of complex matrices over tiles and opposite frequencies, Z: (C, pairs), conj(V): (pairs, K),
+W: (C, K), which takes three real ones (`fastconv.cpu._fft_tiles`). Two input channels are put together again as one
+complex spectrum.
 
 Sources: those of `fastconv.cpu._fft_dense`.
 """
@@ -39,9 +36,10 @@ from ._fft_tiles import (
     Shape,
     Tiles,
     gather_pair,
+    product_of,
     shapes,
     spread,
-    tile_constants,
+    store_factor,
     tile_fields,
     tiles_of,
     transform_plane,
@@ -51,8 +49,8 @@ from ._fft_tiles import (
 from ._fourier import limit, transform_error
 from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, column_steps, lanes_of, multiply, row_steps
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, never_inlined, number, views
-from ._launch import Launch, SummedLaunch, with_constants
+from ._kernel import elements_in, first_integers, never_inlined, number, views
+from ._launch import Launch, SummedLaunch
 from ._overlap import serves, strips_vector, tile_of_item
 from ._rows import fill
 from ._simd import lanes, load, load_first, splat, store, transpose, zeros
@@ -66,9 +64,10 @@ class Weight(NamedTuple):
     source_block: int  # channels of a task
     target_block: int
     at_once: int  # pairs of tiles in a product
-    given_at: int  # V, (frequencies, pairs, 3, filters)
+    given_at: int  # V, (frequencies, 3, pairs, filters)
     given_pitch: int
-    totals_at: int  # W, (slots, source_block, 2, filters): imaginary, then real
+    totals_at: int  # W in three parts, (slots, 3, source_block, filters)
+    totals_apart: int  # from one part to the next
     totals_pitch: int
     rows_at: int  # in the geometry vector: tables of the products
     taken_at: int  # of frequencies with an opposite one
@@ -109,25 +108,25 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             for i in range(0, sources, step):
                 channel = group * s.sources + c + i
                 gather_pair(x, channel, min(step, sources - i), pair, constants, workspace, geometry)
-                transform_plane(g.width, constants, workspace, geometry)
-                at = g.seen_at + (pair - first) * 3 * g.channels + i
-                spread(at, g.seen_pitch, g.channels, 1, workspace, geometry)
+                transform_plane(g.width, workspace, geometry)
+                at = g.seen_at + (pair - first) * g.channels + i
+                spread(at, g.seen_pitch, b.at_once * g.channels, workspace, geometry)
             for i in range(0, targets, step):
                 channel = group * s.targets + k + i
                 _gather_outputs(y, channel, min(step, targets - i), pair, workspace, geometry)
-                transform_plane(s.tile_q, constants, workspace, geometry)
-                at = b.given_at + (pair - first) * 3 * g.filters + i
-                spread(at, b.given_pitch, g.filters, 0, workspace, geometry)
-        _add_products(2 * sources, targets, last - first, first == begin, workspace, geometry)
+                transform_plane(s.tile_q, workspace, geometry)
+                at = b.given_at + (pair - first) * g.filters + i
+                _spread_factors(at, b.given_pitch, b.at_once * g.filters, workspace, geometry)
+        _add_products(sources, targets, last - first, first == begin, workspace, geometry)
     w_at = (run * s.groups + group) * s.weight_group + c * s.weight_source + k * s.weight_target
     for i in range(0, targets, step):
         for j in range(0, sources, 2):
             both = j + 1 < sources
-            _put_together(b.totals_at + 2 * j * g.filters + i, both, workspace, geometry)
-            transform_plane_back(g.tap_columns, constants, workspace, geometry)
+            _put_together(b.totals_at + j * g.filters + i, both, workspace, geometry)
+            transform_plane_back(g.tap_columns, workspace, geometry)
             for part in range(2 if both else 1):
                 at = w_at + i * s.weight_target + (j + part) * s.weight_source
-                _store_taps(w, at, min(step, targets - i), part, constants, workspace, geometry)
+                _store_taps(w, at, min(step, targets - i), part, workspace, geometry)
 
 
 @subroutine
@@ -155,23 +154,40 @@ def _gather_outputs(y, channel, held, pair, workspace, geometry):
 
 
 @subroutine
+def _spread_factors(to, pitch, apart, workspace, geometry):
+    """`spread` of the conjugates, in the parts that meet those."""
+    never_inlined()
+    g = tiles_of(geometry)
+    step = lanes(workspace)
+    zero = zeros(workspace, 1)
+    entry = g.points_at
+    for i in range(g.height):
+        for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
+            at, swap = to + number(geometry, entry) * pitch, number(geometry, entry + 1) * step
+            real, imaginary = load(workspace, point + swap, 1), load(workspace, point + step - swap, 1)
+            store_factor(workspace, at, apart, real, zero - imaginary)
+            entry += 2
+
+
+@subroutine
 def _add_products(rows, columns, pairs, fresh, workspace, geometry):
-    """One product of matrices for every frequency but the opposite ones."""
+    """Three products of matrices for every frequency but the opposite ones."""
     never_inlined()
     g, b = tiles_of(geometry), weight_of(geometry)
     for slot in range(g.slots):
         doubled = slot < g.twice
         frequency = 2 * slot if doubled else slot + g.twice
-        product = Product(
-            workspace, b.totals_at + slot * b.totals_pitch, g.filters,
-            workspace, g.seen_at + frequency * g.seen_pitch,
-            workspace, b.given_at + frequency * b.given_pitch,
-            geometry, b.rows_at,
-            b.taken_at if doubled else b.own_taken_at,
-            b.offsets_at if doubled else b.own_offsets_at,
-            4 * pairs if doubled else 2 * pairs, fresh,
-        )  # fmt: skip
-        multiply(product, rows, columns)
+        for part in range(3):
+            product = Product(
+                workspace, b.totals_at + slot * b.totals_pitch + part * b.totals_apart, g.filters,
+                workspace, g.seen_at + frequency * g.seen_pitch + part * b.at_once * g.channels,
+                workspace, b.given_at + frequency * b.given_pitch + part * b.at_once * g.filters,
+                geometry, b.rows_at,
+                b.taken_at if doubled else b.own_taken_at,
+                b.offsets_at if doubled else b.own_offsets_at,
+                2 * pairs if doubled else pairs, fresh,
+            )  # fmt: skip
+            multiply(product, rows, columns)
 
 
 @subroutine
@@ -183,10 +199,10 @@ def _put_together(begin, both, workspace, geometry):
     zero = zeros(workspace, 1)
     for slot in range(g.slots):
         at = begin + slot * b.totals_pitch
-        s_imaginary, s_real = load(workspace, at, 1), load(workspace, at + g.filters, 1)
-        t_imaginary, t_real = zero, zero
+        s_real, s_imaginary = product_of(workspace, at, b.totals_apart)
+        t_real, t_imaginary = zero, zero
         if both:
-            t_imaginary, t_real = load(workspace, at + 2 * g.filters, 1), load(workspace, at + 3 * g.filters, 1)
+            t_real, t_imaginary = product_of(workspace, at + g.filters, b.totals_apart)
         point = g.plane_at + number(geometry, g.slots_at + 2 * slot)
         opposite = g.plane_at + number(geometry, g.slots_at + 2 * slot + 1)
         if slot < g.twice:
@@ -200,12 +216,12 @@ def _put_together(begin, both, workspace, geometry):
 
 
 @subroutine
-def _store_taps(w, w_at, held, part, constants, workspace, geometry):
+def _store_taps(w, w_at, held, part, workspace, geometry):
     """The taps of `held` neighbouring target channels, from the real or imaginary parts of points."""
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
-    scale = splat(constants, g.scale_at, 1)
+    scale = splat(elements_in(geometry, workspace), g.scale_at, 1)
     for first in range(0, g.taps, step):
         count = min(step, g.taps - first)
         for tap in range(count):
@@ -216,8 +232,8 @@ def _store_taps(w, w_at, held, part, constants, workspace, geometry):
 
 # ---- sizes
 
-# Pairs of tiles in a product: its inner index goes over four times as many.
-PAIRS = (4, 8, 12, 16)
+# Pairs of tiles in a product: its inner index goes over twice as many.
+PAIRS = (4, 8, 12, 16, 24, 32)
 # Channels of a task.
 BLOCKS = (16, 32, 64, 128)
 # Cycles for each register of points of a pair of tiles beside its transform, and of a pair of filters likewise. They
@@ -250,36 +266,35 @@ class _Sizes:
 
 
 class _Memory(NamedTuple):
-    """Places in the workspace, in elements, and distances: strips, points, taps, Z, V, W."""
+    """Places in the workspace, in elements, and distances: points (from 0 on), taps, Z, V, W."""
 
-    channel_pitch: int
     row: int
-    plane_at: int
     taps_at: int
     seen_at: int
     seen_pitch: int
     given_at: int
     given_pitch: int
     totals_at: int
+    totals_apart: int
     totals_pitch: int
     elements: int
 
 
 def _memory(shape: Shape, at_once: int, source_block: int, target_block: int, lanes: int) -> _Memory:
     """Distances are no powers of two: a first-level cache holds only eight lines that are so far apart."""
-    row, channel_pitch = (shape.width + 1) * 2 * lanes, shape.points + lanes
+    row = (shape.width + 1) * 2 * lanes
     filters = whole_registers(target_block, lanes)
     seen_pitch = at_once * 3 * whole_registers(source_block, lanes) + lanes
     given_pitch = at_once * 3 * filters + lanes
-    totals_pitch = (2 * source_block + SPARE_ROWS) * filters + lanes
-    plane_at = lanes * channel_pitch
-    taps_at = plane_at + shape.height * row
+    totals_apart = (source_block + SPARE_ROWS) * filters
+    totals_pitch = 3 * totals_apart + lanes
+    taps_at = shape.height * row
     seen_at = taps_at + lanes * lanes
     given_at = seen_at + shape.points * seen_pitch
     totals_at = given_at + shape.points * given_pitch
     return _Memory(
-        channel_pitch, row, plane_at, taps_at, seen_at, seen_pitch, given_at, given_pitch,
-        totals_at, totals_pitch, totals_at + shape.slots * totals_pitch,
+        row, taps_at, seen_at, seen_pitch, given_at, given_pitch,
+        totals_at, totals_apart, totals_pitch, totals_at + shape.slots * totals_pitch,
     )  # fmt: skip
 
 
@@ -308,10 +323,10 @@ def _choices(problem: ConvProblem) -> Iterator[_Sizes]:
         gathered = points * (LEVEL_CYCLES * math.log2(points) + GATHERED_CYCLES)
         vectors = -(-target_block // lanes)
         registers = -(-source_block // lanes) + vectors
-        steps = 2 * row_steps(2 * source_block) * column_steps(target_block, lanes)
-        product = pairs * points * steps
-        register_tiles = -(-2 * source_block // ROWS) * -(-vectors // VECTORS)
-        totals = 2 * source_block * vectors
+        steps = row_steps(source_block) * column_steps(target_block, lanes)
+        product = 3 * pairs * points * steps
+        register_tiles = 3 * -(-source_block // ROWS) * -(-vectors // VECTORS)
+        totals = 3 * source_block * vectors
         added = -(-pairs // at_once) * shape.slots * (register_tiles * TILE_CYCLES + totals * TOTAL_CYCLES)
         filters = vectors * -(-source_block // 2) * points * (LEVEL_CYCLES * math.log2(points) + FILTER_CYCLES)
         yield _Sizes(
@@ -327,17 +342,16 @@ def _choices(problem: ConvProblem) -> Iterator[_Sizes]:
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem)
     memory = _memory_of(problem, sizes)
-    own_constants = tile_constants(sizes.shape, 0.5 / sizes.shape.points).astype(problem.dtype)
     weight_size = sizes.runs * math.prod(problem.w_shape)
     vector = _geometry(problem, sizes, memory)
-    geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
+    geometry = with_sizes(vector, problem, op, weight_size, memory.elements)
     launch = Launch(_grad_weight, sizes.tasks, problem.dtype, geometry, memory.elements)
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=with_constants(SummedLaunch(launch, sizes.runs), own_constants),
+        run=SummedLaunch(launch, sizes.runs),
         limit=limit(problem, op, sizes.shape.points),
         is_extreme=is_extreme,
         tiles={
@@ -361,18 +375,17 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         runs=sizes.runs,
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
-        **tile_fields(tables, problem, Op.GRAD_WEIGHT, sizes.shape, memory.row, 0),
+        **tile_fields(tables, problem, Op.GRAD_WEIGHT, sizes.shape, memory.row),
         channels=channels,
         filters=filters,
-        plane_at=memory.plane_at,
+        plane_at=0,
         taps_at=memory.taps_at,
         seen_at=memory.seen_at,
         seen_pitch=memory.seen_pitch,
     )
-    # Inner index: pair, opposite frequency, part. V holds (-Im, Re, Im), of which the last two are read backwards.
-    pair, opposite, part = np.ogrid[: sizes.at_once, :2, :2]
-    taken = opposite * memory.seen_pitch + (3 * pair + part) * channels
-    offsets = opposite * memory.given_pitch + (3 * pair + 2 - part) * filters
+    pair, opposite = np.ogrid[: sizes.at_once, :2]  # the inner index of products
+    taken = opposite * memory.seen_pitch + pair * channels
+    offsets = opposite * memory.given_pitch + pair * filters
     own[TILES:] = Weight(
         source_block=sizes.source_block,
         target_block=sizes.target_block,
@@ -380,14 +393,15 @@ def _geometry(problem: ConvProblem, sizes: _Sizes, memory: _Memory) -> NDArray[n
         given_at=memory.given_at,
         given_pitch=memory.given_pitch,
         totals_at=memory.totals_at,
+        totals_apart=memory.totals_apart,
         totals_pitch=memory.totals_pitch,
-        rows_at=tables.add(np.arange(sizes.source_block)[:, None] + channels * np.arange(2)),
+        rows_at=tables.add(np.arange(sizes.source_block)),
         taken_at=tables.add(taken),
         offsets_at=tables.add(offsets),
         own_taken_at=tables.add(taken[:, 0]),
         own_offsets_at=tables.add(offsets[:, 0]),
     )
-    return strips_vector(tables, problem, Op.GRAD_WEIGHT, PLAIN, sizes.shape.cut, channel_pitch=memory.channel_pitch)
+    return strips_vector(tables, problem, Op.GRAD_WEIGHT, PLAIN, sizes.shape.cut)
 
 
 # ---- what the selector asks
@@ -415,7 +429,7 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """Sums over the pairs of a product, over the products of a run, and over the runs."""
     sizes = _require(problem)
-    spectra = 4 * sizes.at_once + -(-sizes.pairs_per_run // sizes.at_once) + sizes.runs
+    spectra = 2 * sizes.at_once + -(-sizes.pairs_per_run // sizes.at_once) + sizes.runs
     return transform_error(problem, sizes.shape.points, spectra)
 
 

@@ -15,9 +15,10 @@ Source: Bailey, "FFTs in External or Hierarchical Memory", J. Supercomputing 4 (
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -25,31 +26,31 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.algorithm import Array, Epilogue, Plan
+from ..core.algorithm import Array, Epilogue, Plan, Run
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._extremes import is_extreme
-from ._fourier import LENGTHS, factors, frequencies, limit, passes, transform, transform_back, transform_error
+from ._fft_filters import Filtered
+from ._fourier import LENGTHS, add_passes, frequencies, limit, transform, transform_back, transform_error
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split, initialise, with_sizes
-from ._kernel import first_integers, never_inlined, number, views
-from ._launch import Launch, SummedLaunch, with_constants
+from ._kernel import elements_in, first_integers, never_inlined, number, place, plane_at, views
+from ._launch import Launch, SummedLaunch
 from ._overlap import (
     Cut,
     accumulates,
     halo,
-    places,
     positions,
     prefetch_tile,
     serves,
     strips_vector,
+    taps_of,
     tile_of_item,
-    whole,
 )
-from ._rows import Finish, copy, fill
+from ._rows import Finish, copy, fill, gather_row, store_row
 from ._simd import lanes, load, store, transpose
-from ._strips import HEADER, Strips, gather_strips, header, store_tile
+from ._strips import HEADER, Strips, header
 
 
 class Planes(NamedTuple):
@@ -62,8 +63,9 @@ class Planes(NamedTuple):
     columns: int  # n2
     line_passes: int  # positions of the tables of both transforms in the geometry vector
     column_passes: int
-    turns_at: int  # factors between columns and lines in the constants; 0 for an image
-    scale_at: int  # 1 / (n1 n2) in the constants
+    turns_at: int  # factors between columns and lines, among the elements in the geometry vector; 0 for an image
+    scale_at: int  # 1 / (n1 n2) there
+    stage: int  # what tasks do
     kept_lines: int  # of a plane, which hold the outputs of a tile
     tap_panels: int  # panels of columns that hold taps
     taps: int
@@ -85,31 +87,48 @@ def planes(geometry):
 
 # ---- kernels
 
+# What a task does: transform the filter of a channel, correlate a channel with the spectrum of its filter, or both.
+FILTER, CORRELATE, BOTH = range(3)
+
 
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+    _run_task(task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+    _run_task(task, y, w, x, residual, constants, workspace, geometry)
 
 
 @subroutine
-def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
-    """One task: a channel and a run of pairs of its tiles; workspace: strips, a plane, a panel, a spectrum."""
+def _run_task(task, source, weights, target, residual, constants, workspace, geometry):
+    """One task of a stage. weights: the taps, or to CORRELATE their spectra, which FILTER writes to the target."""
+    g = planes(geometry)
+    size = 2 * g.lines * g.columns
+    if g.stage == FILTER:
+        _transform_filter(target, task * size, weights, task * g.taps, workspace, geometry)
+    elif g.stage == CORRELATE:
+        _correlate(task, source, weights, task // g.runs * size, target, residual, constants, workspace, geometry)
+    else:
+        _transform_filter(workspace, g.spectrum_at, weights, task // g.runs * g.taps, workspace, geometry)
+        _correlate(task, source, workspace, g.spectrum_at, target, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _correlate(task, source, spectra, spectrum_at, target, residual, constants, workspace, geometry):
+    """A channel and a run of pairs of its tiles; workspace: strips, a plane, a panel, perhaps a spectrum."""
+    never_inlined()
     s, g = header(geometry), planes(geometry)
     finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
     channel, run = divmod(task, g.runs)
-    _transform_filter(weights, channel * g.taps, constants, workspace, geometry)
     for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
         _gather_pair(source, channel * s.source_c, pair, constants, workspace, geometry)
-        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
-        _filter_lines(constants, workspace, geometry)
-        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, workspace, geometry)
+        _filter_lines(spectra, spectrum_at, workspace, geometry)
+        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, workspace, geometry)
         _store_pair(target, channel, pair, workspace, geometry, finish)
 
 
@@ -123,53 +142,59 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     fill(workspace, g.spectrum_at, 2 * g.lines * g.columns, 0)
     for pair in range(run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)):
         _gather_pair(x, channel * s.source_c, pair, constants, workspace, geometry)
-        _transform_columns(g.plane_at, g.columns, constants, workspace, geometry)
+        _transform_columns(g.plane_at, g.columns, workspace, geometry)
         _gather_pair_of_outputs(y, channel * s.target_c, pair, constants, workspace, geometry)
-        _transform_columns(g.other_at, g.columns, constants, workspace, geometry)
-        _add_products_of_lines(constants, workspace, geometry)
-    _transform_lines_back(constants, workspace, geometry)
-    _transform_columns_back(g.plane_at, tap_columns, g.lines, constants, workspace, geometry)
-    w_at = (run * s.groups + channel) * g.taps
+        _transform_columns(g.other_at, g.columns, workspace, geometry)
+        _add_products_of_lines(workspace, geometry)
+    _transform_lines_back(workspace, geometry)
+    _transform_columns_back(g.plane_at, tap_columns, g.lines, workspace, geometry)
+    w_at, scale = (run * s.groups + channel) * g.taps, elements_in(geometry, workspace)[g.scale_at]
     for tap in range(g.taps):
-        w[w_at + tap] = workspace[number(geometry, g.places_at + tap)] * constants[g.scale_at]
+        w[w_at + tap] = workspace[number(geometry, g.places_at + tap)] * scale
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
 
 
 @subroutine
-def _transform_filter(weights, weights_at, constants, workspace, geometry):
+def _transform_filter(spectra, spectrum_at, weights, weights_at, workspace, geometry):
     """The spectrum of a filter: conjugated, so that products with it correlate, and over the number of points."""
     never_inlined()
     g = planes(geometry)
     step = lanes(workspace)
     fill(workspace, 0, g.lines * g.columns, 0)
     fill(workspace, g.second_at, g.lines * g.columns, 0)
+    scale = elements_in(geometry, workspace)[g.scale_at]
     for tap in range(g.taps):
-        workspace[number(geometry, g.places_at + tap)] = weights[weights_at + tap] * constants[g.scale_at]
-    _transform_columns(g.plane_at, g.tap_panels * step, constants, workspace, geometry)
+        workspace[number(geometry, g.places_at + tap)] = weights[weights_at + tap] * scale
+    _transform_columns(g.plane_at, g.tap_panels * step, workspace, geometry)
     zero = load(workspace, g.second_at, 1)
     for u in range(0, g.lines, step):
-        at = g.spectrum_at + u * 2 * g.columns
-        _transform_panel_of_lines(at, g.plane_at, u, constants, workspace, geometry)
+        at = spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines(spectra, at, g.plane_at, u, workspace, geometry)
         for point in range(at + step, at + 2 * step * g.columns, 2 * step):
-            store(workspace, point, zero - load(workspace, point, 1))
+            store(spectra, point, zero - load(spectra, point, 1))
 
 
 @subroutine
 def _gather_pair(source, source_at, pair, constants, workspace, geometry):
-    """Both strips; the second is zero where the number of tiles is odd and the pair the last."""
+    """Both strips; the second is border where the number of tiles is odd and the pair the last."""
     never_inlined()
     s, g = header(geometry), planes(geometry)
+    outside = constants[constants.size - 1]
+    plane_h, plane_w = plane_at(geometry, s.source_axis_h, 0), plane_at(geometry, s.source_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
-        at = g.second_at if item & 1 else 0
-        if image < s.images:
-            gather_strips(
-                workspace[at:], geometry, source, source_at + image * s.source_n, 1, whole(s, tile), constants, True
-            )  # fmt: skip
-        else:
-            fill(workspace, at, g.lines * g.columns, 0)
+        begin = g.second_at if item & 1 else 0
+        for h in range(s.strip_h):
+            at, in_h = begin + h * s.strip_w, place(geometry, plane_h, tile.p + h)
+            if image < s.images and in_h >= 0:
+                row = source_at + image * s.source_n + in_h * s.source_h
+                gather_row(
+                    workspace, at, s.strip_w, source, row, s.source_w, outside, geometry, plane_w, 1, tile.q
+                )  # fmt: skip
+            else:
+                fill(workspace, at, s.strip_w, outside)
 
 
 @subroutine
@@ -196,19 +221,26 @@ def _gather_pair_of_outputs(y, y_at, pair, constants, workspace, geometry):
 def _store_pair(target, channel, pair, workspace, geometry, finish):
     never_inlined()
     s, g = header(geometry), planes(geometry)
+    plane_h, plane_w = plane_at(geometry, s.target_axis_h, 0), plane_at(geometry, s.target_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
         if image < s.images:
-            at = g.second_at if item & 1 else 0
             prefetch_tile(target, channel, 1, image, tile, geometry)
-            store_tile(target, image * s.target_n, workspace, at, channel, 1, geometry, tile, s.phases_at, finish)
+            begin = image * s.target_n + channel * s.target_c
+            for h in range(tile.height):
+                at, in_h = h * s.strip_w + (g.second_at if item & 1 else 0), place(geometry, plane_h, tile.p + h)
+                if in_h >= 0:
+                    store_row(
+                        target, begin + in_h * s.target_h, s.target_w, geometry, plane_w, 1, tile.q,
+                        workspace, at, tile.width, channel, finish,
+                    )  # fmt: skip
 
 
 # ---- transforms of planes: columns in panels of one register, then lines likewise
 
 
 @subroutine
-def _transform_columns(plane, columns, constants, workspace, geometry):
+def _transform_columns(plane, columns, workspace, geometry):
     """The columns of the strips, panel by panel; those from `columns` on hold zeros."""
     never_inlined()
     g = planes(geometry)
@@ -222,15 +254,15 @@ def _transform_columns(plane, columns, constants, workspace, geometry):
             point, place = at + i * 2 * step, i * g.columns + v
             store(workspace, point, load(workspace, place, 1))
             store(workspace, point + step, load(workspace, g.second_at + place, 1))
-        transform(workspace, at, 2 * step, constants, geometry, g.column_passes)
+        transform(workspace, at, 2 * step, geometry, g.column_passes)
         if g.turns_at:
             turns = g.turns_at + v * 2 * g.lines
             for point in range(0, 2 * step * g.lines, 2 * step):
-                _multiply_point(workspace, at + point, constants, turns + point, 1)
+                _multiply_point(workspace, at + point, elements_in(geometry, workspace), turns + point, 1)
 
 
 @subroutine
-def _transform_columns_back(plane, columns, lines, constants, workspace, geometry):
+def _transform_columns_back(plane, columns, lines, workspace, geometry):
     """Undo `_transform_columns` for the first columns, and put back the first lines."""
     never_inlined()
     g = planes(geometry)
@@ -240,8 +272,8 @@ def _transform_columns_back(plane, columns, lines, constants, workspace, geometr
         if g.turns_at:
             turns = g.turns_at + v * 2 * g.lines
             for point in range(0, 2 * step * g.lines, 2 * step):
-                _multiply_point(workspace, at + point, constants, turns + point, -1)
-        transform_back(workspace, at, 2 * step, constants, geometry, g.column_passes)
+                _multiply_point(workspace, at + point, elements_in(geometry, workspace), turns + point, -1)
+        transform_back(workspace, at, 2 * step, geometry, g.column_passes)
         for i in range(lines):
             point, place = at + i * 2 * step, i * g.columns + v
             store(workspace, place, load(workspace, point, 1))
@@ -249,56 +281,56 @@ def _transform_columns_back(plane, columns, lines, constants, workspace, geometr
 
 
 @subroutine
-def _transform_panel_of_lines(to, plane, u, constants, workspace, geometry):
-    """Transform the lines from u on, a register of them, into a panel."""
+def _transform_panel_of_lines(panels, to, plane, u, workspace, geometry):
+    """Transform the lines from u on, a register of them, into the panel at `to`."""
     g = planes(geometry)
     step = lanes(workspace)
     for v in range(0, g.columns, step):
-        _transpose_points(workspace, to + v * 2 * step, plane + v * 2 * g.lines + u * 2 * step)
-    transform(workspace, to, 2 * step, constants, geometry, g.line_passes)
+        _transpose_points(panels, to + v * 2 * step, workspace, plane + v * 2 * g.lines + u * 2 * step)
+    transform(panels, to, 2 * step, geometry, g.line_passes)
 
 
 @subroutine
-def _transform_panel_of_lines_back(panel, plane, u, constants, workspace, geometry):
+def _transform_panel_of_lines_back(panel, plane, u, workspace, geometry):
     g = planes(geometry)
     step = lanes(workspace)
-    transform_back(workspace, panel, 2 * step, constants, geometry, g.line_passes)
+    transform_back(workspace, panel, 2 * step, geometry, g.line_passes)
     for v in range(0, g.columns, step):
-        _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, panel + v * 2 * step)
+        _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, workspace, panel + v * 2 * step)
 
 
 @subroutine
-def _transpose_points(workspace, to, begin):
+def _transpose_points(target, to, source, begin):
     """As many points as they have lanes: what was lane i of point j is lane j of point i."""
-    step = lanes(workspace)
+    step = lanes(source)
     for part in range(0, 2 * step, step):
-        transpose(workspace, to + part, 2 * step, workspace, begin + part, 2 * step, step, step)
+        transpose(target, to + part, 2 * step, source, begin + part, 2 * step, step, step)
 
 
 @subroutine
-def _filter_lines(constants, workspace, geometry):
+def _filter_lines(spectra, spectrum_at, workspace, geometry):
     """Multiply the spectrum of a plane by the filter's."""
     never_inlined()
     g = planes(geometry)
     step = lanes(workspace)
     for u in range(0, g.lines, step):
-        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
-        spectrum = g.spectrum_at + u * 2 * g.columns
+        _transform_panel_of_lines(workspace, g.panel_at, g.plane_at, u, workspace, geometry)
+        spectrum = spectrum_at + u * 2 * g.columns
         for point in range(0, 2 * step * g.columns, 2 * step):
-            _multiply_point(workspace, g.panel_at + point, workspace, spectrum + point, 1)
-        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, constants, workspace, geometry)
+            _multiply_point(workspace, g.panel_at + point, spectra, spectrum + point, 1)
+        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, workspace, geometry)
 
 
 @subroutine
-def _add_products_of_lines(constants, workspace, geometry):
+def _add_products_of_lines(workspace, geometry):
     """Add the spectrum of one plane times the conjugate of the other's."""
     never_inlined()
     g = planes(geometry)
     step = lanes(workspace)
     other = g.panel_at + 2 * step * g.columns
     for u in range(0, g.lines, step):
-        _transform_panel_of_lines(g.panel_at, g.plane_at, u, constants, workspace, geometry)
-        _transform_panel_of_lines(other, g.other_at, u, constants, workspace, geometry)
+        _transform_panel_of_lines(workspace, g.panel_at, g.plane_at, u, workspace, geometry)
+        _transform_panel_of_lines(workspace, other, g.other_at, u, workspace, geometry)
         spectrum = g.spectrum_at + u * 2 * g.columns
         for point in range(0, 2 * step * g.columns, 2 * step):
             _multiply_point(workspace, g.panel_at + point, workspace, other + point, -1)
@@ -308,13 +340,13 @@ def _add_products_of_lines(constants, workspace, geometry):
 
 
 @subroutine
-def _transform_lines_back(constants, workspace, geometry):
+def _transform_lines_back(workspace, geometry):
     """The spectrum's lines back into a plane."""
     never_inlined()
     g = planes(geometry)
     for u in range(0, g.lines, lanes(workspace)):
         spectrum = g.spectrum_at + u * 2 * g.columns
-        _transform_panel_of_lines_back(spectrum, g.plane_at, u, constants, workspace, geometry)
+        _transform_panel_of_lines_back(spectrum, g.plane_at, u, workspace, geometry)
 
 
 @subroutine
@@ -353,7 +385,7 @@ WAITING = 0.25
 FAR_CYCLES = 80
 NEAR_BYTES = 1 << 20
 # Pairs of tiles are cut into runs until there are at most this many tasks; a constant, so that the sums of GRAD_WEIGHT
-# do not depend on the machine. A filter is transformed again for each.
+# do not depend on the machine.
 TASKS_LEAST = 8
 # Points of a plane: 2 MiB of float32.
 MOST_POINTS = 1 << 18
@@ -410,18 +442,16 @@ class _Memory(NamedTuple):
     other_at: int
     panel_at: int
     spectrum_at: int
-    scratch_at: int
     elements: int
 
 
 def _memory(n1: int, n2: int, op: Op, lanes: int) -> _Memory:
-    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum, and a square of registers."""
+    """Two strips; planes and panels, in GRAD_WEIGHT of y as well; a spectrum."""
     count, strip = 2 if op is Op.GRAD_WEIGHT else 1, n1 * n2
     plane_at, plane = 2 * strip, 2 * strip
     panel_at = plane_at + count * plane
     spectrum_at = panel_at + count * 2 * lanes * n2
-    scratch_at = spectrum_at + plane
-    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, scratch_at, scratch_at + lanes * lanes)
+    return _Memory(strip, plane_at, plane_at + plane, panel_at, spectrum_at, spectrum_at + plane)
 
 
 @lru_cache(maxsize=1024)
@@ -432,7 +462,7 @@ def _sizes(problem: ConvProblem, op: Op) -> _Sizes | None:
 
 
 def _runs(problem: ConvProblem, op: Op, pairs: int, pair: float, once: float) -> int:
-    """Runs of about as many pairs, each a task for every group that makes the filter's spectrum once.
+    """Runs of about as many pairs, each a task for every group; of several, the filter's spectrum is made before.
 
     The sums of GRAD_WEIGHT depend on their number, and must not on the machine.
     """
@@ -443,7 +473,9 @@ def _runs(problem: ConvProblem, op: Op, pairs: int, pair: float, once: float) ->
     threads = local_machine().threads
 
     def time(runs: int) -> float:
-        return (-(-runs * problem.groups // threads) + WAITING) * (-(-pairs // runs) * pair + once)
+        before = once * -(-problem.groups // threads) if runs > 1 else 0
+        task = -(-pairs // runs) * pair + (once if runs == 1 else 0)
+        return before + (-(-runs * problem.groups // threads) + WAITING) * task
 
     return min(choices, key=time)
 
@@ -465,7 +497,8 @@ def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Size
     pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
     once = points / lanes * (transforms + ONCE_CYCLES)
     runs = _runs(problem, op, pairs, pair, once)
-    cycles = problem.groups * (pairs * pair + runs * once + stored)
+    spectra = runs if op is Op.GRAD_WEIGHT else 1
+    cycles = problem.groups * (pairs * pair + spectra * once + stored)
     return _Sizes(n1, n2, cut, problem.groups * runs, runs, pairs, cycles)
 
 
@@ -479,69 +512,85 @@ def _turns(sizes: _Sizes, lanes: int) -> NDArray[np.float64]:
     return parts.reshape(sizes.n1, 2, -1, lanes).transpose(2, 0, 1, 3).reshape(-1)
 
 
-def _constants(sizes: _Sizes, dtype: str) -> NDArray[np.float64]:
-    """What kernels read behind the bias: the factors of lines and of columns, the turns, the scale."""
-    turns = _turns(sizes, lanes_of(dtype)) if sizes.cut.strip[1] == 1 else np.empty(0)
-    return np.concatenate([factors(sizes.n2), factors(sizes.n1), turns, [1 / sizes.points]])
-
-
-def _elements(sizes: _Sizes, op: Op, dtype: str) -> int:
-    """Scratch elements of one task."""
-    count = 2 if op is Op.GRAD_WEIGHT else 1
-    lanes = lanes_of(dtype)
-    return (4 + 2 * count) * sizes.points + count * 2 * lanes * sizes.n2 + lanes * lanes
-
-
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _require(problem, op)
-    memory = _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype))
-    bias = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
-    own_constants = _constants(sizes, problem.dtype).astype(problem.dtype)
-    vector = _geometry(problem, op, epilogue, sizes, memory, bias, bias + own_constants.size - 1)
-    weight_size = sizes.runs * math.prod(problem.w_shape)
-    geometry = with_sizes(vector, problem, op, weight_size, memory.elements, own_constants.size)
-    launch = Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements)
-    run = with_constants(SummedLaunch(launch, sizes.runs) if op is Op.GRAD_WEIGHT else launch, own_constants)
-
-    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        initialise(x, problem, constants)
-        run(x, w, y, residual, constants, threads)
-
+    both = _launch(problem, op, epilogue, sizes, BOTH)
+    kept = None
+    run: Run = both
+    if op is Op.GRAD_WEIGHT:
+        run = SummedLaunch(both, sizes.runs)
+    else:
+        filtered = Filtered(
+            _launch(problem, op, epilogue, sizes, FILTER),
+            _launch(problem, op, epilogue, sizes, CORRELATE),
+            problem.groups * 2 * sizes.points,
+            problem.dtype,
+        )
+        run = filtered if sizes.runs > 1 else both
+        kept = filtered.kept_weight(_order_of_spectra(problem, op, sizes))
+        if accumulates(problem, op):
+            run, kept = _adding(run, problem), dataclasses.replace(kept, run=_adding(kept.run, problem))
     return Plan(
         algorithm="fft",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=add_to_bias if accumulates(problem, op) else run,
+        run=run,
         limit=limit(problem, op, sizes.points),
         is_extreme=is_extreme,
+        kept_weight=kept,
         tiles={"lines": sizes.n1, "columns": sizes.n2, "pairs": sizes.pairs, "tasks": sizes.tasks},
     )
 
 
+def _adding(run: Run, problem: ConvProblem) -> Run:
+    """A run of GRAD_INPUT that adds to its result, begun with the bias."""
+
+    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        initialise(x, problem, constants)
+        run(x, w, y, residual, constants, threads)
+
+    return add_to_bias
+
+
+def _order_of_spectra(problem: ConvProblem, op: Op, sizes: _Sizes) -> Hashable:
+    """All that the spectra depend on beside the weight."""
+    return "planes", op, sizes.n1, sizes.n2, tuple(taps_of(problem, op, sizes.cut))
+
+
+def _launch(problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, stage: int) -> Launch:
+    memory = _memory(sizes.n1, sizes.n2, op, lanes_of(problem.dtype))
+    vector = _geometry(problem, op, epilogue, sizes, memory, stage)
+    taps, spectra = math.prod(problem.w_shape), problem.groups * 2 * sizes.points
+    weight_size = {FILTER: taps, CORRELATE: spectra, BOTH: sizes.runs * taps}[stage]
+    with_sizes(vector, problem, op, weight_size, memory.elements, spectra if stage == FILTER else None)
+    tasks = problem.groups if stage == FILTER else sizes.tasks
+    return Launch(KERNELS[op], tasks, problem.dtype, vector, memory.elements)
+
+
 def _geometry(
-    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, bias: int, scale_at: int
+    problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: _Sizes, memory: _Memory, stage: int
 ) -> NDArray[np.int64]:
-    """The geometry vector: the header of strips, that of planes, and the tables."""
-    axes = [places(problem, op, sizes.cut, axis) for axis in range(3)]
+    """The geometry vector of a stage: the header of strips, that of planes, and the tables."""
     _, height, width = sizes.cut.strip
-    taps = [(t * height + r) * width + s for t, r, s in itertools.product(*[each.taps for each in axes])]
+    taps = [(t * height + r) * width + s for t, r, s in taps_of(problem, op, sizes.cut)]
+    lanes = lanes_of(problem.dtype)
     tables = Tables(Strips)
     own = np.zeros(PLANES, np.int64)
     tables.add(own)
-    line_factors, column_factors = bias, bias + factors(sizes.n2).size
     own[:] = Planes(
         runs=sizes.runs,
         pairs=sizes.pairs,
         pairs_per_run=sizes.pairs_per_run,
         lines=sizes.n1,
         columns=sizes.n2,
-        line_passes=tables.add(passes(sizes.n2, line_factors)),
-        column_passes=tables.add(passes(sizes.n1, column_factors)),
-        turns_at=column_factors + factors(sizes.n1).size if height == 1 else 0,
-        scale_at=scale_at,
+        line_passes=add_passes(tables, sizes.n2, problem.dtype),
+        column_passes=add_passes(tables, sizes.n1, problem.dtype),
+        turns_at=tables.add_elements(_turns(sizes, lanes), problem.dtype) if height == 1 else 0,
+        scale_at=tables.add_elements(np.array([1 / sizes.points]), problem.dtype),
+        stage=stage,
         kept_lines=sizes.cut.tile[1] if height > 1 else -(-sizes.cut.tile[2] // sizes.n2),
-        tap_panels=max(tap % sizes.n2 for tap in taps) // lanes_of(problem.dtype) + 1,
+        tap_panels=max(tap % sizes.n2 for tap in taps) // lanes + 1,
         taps=len(taps),
         places_at=tables.add(taps),
         second_at=memory.second_at,
@@ -550,9 +599,7 @@ def _geometry(
         panel_at=memory.panel_at,
         spectrum_at=memory.spectrum_at,
     )
-    return strips_vector(
-        tables, problem, op, epilogue, sizes.cut, channel_pitch=sizes.points, scratch_at=memory.scratch_at
-    )
+    return strips_vector(tables, problem, op, epilogue, sizes.cut)
 
 
 # ---- what the selector asks

@@ -3,6 +3,12 @@
 A point holds a register of channels of two tiles of the same image or of two, one as the real and one as the imaginary
 part. The frequencies of a tile come by twos that are opposite to each other, but for those that are their own
 opposites; every other one is stored with its real and imaginary parts exchanged (`fastconv.cpu._fft_dense` says why).
+
+A product of complex numbers takes three products of real ones, here of matrices::
+
+    (a + i b) (u + i v)  =  (p - r) + i (p + q),    p = (a + b) u,   q = a (v - u),   r = b (u + v)
+
+Source: Knuth, "The Art of Computer Programming", volume 2, 3rd edition, section 4.6.4, exercise 41.
 """
 
 from __future__ import annotations
@@ -16,18 +22,21 @@ from numpy.typing import NDArray
 
 from ..core.jit import subroutine
 from ..core.problem import ConvProblem, Op
-from ._fourier import factors, frequencies, passes, transform, transform_back
+from ._activation import activate_row
+from ._fourier import add_passes, frequencies, transform, transform_back
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split
-from ._kernel import first_integers, never_inlined, number
-from ._overlap import Cut, halo, places, positions, tile_of_item, whole
-from ._simd import lanes, load, store, transpose, zeros
-from ._strips import HEADER, gather_strips, header
+from ._kernel import first_integers, inner, never_inlined, number, place, plane_at
+from ._overlap import Cut, halo, positions, prefetch_tile, taps_of, tile_of_item
+from ._rows import changes, finish_runs, store_first_finished
+from ._simd import lanes, load, load_first, splat, store, store_first, transpose
+from ._strips import HEADER, header
 
 # Points of a tile along an axis.
-LENGTHS = (12, 16, 20, 24, 32, 40, 48, 64)
-# Cycles for each register of points and each halving of a transform.
-LEVEL_CYCLES = 5
+LENGTHS = (12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 60, 64)
+# Cycles for each register of points and each halving of a transform: 30 in all for 24x24 points on the machine of
+# docs/performance.md.
+LEVEL_CYCLES = 3.2
 
 
 class Tiles(NamedTuple):
@@ -41,7 +50,7 @@ class Tiles(NamedTuple):
     row: int  # elements from one row of points to the next
     column_passes: int  # positions of the tables of both transforms in the geometry vector
     row_passes: int
-    scale_at: int  # in the constants
+    scale_at: int  # among the elements in the geometry vector: what filters are multiplied by
     points_at: int  # in the geometry vector, for each point: where its frequency stands among all, and if swapped
     slots_at: int  # for each frequency but the opposite ones: the elements of its point, and of the opposite one
     slots: int
@@ -53,7 +62,7 @@ class Tiles(NamedTuple):
     filters: int
     plane_at: int
     taps_at: int
-    seen_at: int  # the spectra of what is gathered: (frequencies, pairs, 3, channels)
+    seen_at: int  # the spectra of what is gathered: (frequencies, 3, pairs, channels)
     seen_pitch: int  # from one frequency to the next
 
 
@@ -69,72 +78,160 @@ def tiles_of(geometry):
 
 @subroutine
 def gather_pair(source, channel, held, pair, constants, workspace, geometry):
-    """Both tiles of `held` neighbouring channels as the points of a plane; zeros where there is no second tile."""
+    """Both tiles of `held` neighbouring channels as the points of a plane; past the last tile is border."""
     never_inlined()
     s, g = header(geometry), tiles_of(geometry)
     step = lanes(workspace)
+    border = splat(constants, constants.size - 1, 1)
+    plane_h, plane_w = plane_at(geometry, s.source_axis_h, 0), plane_at(geometry, s.source_axis_w, 0)
     for item in range(2 * pair, 2 * pair + 2):
         image, tile = tile_of_item(s, item)
-        part = g.plane_at + (item & 1) * step
-        if image < s.images:
-            begin = image * s.source_n + channel * s.source_c
-            gather_strips(workspace, geometry, source, begin, held, whole(s, tile), constants, True)
-            for i in range(g.height):
-                for j in range(0, g.width, step):
-                    transpose(
-                        workspace, part + i * g.row + j * 2 * step, 2 * step,
-                        workspace, i * g.width + j, s.channel_pitch, held, min(step, g.width - j),
-                    )  # fmt: skip
-        else:
-            zero = zeros(workspace, 1)
-            for i in range(g.height):
-                for j in range(g.width):
-                    store(workspace, part + i * g.row + j * 2 * step, zero)
+        begin = image * s.source_n + channel * s.source_c
+        for i in range(g.height):
+            to = g.plane_at + (item & 1) * step + i * g.row
+            in_h = place(geometry, plane_h, tile.p + i)
+            if image < s.images and in_h >= 0:
+                _gather_row(source, begin + in_h * s.source_h, held, border, plane_w, tile.q, to, workspace, geometry)
+            else:
+                for point in range(to, to + g.width * 2 * step, 2 * step):
+                    store(workspace, point, border)
 
 
 @subroutine
-def transform_plane(columns, constants, workspace, geometry):
+def _gather_row(source, source_at, held, border, plane, position, to, workspace, geometry):
+    """A row of a tile; where elements follow each other, a square of channels and elements at once."""
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    first, last = inner(geometry, plane, position, g.width)
+    j = 0
+    while j < g.width:
+        element = place(geometry, plane, position + j)
+        point, at = to + j * 2 * step, source_at + element * s.source_w
+        count = min(step, last - j) if first <= j < last else 1
+        if element < 0:
+            store(workspace, point, border)
+        elif s.source_c == 1:
+            for column in range(count):
+                value = load_first(source, at + column * s.source_w, held, 1)
+                store(workspace, point + column * 2 * step, value)
+        else:
+            transpose(workspace, point, 2 * step, source, at, s.source_c, held, count)
+        j += count
+
+
+@subroutine
+def prefetch_pair(target, channel, held, pair, geometry):
+    """Begin to fetch where both tiles of `held` neighbouring channels are stored."""
+    never_inlined()
+    s = header(geometry)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        if image < s.images:
+            prefetch_tile(target, channel, held, image, tile, geometry)
+
+
+@subroutine
+def store_pair(target, channel, held, pair, workspace, geometry, finish):
+    """Both tiles of `held` neighbouring channels from the points of a plane."""
+    never_inlined()
+    s, g = header(geometry), tiles_of(geometry)
+    step = lanes(workspace)
+    finished = changes(finish, channel, held)
+    for item in range(2 * pair, 2 * pair + 2):
+        image, tile = tile_of_item(s, item)
+        if image < s.images:
+            begin = image * s.target_n + channel * s.target_c + tile.p * s.target_h + tile.q * s.target_w
+            for i in range(tile.height):
+                point, at = g.plane_at + (item & 1) * step + i * g.row, begin + i * s.target_h
+                if s.target_c == 1:
+                    for j in range(tile.width):
+                        store_first(target, at + j * s.target_w, held, load(workspace, point + j * 2 * step, 1))
+                else:
+                    for j in range(0, tile.width, step):
+                        columns = min(step, tile.width - j)
+                        transpose(
+                            target, at + j, s.target_c, workspace, point + j * 2 * step, 2 * step, columns, held
+                        )  # fmt: skip
+            if finished:
+                _finish_tile(target, begin, channel, held, tile, geometry, finish)
+
+
+@subroutine
+def _finish_tile(target, target_at, channel, held, tile, geometry, finish):
+    """Finish a tile of `held` neighbouring channels that holds its sums."""
+    never_inlined()
+    s = header(geometry)
+    if s.target_c == 1:
+        bias = load_first(finish.constants, channel, held, 1)
+        for i in range(tile.height):
+            for j in range(tile.width):
+                at = target_at + i * s.target_h + j * s.target_w
+                store_first_finished(target, at, held, load_first(target, at, held, 1) + bias, finish)
+                activate_row(target, at, 1, held, finish.activation)
+    else:
+        for k in range(held):
+            finish_runs(
+                target, target_at + k * s.target_c, s.target_h, tile.height, tile.width, channel + k, 0, finish
+            )  # fmt: skip
+
+
+@subroutine
+def transform_plane(columns, workspace, geometry):
     """The spectrum of a plane, of which only the first columns are not zero."""
     g = tiles_of(geometry)
     step = lanes(workspace)
     if g.height > 1:
         for j in range(columns):
-            transform(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
+            transform(workspace, g.plane_at + j * 2 * step, g.row, geometry, g.column_passes)
     for i in range(g.height):
-        transform(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
+        transform(workspace, g.plane_at + i * g.row, 2 * step, geometry, g.row_passes)
 
 
 @subroutine
-def transform_plane_back(columns, constants, workspace, geometry):
+def transform_plane_back(columns, workspace, geometry):
     """Undo `transform_plane` for the first columns."""
     g = tiles_of(geometry)
     step = lanes(workspace)
     for i in range(g.height):
-        transform_back(workspace, g.plane_at + i * g.row, 2 * step, constants, geometry, g.row_passes)
+        transform_back(workspace, g.plane_at + i * g.row, 2 * step, geometry, g.row_passes)
     if g.height > 1:
         for j in range(columns):
-            transform_back(workspace, g.plane_at + j * 2 * step, g.row, constants, geometry, g.column_passes)
+            transform_back(workspace, g.plane_at + j * 2 * step, g.row, geometry, g.column_passes)
 
 
 @subroutine
-def spread(to, pitch, apart, flipped, workspace, geometry):
-    """Store a register of channels of every frequency as (-Im, Re, Im), `apart` elements from each other.
+def spread(to, pitch, apart, workspace, geometry):
+    """Store a register of channels of every frequency as (Re + Im, Re, Im), `apart` elements from each other.
 
-    pitch: from one frequency to the next; flipped: 1 to exchange real and imaginary parts first.
+    pitch: from one frequency to the next.
     """
     never_inlined()
     g = tiles_of(geometry)
     step = lanes(workspace)
-    zero = zeros(workspace, 1)
     entry = g.points_at
     for i in range(g.height):
         for point in range(g.plane_at + i * g.row, g.plane_at + i * g.row + 2 * step * g.width, 2 * step):
-            at, swap = to + number(geometry, entry) * pitch, (number(geometry, entry + 1) ^ flipped) * step
-            a, b = load(workspace, point + swap, 1), load(workspace, point + step - swap, 1)
-            store(workspace, at, zero - b)
-            store(workspace, at + apart, a)
-            store(workspace, at + 2 * apart, b)
+            at, swap = to + number(geometry, entry) * pitch, number(geometry, entry + 1) * step
+            real, imaginary = load(workspace, point + swap, 1), load(workspace, point + step - swap, 1)
+            store(workspace, at, real + imaginary)
+            store(workspace, at + apart, real)
+            store(workspace, at + 2 * apart, imaginary)
             entry += 2
+
+
+@subroutine
+def store_factor(target, at, apart, real, imaginary):
+    """Store what meets the three parts of `spread`: (Re, Im - Re, Re + Im)."""
+    store(target, at, real)
+    store(target, at + apart, imaginary - real)
+    store(target, at + 2 * apart, real + imaginary)
+
+
+@subroutine
+def product_of(sums, at, apart):
+    """Real and imaginary part from the three products of the parts."""
+    first, second, third = load(sums, at, 1), load(sums, at + apart, 1), load(sums, at + 2 * apart, 1)
+    return first - third, first + second
 
 
 # ---- sizes and tables
@@ -182,32 +279,24 @@ def whole_registers(channels: int, lanes: int) -> int:
     return -(-channels // lanes) * lanes
 
 
-def tile_constants(shape: Shape, scale: float) -> NDArray[np.float64]:
-    """What kernels read behind the bias: the factors of rows and of columns, and a scale."""
-    return np.concatenate([factors(shape.width), _column_factors(shape), [scale]])
+def tile_fields(tables: Tables, problem: ConvProblem, op: Op, shape: Shape, row: int) -> dict[str, int]:
+    """The fields of `Tiles` that follow from the shape.
 
-
-def _column_factors(shape: Shape) -> NDArray[np.float64]:
-    return factors(shape.height) if shape.height > 1 else np.empty(0)
-
-
-def tile_fields(tables: Tables, problem: ConvProblem, op: Op, shape: Shape, row: int, bias: int) -> dict[str, int]:
-    """The fields of `Tiles` that follow from the shape; the constants begin at `bias`."""
+    Two tiles in a plane double what comes out of it, and the way there and back multiplies by the number of points.
+    """
     lanes = lanes_of(problem.dtype)
-    axes = [places(problem, op, shape.cut, axis) for axis in range(3)]
-    taps = list(itertools.product(*[each.taps for each in axes]))
+    taps = taps_of(problem, op, shape.cut)
     order, opposite = _opposites(shape)
     elements = row * np.arange(shape.height)[:, None] + 2 * lanes * np.arange(shape.width)
     swapped = np.isin(np.arange(shape.points), order[1 : 2 * shape.twice : 2])
     firsts = np.concatenate([order[: 2 * shape.twice : 2], order[2 * shape.twice :]])
-    column_factors = bias + factors(shape.width).size
     return {
         "height": shape.height,
         "width": shape.width,
         "row": row,
-        "column_passes": tables.add(passes(shape.height, column_factors)) if shape.height > 1 else 0,
-        "row_passes": tables.add(passes(shape.width, bias)),
-        "scale_at": bias + tile_constants(shape, 1).size - 1,
+        "column_passes": add_passes(tables, shape.height, problem.dtype) if shape.height > 1 else 0,
+        "row_passes": add_passes(tables, shape.width, problem.dtype),
+        "scale_at": tables.add_elements(np.array([0.5 / shape.points]), problem.dtype),
         "points_at": tables.add(np.stack([np.argsort(order), swapped], axis=1)),
         "slots_at": tables.add(elements.reshape(-1)[np.stack([firsts, opposite[firsts]], axis=1)]),
         "slots": shape.slots,

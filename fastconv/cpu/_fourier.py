@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from ..core.algorithm import running_sum_error
 from ..core.jit import subroutine
 from ..core.problem import ConvProblem, Op
-from ._kernel import always_inlined, never_inlined, number
+from ._geometry import Tables
+from ._kernel import always_inlined, elements_in, never_inlined, number
 from ._simd import CONTRACT, Emitter, element, index
 
 # Directions, as literals for the code generator.
@@ -43,7 +44,11 @@ LENGTHS = sorted(16 * odd << power for odd in (1, 3, 5, 15) for power in range(6
 
 def radices(n: int) -> list[int]:
     """The radices of a transform of n points, in the order of the forward passes."""
-    found = [odd for odd in (5, 3) if n % odd == 0]
+    found: list[int] = []
+    rest = n
+    for odd in (7, 5, 3):
+        while rest % odd == 0:
+            found, rest = [*found, odd], rest // odd
     levels = round(math.log2(n // math.prod(found)))
     fours = -levels % 3
     return found + [4] * fours + [8] * ((levels - 2 * fours) // 3)
@@ -72,7 +77,7 @@ def factors(n: int) -> NDArray[np.float64]:
 
 
 def passes(n: int, factors_at: int) -> list[int]:
-    """The table that the transforms read: n, how many passes there are, and each pass."""
+    """What the transforms read: n, how many passes there are, and each pass; the factors begin at `factors_at`."""
     table = [n, len(radices(n))]
     length = n
     for radix in radices(n):
@@ -80,6 +85,11 @@ def passes(n: int, factors_at: int) -> list[int]:
         factors_at += 2 * (length // radix) * (radix - 1)
         length //= radix
     return table
+
+
+def add_passes(tables: Tables, n: int, dtype: str) -> int:
+    """Add the `factors` and the `passes` of n points to a geometry vector; the position of the latter."""
+    return tables.add(passes(n, tables.add_elements(factors(n), dtype)))
 
 
 # ---- what the selector asks
@@ -106,26 +116,26 @@ def transform_error(problem: ConvProblem, points: int, additions: int) -> float:
 
 
 @subroutine
-def transform(data, at, pitch, constants, geometry, table):
+def transform(data, at, pitch, geometry, table):
     """Transform n points, `pitch` elements apart, in place: from their order to `frequencies(n)`.
 
-    constants: holds `factors(n)`; table: position of `passes(n)` in the geometry vector.
+    table: position of `passes(n)` in the geometry vector.
     """
     never_inlined()
     n, last = number(geometry, table), _last_entry(geometry, table)
     for entry in range(table + 2, last, PASS):
-        _pass(FORWARD, data, at, pitch, n, constants, geometry, entry)
+        _pass(FORWARD, data, at, pitch, n, geometry, entry)
     _last_pass(FORWARD, data, at, pitch, n, number(geometry, last))
 
 
 @subroutine
-def transform_back(data, at, pitch, constants, geometry, table):
+def transform_back(data, at, pitch, geometry, table):
     """Undo `transform`, but for a factor of n: from `frequencies(n)` to points in their order."""
     never_inlined()
     n, last = number(geometry, table), _last_entry(geometry, table)
     _last_pass(BACK, data, at, pitch, n, number(geometry, last))
     for entry in range(last - PASS, table + 1, -PASS):
-        _pass(BACK, data, at, pitch, n, constants, geometry, entry)
+        _pass(BACK, data, at, pitch, n, geometry, entry)
 
 
 @subroutine
@@ -134,21 +144,24 @@ def _last_entry(geometry, table):
 
 
 @subroutine
-def _pass(direction, data, at, pitch, n, constants, geometry, entry):
+def _pass(direction, data, at, pitch, n, geometry, entry):
     """A pass with factors, which are the same for the points j of all intervals."""
     always_inlined()
+    roots = elements_in(geometry, data)
     radix, step, factor = number(geometry, entry), number(geometry, entry + 1), number(geometry, entry + 2)
     for j in range(step):
         for begin in range(j, n, radix * step):
             place = at + begin * pitch
             if radix == 8:
-                _butterfly(8, direction, data, place, step * pitch, constants, factor)
+                _butterfly(8, direction, data, place, step * pitch, roots, factor)
             elif radix == 4:
-                _butterfly(4, direction, data, place, step * pitch, constants, factor)
+                _butterfly(4, direction, data, place, step * pitch, roots, factor)
             elif radix == 3:
-                _butterfly(3, direction, data, place, step * pitch, constants, factor)
+                _butterfly(3, direction, data, place, step * pitch, roots, factor)
+            elif radix == 5:
+                _butterfly(5, direction, data, place, step * pitch, roots, factor)
             else:
-                _butterfly(5, direction, data, place, step * pitch, constants, factor)
+                _butterfly(7, direction, data, place, step * pitch, roots, factor)
         factor += 2 * (radix - 1)
 
 
@@ -256,7 +269,7 @@ class _Points:
         return self.scaled(self.sum(value, self.turned(value)), math.sqrt(0.5))
 
     def transformed(self, values):
-        """The transform of 1, 2, 3, 4, 5 or 8 values."""
+        """The transform of 1, 2, 3, 4, 5, 7 or 8 values."""
         count = len(values)
         if count == 1:
             return values

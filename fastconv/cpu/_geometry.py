@@ -32,6 +32,16 @@ class Tables:
         self._end += part.size
         return at
 
+    def add_elements(self, numbers: NDArray[Any], dtype: str) -> int:
+        """Append numbers of a type other than integers, which a kernel finds with `fastconv.cpu._kernel.elements_in`.
+
+        Returns the position of the first among elements of this type.
+        """
+        count = np.dtype(np.int64).itemsize // np.dtype(dtype).itemsize
+        padded = np.zeros(-(-numbers.size // count) * count, dtype)
+        padded[: numbers.size] = numbers
+        return count * self.add(padded.view(np.int64))
+
     def vector(self, **fields: int) -> Integers:
         """The header's other fields, each by its name, then the tables."""
         numbers = [0] * SIZES + [fields.pop(name) for name in self._names[SIZES:]]
@@ -50,21 +60,22 @@ def with_sizes(
     op: Op,
     weight_size: int,
     workspace: int,
-    more_constants: int = 0,
-    x_size: int | None = None,
+    result_size: int | None = None,
 ) -> Integers:
     """Write the sizes that `views` reads over the first numbers of a geometry vector.
 
-    more_constants: how many the algorithm puts between the bias and the value that stands outside; x_size: elements of
-    what a kernel takes in place of x.
+    result_size: elements of what a kernel stores in place of the result of an operation.
     """
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
+    x_size, y_size = math.prod(problem.x_shape), math.prod(problem.y_shape)
+    if result_size is not None:
+        x_size, y_size = (result_size, y_size) if op is Op.GRAD_INPUT else (x_size, result_size)
     sizes = (
-        math.prod(problem.x_shape) if x_size is None else x_size,
+        x_size,
         weight_size,
-        math.prod(problem.y_shape),
+        y_size,
         math.prod(problem.result_shape(op)),
-        channels + more_constants + 1,
+        channels + 1,
         workspace,
     )
     return sized(vector, sizes)

@@ -39,8 +39,27 @@ def view(typing_context, pointer, size):
     return kind(pointer, types.int64), codegen
 
 
+@intrinsic
+def elements_in(typing_context, geometry, like):
+    """The geometry vector as elements of the type of another array: `fastconv.cpu._geometry.Tables.add_elements`."""
+    kind = types.Array(like.dtype, 1, "C")
+
+    def codegen(context, builder, signature, arguments):
+        integers = make_array(geometry)(context, builder, arguments[0])
+        pointer = builder.bitcast(integers.data, context.get_data_type(kind.dtype).as_pointer())
+        bytes = builder.mul(integers.nitems, integers.itemsize)
+        size = builder.udiv(bytes, context.get_constant(types.intp, _bytes_of(context, kind.dtype)))
+        return _array(context, builder, kind, pointer, size)
+
+    return kind(geometry, like), codegen
+
+
+def _bytes_of(context, dtype):
+    return context.get_abi_sizeof(context.get_data_type(dtype))
+
+
 def _array(context, builder, kind, pointer, size):
-    bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    bytes = context.get_constant(types.intp, _bytes_of(context, kind.dtype))
     array = make_array(kind)(context, builder)
     populate_array(array, pointer, [size], [bytes], bytes, None)
     return array._getvalue()

@@ -19,7 +19,6 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from ..core import jit
-from ..core.algorithm import Run
 from ..core.arrays import allocate
 from ..core.threads import team
 
@@ -93,22 +92,22 @@ class _Scratch(threading.local):
         self.kept: dict[tuple[str, str], Array] = {}
 
 
-# Elements above which a workspace is not kept; 16 MiB of float32.
-KEPT_ELEMENTS = 4 << 20
+# Elements above which a workspace is not kept; 32 MiB of float32.
+KEPT_ELEMENTS = 8 << 20
 _scratch = _Scratch()
 
 
 def scratch(elements: int, dtype: str, purpose: str) -> Array:
     """Memory that holds anything, until this thread asks for the same type and purpose again."""
     if elements > KEPT_ELEMENTS:
-        return _on_a_line(elements, dtype)
+        return on_a_line(elements, dtype)
     kept = _scratch.kept.get((dtype, purpose))
     if kept is None or kept.size < elements:
-        kept = _scratch.kept[dtype, purpose] = _on_a_line(elements, dtype)
+        kept = _scratch.kept[dtype, purpose] = on_a_line(elements, dtype)
     return kept
 
 
-def _on_a_line(elements: int, dtype: str) -> Array:
+def on_a_line(elements: int, dtype: str) -> Array:
     """Memory that begins with a cache line."""
     size = np.dtype(dtype).itemsize
     memory = allocate(elements + LINE_BYTES // size, dtype)
@@ -188,12 +187,3 @@ class SummedLaunch:
         if self._parts > 1:
             with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
                 np.sum(partial, axis=0, dtype=w.dtype, out=w)
-
-
-def with_constants(run: Run, more: Array) -> Run:
-    """The run with an algorithm's own constants between the bias and the value that stands outside."""
-
-    def extended(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        run(x, w, y, residual, np.concatenate([constants[:-1], more, constants[-1:]]), threads)
-
-    return extended

@@ -9,6 +9,7 @@ Source: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, sect
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, tran
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, never_inlined, plane_at
 from ._rows import prefetch_rows
-from ._strips import PHASE, Strips, Tile, header, tile_of
+from ._strips import Strips, header, tile_of
 from ._tiles import role_fields
 
 
@@ -76,36 +77,34 @@ def places(problem: ConvProblem, op: Op, cut: Cut, axis: int) -> Places:
     return Places(source, output_axis(problem, axis, outputs), [tap.shift for tap in taps])
 
 
+def taps_of(problem: ConvProblem, op: Op, cut: Cut) -> list[Axes]:
+    """Where each tap of the filter stands in a strip."""
+    first, second, third = (places(problem, op, cut, axis).taps for axis in range(3))
+    return list(itertools.product(first, second, third))
+
+
 def accumulates(problem: ConvProblem, op: Op) -> bool:
     """Whether several places of the target are added up to one element."""
     return op is Op.GRAD_INPUT and folding(problem)
 
 
-def strips_vector(
-    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut, **fields: int
-) -> Integers:
-    """The geometry vector with the header of `Strips`; fields: what an algorithm sets by itself."""
+def strips_vector(tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut) -> Integers:
+    """The geometry vector with the header of `Strips`."""
     axes = [places(problem, op, cut, axis) for axis in range(3)]
-    one_phase = [0] * PHASE
-    common = {
+    fields = {
         "images": problem.N,
         **role_fields(problem, op),
         **named("positions_{}", "zpq", positions(problem, op)),
         **named("tiles_{}", "zpq", cut.tiles),
         **named("tile_{}", "zpq", cut.tile),
         **named("strip_{}", "dhw", cut.strip),
-        **named("planes_{}", "dhw", (1, 1, 1)),
-        "line_pitch": cut.strip[2],
         **named("source_axis_{}", "dhw", [tables.add(each.source.packed()) for each in axes]),
         **named("target_axis_{}", "dhw", [tables.add(each.target.packed()) for each in axes]),
-        "plain": problem.layout == "channels_first" and (op is Op.GRAD_INPUT or not folding(problem)),
         "accumulates": accumulates(problem, op),
         "activation": activation_code(epilogue, problem.dtype),
         "has_residual": epilogue.residual,
-        "together": 1,
-        "phases_at": tables.add(one_phase),
     }
-    return tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | common | fields))
+    return tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | fields))
 
 
 # ---- in kernels: items are the tiles of all images
@@ -116,12 +115,6 @@ def tile_of_item(s, item):
     """Image and tile; the image does not exist where the item is past the last."""
     image, rank = divmod(item, s.tiles_z * s.tiles_p * s.tiles_q)
     return image, tile_of(s, rank)
-
-
-@subroutine
-def whole(s, tile):
-    """The tile without regard to where the positions end: its strip is whole, too."""
-    return Tile(tile.z, tile.p, tile.q, 1, s.tile_p, s.tile_q)
 
 
 @subroutine

@@ -366,13 +366,13 @@ def store_by_turns(target, target_at, even, odd, source, count, channel, finish)
         held = count - i
         first = load_first(source, even + i // 2, (held + 1) // 2, 1)
         second = load_first(source, odd + i // 2, held // 2, 1)
-        _store_first_finished(target, target_at + i, held, interleaved(first, second, 0) + bias, finish)
-        _store_first_finished(target, target_at + i + step, held - step, interleaved(first, second, 1) + bias, finish)
+        store_first_finished(target, target_at + i, held, interleaved(first, second, 0) + bias, finish)
+        store_first_finished(target, target_at + i + step, held - step, interleaved(first, second, 1) + bias, finish)
     activate_row(target, target_at, 1, count, finish.activation)
 
 
 @subroutine
-def _store_first_finished(target, at, count, value, finish):
+def store_first_finished(target, at, count, value, finish):
     if finish.has_residual:
         value = value + load_first(finish.residual, at, count, 1)
     store_first(target, at, count, value)

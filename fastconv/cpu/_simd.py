@@ -522,9 +522,11 @@ def transpose(
         start = element(context, builder, signature.args[3], arguments[3], arguments[4])
         target_pitch, source_pitch, rows, columns = arguments[2], arguments[5], arguments[6], arguments[7]
         values = []
-        for i in range(count):
-            held = builder.select(builder.icmp_signed("<", index(i), rows), columns, index(0))
-            values.append(emitter.load_first(builder.gep(start, [builder.mul(source_pitch, index(i))]), held))
+        for i in range(count):  # a load of nothing is slow where there is no memory: rows that are not are the first
+            exists = builder.icmp_signed("<", index(i), rows)
+            place = builder.select(exists, builder.mul(source_pitch, index(i)), index(0))
+            held = builder.select(exists, columns, index(0))
+            values.append(emitter.load_first(builder.gep(start, [place]), held))
         values = exchanged(emitter, values)
         for j in range(count):
             with builder.if_then(builder.icmp_signed("<", index(j), columns)):

@@ -12,6 +12,7 @@ do so, each in a module of its own, and the cheapest of those that serve a probl
 
 - `_fft_planes`: single channels, two tiles as one complex plane;
 - `_fft_dense`, `_fft_dense_weight`: many channels, a register of them at once, in small tiles;
+- `_fft_phases`: strides, whose phases are channels;
 - `_fft_scipy`: anything, with the transforms of scipy.fft.
 
 Source: Mathieu, Henaff, LeCun, "Fast Training of Convolutional Networks through FFTs", ICLR 2014.
@@ -24,9 +25,9 @@ from types import ModuleType
 from ..core.algorithm import Algorithm, Epilogue, Plan
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
-from . import _fft_dense, _fft_dense_weight, _fft_planes, _fft_scipy
+from . import _fft_dense, _fft_dense_weight, _fft_phases, _fft_planes, _fft_scipy
 
-WAYS = (_fft_planes, _fft_dense, _fft_dense_weight, _fft_scipy)
+WAYS = (_fft_planes, _fft_dense, _fft_dense_weight, _fft_phases, _fft_scipy)
 
 
 def _way(problem: ConvProblem, op: Op) -> ModuleType:

@@ -105,14 +105,15 @@ class Emitter:
         joined = self._together(value)
         self.builder.store(joined, self._address(pointer, self.lanes * self.width)).align = self.bits // 8
 
-    def load_first(self, pointer, count):
-        """The first `count` elements, and zeros; the memory behind them is not touched."""
+    def load_first(self, pointer, count, others=None):
+        """The first `count` elements, then zeros, or the lanes of a real value; what is behind them is not touched."""
         lanes = self.lanes * self.width
         kind = ir.VectorType(self.scalar, lanes)
         address, mask = self._address(pointer, lanes), self._first(count)
         function = self._function("llvm.masked.load", f"{lanes}", kind, [address.type, LANE, mask.type, kind], ".p0")
         alignment = ir.Constant(LANE, self.bits // 8)
-        return self._apart(self.builder.call(function, [address, alignment, mask, ir.Constant(kind, None)]))
+        missing = ir.Constant(kind, None) if others is None else others[0]
+        return self._apart(self.builder.call(function, [address, alignment, mask, missing]))
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
@@ -132,7 +133,7 @@ class Emitter:
         lanes = self.lanes * self.width
         numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
         reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
-        return self.builder.icmp_signed("<", numbers, self._everywhere(reals, LANE, lanes))
+        return self.builder.icmp_signed("<", numbers, self.everywhere(reals, LANE, lanes))
 
     def _apart(self, value):
         return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),
@@ -156,7 +157,8 @@ class Emitter:
         mask = [ir.Constant(LANE, lane) for lane in lanes]
         return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
 
-    def _everywhere(self, scalar, kind, lanes):
+    def everywhere(self, scalar, kind, lanes):
+        """A scalar of this LLVM type in so many lanes."""
         undefined = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, ir.Constant(LANE, 0))
         return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(LANE, lanes), None))
@@ -165,7 +167,7 @@ class Emitter:
         """The element at an address in all lanes."""
         real = self.builder.bitcast(pointer, self.scalar.as_pointer())
         parts = [self.builder.gep(real, [ir.Constant(INDEX, part)]) for part in range(self.width)]
-        return tuple(self._everywhere(self.builder.load(part), self.scalar, self.lanes) for part in parts)
+        return tuple(self.everywhere(self.builder.load(part), self.scalar, self.lanes) for part in parts)
 
     def add(self, first, second):
         return tuple(self._sum(a, b) for a, b in zip(first, second, strict=True))
@@ -181,6 +183,10 @@ class Emitter:
         """The products of real numbers; they may become one instruction with the sum or difference that takes them."""
         multiplied = self.builder.fmul if self.is_float else self.builder.mul
         return (multiplied(first[0], second[0], flags=CONTRACT * self.is_float),)
+
+    def divide(self, first, second):
+        """The quotients of floating numbers."""
+        return (self.builder.fdiv(first[0], second[0]),)
 
     def fma(self, first, second, total):
         """First * second + total."""
@@ -581,3 +587,4 @@ def _operator(function, emit):
 _operator(operator.add, Emitter.add)
 _operator(operator.sub, Emitter.subtract)
 _operator(operator.mul, Emitter.multiply)
+_operator(operator.truediv, Emitter.divide)

@@ -24,7 +24,7 @@ from ..core.jit import subroutine
 from ..core.pooling import PoolAxis, PoolProblem
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, first_integers, number
-from ._simd import REGISTER_BYTES, every_second, lanes, load_first
+from ._simd import REGISTER_BYTES
 
 # Bytes of the input that a task reads, about: half of the second-level cache or less, and many times what starting a
 # task takes.
@@ -66,8 +66,10 @@ class Header(NamedTuple):
     index_b: int
     index_c: int
     index_v: int
-    # Along v: outputs, those that go in lanes, and their windows.
+    # Along v: elements of x, outputs, those that fill vectors and whose windows are whole, and the windows.
+    extent: int
     width: int
+    in_lanes: int
     begin: int
     end: int
     taps: int
@@ -126,6 +128,9 @@ class Rows(NamedTuple):
     step_a: int
     step_b: int
     step_c: int
+    index_a: int  # from the index of a row to that of the next
+    index_b: int
+    index_c: int
 
 
 @subroutine
@@ -147,6 +152,9 @@ def rows_of(g, geometry, line):
         g.tap_a * g.x_a,
         g.tap_b * g.x_b,
         g.tap_c * g.x_c,
+        g.tap_a * g.index_a,
+        g.tap_b * g.index_b,
+        g.tap_c * g.index_c,
     )
 
 
@@ -165,15 +173,6 @@ def segment_of(g, geometry, q):
     if g.dilation == 1:
         return Segment(first, 1, count, 0)
     return Segment(first, count, 1, g.dilation)
-
-
-@subroutine
-def strided(source, at, stride, held):
-    """`held` elements from source[at] on, 1 or 2 apart."""
-    if stride == 1:
-        return load_first(source, at, held, 1)
-    first = load_first(source, at, 2 * held - 1, 1)
-    return every_second(first, load_first(source, at + lanes(source), 2 * held - 1 - lanes(source), 1), 0)
 
 
 # ---- the numbers
@@ -241,22 +240,30 @@ def _joined_axis(outer: PoolAxis, inner: PoolAxis) -> PoolAxis:
     return PoolAxis(extent, 1, extent, divisor=int(outer.divisors[0]) * int(inner.divisors[0]))
 
 
-def in_lanes(axis: PoolAxis, dtype: str) -> range:
-    """The outputs along v that are computed as vectors: those whose windows are whole, where that is faster."""
+def goes_in_lanes(axis: PoolAxis, dtype: str) -> bool:
+    """Whether the windows along v are computed in lanes, and not one by one."""
+    if axis.is_adaptive:
+        return False
     together = REGISTER_BYTES // np.dtype(dtype).itemsize
-    if axis.is_adaptive or axis.stride > 2:
-        return range(0)
+    pieces = axis.size if axis.dilation > 1 else -(-axis.size // together)
+    return -(-axis.output // together) * axis.size < axis.output * (pieces + LANES_TOGETHER)
+
+
+def inner_windows(axis: PoolAxis, dtype: str) -> tuple[int, int]:
+    """First and past the last of the windows that hang over neither end, if they fill a vector."""
     reach = axis.dilation * (axis.size - 1) + 1
     begin = -(-axis.low // axis.stride)
     end = min(axis.output, (axis.input - reach + axis.low) // axis.stride + 1)
-    pieces = axis.size if axis.dilation > 1 else -(-axis.size // together)
-    vectors, segments = -(-axis.output // together) * axis.size, axis.output * (pieces + LANES_TOGETHER)
-    return range(begin, end) if begin < end and vectors < segments else range(0)
+    return (begin, end) if end - begin >= REGISTER_BYTES // np.dtype(dtype).itemsize else (axis.output, axis.output)
+
+
+# Numbers behind the table of an axis, of which whole vectors are loaded: as many as a register has bytes.
+BEHIND = REGISTER_BYTES
 
 
 def table_of(axis: PoolAxis) -> Integers:
     """First element, count and divisor of each window."""
-    return np.concatenate([axis.first, axis.count, axis.divisors])
+    return np.concatenate([axis.first, axis.count, axis.divisors, np.zeros(BEHIND, np.int64)])
 
 
 def row_strides(shape: Shape) -> tuple[int, int, int, int]:
@@ -278,7 +285,8 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
     """The geometry vector of a window kernel, and its tasks."""
     tables = Tables(Header)
     at = [tables.add(table_of(axis)) for axis in shape.all]
-    chosen, v, per_task = in_lanes(shape.v, shape.dtype), shape.v, lines_per_task(shape)
+    v, per_task = shape.v, lines_per_task(shape)
+    begin, end = inner_windows(v, shape.dtype)
     vector = tables.vector(
         lines=shape.lines,
         lines_per_task=per_task,
@@ -287,9 +295,11 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
         **dict(zip(("x_outer", "x_a", "x_b", "x_c"), row_strides(shape), strict=True)),
         **named("tap_{}", "abc", [axis.dilation for axis in shape.boxes]),
         **named("index_{}", "abcv", shape.index_steps),
+        extent=v.input,
         width=v.output,
-        begin=chosen.start,
-        end=chosen.stop,
+        in_lanes=int(goes_in_lanes(v, shape.dtype)),
+        begin=begin,
+        end=end,
         taps=v.size,
         stride=v.stride,
         dilation=v.dilation,
@@ -300,5 +310,3 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
     vector[:SIZES] = (x_size, w_size, y_size, y_size, constants, 0, vector.size)
     vector.flags.writeable = False
     return vector, -(-shape.lines // per_task)
-
-

@@ -74,15 +74,40 @@ def _halves(count):
 
 
 @intrinsic
-def load_first_or(typing_context, array, at, count, other):
-    """`count` elements from array[at] on, then the lanes of another value; nothing behind them is read."""
+def load_between(typing_context, array, at, begin, end, others):
+    """The lanes from `begin` to before `end` of the elements from array[at] on, and those of another value around them.
+
+    Nothing else is read, and array[at] may lie outside.
+    """
 
     def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, other.dtype, other.vectors)
-        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
-        return emitter.load_first(address, arguments[2], (arguments[3],))[0]
+        emitter = Emitter(builder, others.dtype, others.vectors)
+        address = emitter.address(element(context, builder, signature.args[0], *arguments[:2]), emitter.lanes)
+        numbers = ir.Constant(ir.VectorType(INDEX, emitter.lanes), list(range(emitter.lanes)))
+        first, end = (emitter.everywhere(each, INDEX, emitter.lanes) for each in arguments[2:4])
+        mask = builder.and_(builder.icmp_signed(">=", numbers, first), builder.icmp_signed("<", numbers, end))
+        return emitter.load_masked(address, mask, arguments[4])
 
-    return other(array, types.int64, types.int64, other), codegen
+    return others(array, types.int64, types.int64, types.int64, others), codegen
+
+
+@intrinsic
+def load_apart(typing_context, array, at, step, begin, end, others):
+    """`load_between` of the elements at, at + step, ..."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, others.dtype, others.vectors)
+        count = emitter.lanes
+        first = builder.ptrtoint(element(context, builder, signature.args[0], *arguments[:2]), INDEX)
+        numbers = ir.Constant(ir.VectorType(INDEX, count), list(range(count)))
+        bytes = builder.mul(arguments[2], ir.Constant(INDEX, emitter.bits // 8))
+        first, bytes, begin, end = (emitter.everywhere(each, INDEX, count) for each in (first, bytes, *arguments[3:5]))
+        addresses = builder.add(first, builder.mul(numbers, bytes))
+        addresses = builder.inttoptr(addresses, ir.VectorType(emitter.scalar.as_pointer(), count))
+        mask = builder.and_(builder.icmp_signed(">=", numbers, begin), builder.icmp_signed("<", numbers, end))
+        return emitter.gather(addresses, mask, arguments[5])
+
+    return others(array, *[types.int64] * 4, others), codegen
 
 
 @intrinsic
@@ -100,6 +125,26 @@ def everywhere(typing_context, like, number):
 
 
 @intrinsic
+def placed(typing_context, like, table, at, factor, offset):
+    """The places offset + factor * table[at], offset + factor * table[at + 1], ... for the lanes of a value.
+
+    Of a table of int64 that goes on for as many elements as there are lanes.
+    """
+    kind = _places(like)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, types.int64, kind.vectors * 8 / PLACE_BYTES)
+        address = element(context, builder, signature.args[1], *arguments[1:3])
+        (numbers,) = emitter.load(address)
+        factor, offset = (emitter.everywhere(each, INDEX, emitter.lanes) for each in arguments[3:])
+        return builder.trunc(
+            builder.add(builder.mul(numbers, factor), offset), Emitter(None, kind.dtype, kind.vectors).part
+        )
+
+    return kind(like, table, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
 def places(typing_context, like, first, step):
     """The places first, first + step, ... for the lanes of a value."""
     kind = _places(like)
@@ -107,9 +152,7 @@ def places(typing_context, like, first, step):
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, kind.dtype, kind.vectors)
         numbers = ir.Constant(emitter.part, list(range(emitter.lanes)))
-        first, step = (
-            emitter.everywhere(builder.trunc(each, LANE), LANE, emitter.lanes) for each in arguments[1:]
-        )
+        first, step = (emitter.everywhere(builder.trunc(each, LANE), LANE, emitter.lanes) for each in arguments[1:])
         return builder.add(first, builder.mul(numbers, step))
 
     return kind(like, types.int64, types.int64), codegen
@@ -117,7 +160,7 @@ def places(typing_context, like, first, step):
 
 @intrinsic
 def choose(typing_context, value, place, other, other_place):
-    """The greater lanes of two values and their places; the other comes later in its window."""
+    """The greater lanes of two values and their places, as a pair; the other comes later in its window."""
 
     def codegen(context, builder, signature, arguments):
         value, place, other, other_place = arguments

@@ -1,207 +1,279 @@
-"""The kernels that look at every element of every window: the greatest, with or without its index, and the mean."""
+"""The kernels that look at every element of every window: the greatest, with or without its index, and the mean.
+
+They differ in what becomes of the elements of a window. Each kernel has a kind, a named tuple of what it writes, and
+four functions, which are chosen by that type when the code that they share is compiled. What a window has so far, its
+state, is a tuple of values, each a vector of outputs.
+"""
 
 from __future__ import annotations
 
-from ..core.jit import kernel, subroutine
-from ._kernel import integers, never_inlined, views
-from ._pool_lines import (
-    header,
-    line_of,
-    next_line,
-    rows_of,
-    segment_of,
-    strided,
-)
+from typing import NamedTuple
+
+from numba import types
+from numba.extending import overload
+
+from ..core.jit import SUBROUTINE, kernel, subroutine
+from ._kernel import always_inlined, integers, never_inlined, views
+from ._pool_lines import header, line_of, next_line, rows_of, segment_of
 from ._pool_vectors import (
     choose,
     chosen_of,
     everywhere,
     greater,
     greatest_of,
-    load_first_or,
+    load_apart,
+    load_between,
+    placed,
     places,
     store_first_places,
 )
-from ._simd import lanes, load_first, splat, store_first, totals_of, zeros
+from ._simd import every_second, lanes_of_value, load, load_first, splat, store_first, totals_of, zeros
+
+# Registers of outputs that are computed at once where there are as many.
+WIDE = 4
 
 
-# ---- the mean
+class Mean(NamedTuple):
+    """Sums, divided."""
+
+    y: types.Array
+    divisors: types.Array  # of each window along v
+
+
+class Greatest(NamedTuple):
+    """The greatest."""
+
+    y: types.Array
+
+
+class Found(NamedTuple):
+    """The greatest and its index."""
+
+    y: types.Array
+    indices: types.Array
+
+
+# ---- what the kinds do
+
+
+def start(kind, outside, place):
+    """The state before the first element, whose index is `place`."""
+
+
+def take(kind, state, seen, index, step):
+    """The state after more elements, whose indices are index, index + step, ... lane by lane."""
+
+
+def finish(kind, state, at, q, count, divisor):
+    """Write what the first `count` lanes have, from y[at] on; window q along v is the first."""
+
+
+def join(kind, state, at, q, divisor):
+    """Put all lanes together, which are those of window q, and write y[at]."""
+
+
+def _start_one(kind, outside, place):
+    return (outside,)
+
+
+def _start_found(kind, outside, place):
+    return (outside, place)
+
+
+def _take_sum(kind, state, seen, index, step):
+    return (state[0] + seen,)
+
+
+def _take_greater(kind, state, seen, index, step):
+    return (greater(state[0], seen),)
+
+
+def _take_found(kind, state, seen, index, step):
+    return choose(state[0], state[1], seen, places(seen, index, step))
+
+
+def _finish_mean(kind, state, at, q, count, divisor):
+    divisors = everywhere(state[0], divisor) * load_first(kind.divisors, q, count, state[0])
+    store_first(kind.y, at, count, state[0] / divisors)
+
+
+def _finish_greatest(kind, state, at, q, count, divisor):
+    store_first(kind.y, at, count, state[0])
+
+
+def _finish_found(kind, state, at, q, count, divisor):
+    store_first(kind.y, at, count, state[0])
+    store_first_places(kind.indices, at, count, state[1])
+
+
+def _join_mean(kind, state, at, q, divisor):
+    kind.y[at] = totals_of(state)[0] / (divisor * kind.divisors[q])
+
+
+def _join_greatest(kind, state, at, q, divisor):
+    kind.y[at] = greatest_of(state[0])
+
+
+def _join_found(kind, state, at, q, divisor):
+    kind.y[at], kind.indices[at] = chosen_of(state[0], state[1])
+
+
+@overload(start, jit_options=SUBROUTINE)
+def _start(kind, outside, place):
+    return {Mean: _start_one, Greatest: _start_one, Found: _start_found}[kind.instance_class]
+
+
+@overload(take, jit_options=SUBROUTINE)
+def _take(kind, state, seen, index, step):
+    return {Mean: _take_sum, Greatest: _take_greater, Found: _take_found}[kind.instance_class]
+
+
+@overload(finish, jit_options=SUBROUTINE)
+def _finish(kind, state, at, q, count, divisor):
+    return {Mean: _finish_mean, Greatest: _finish_greatest, Found: _finish_found}[kind.instance_class]
+
+
+@overload(join, jit_options=SUBROUTINE)
+def _join(kind, state, at, q, divisor):
+    return {Mean: _join_mean, Greatest: _join_greatest, Found: _join_found}[kind.instance_class]
+
+
+# ---- the kernels
 
 
 @kernel
 def mean(task, x, w, y, residual, constants, workspace, geometry):
     """One task: lines of y. constants: the divisor of each window along v."""
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    g = header(geometry)
-    first = task * g.lines_per_task
-    line = line_of(g, first)
-    for at in range(first, min(first + g.lines_per_task, g.lines)):
-        rows = rows_of(g, geometry, line)
-        _mean_in_lanes(x, y, at * g.width, g, rows, constants)
-        _mean_of_segments(x, y, at * g.width, g, geometry, rows, 0, g.begin, constants)
-        _mean_of_segments(x, y, at * g.width, g, geometry, rows, g.end, g.width, constants)
-        line = next_line(g, line)
-
-
-@subroutine
-def _mean_in_lanes(x, y, y_at, g, rows, constants):
-    never_inlined()
-    step = lanes(x)
-    for q in range(g.begin, g.end, step):
-        held = min(step, g.end - q)
-        total = zeros(x, 1)
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + q * g.stride - g.low
-                    for r in range(g.taps):
-                        total = total + strided(x, at + r * g.dilation, g.stride, held)
-        divisor = everywhere(total, rows.divisor) * load_first(constants, q, held, 1)
-        store_first(y, y_at + q, held, total / divisor)
-
-
-@subroutine
-def _mean_of_segments(x, y, y_at, g, geometry, rows, begin, end, constants):
-    never_inlined()
-    step = lanes(x)
-    for q in range(begin, end):
-        segment = segment_of(g, geometry, q)
-        total = zeros(x, 1)
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
-                    for piece in range(segment.pieces):
-                        for i in range(0, segment.length, step):
-                            held = min(step, segment.length - i)
-                            total = total + load_first(x, at + piece * segment.step + i, held, 1)
-        (sum,) = totals_of((total,))
-        y[y_at + q] = sum / (rows.divisor * constants[q])
-
-
-# ---- the greatest
+    _pool(task, Mean(y, constants), x, geometry, zeros(x, 1), zeros(x, WIDE))
 
 
 @kernel
 def greatest(task, x, w, y, residual, constants, workspace, geometry):
     """One task: lines of y. constants: the least number, which windows without elements hold."""
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    g = header(geometry)
-    first = task * g.lines_per_task
-    line = line_of(g, first)
-    for at in range(first, min(first + g.lines_per_task, g.lines)):
-        rows = rows_of(g, geometry, line)
-        _greatest_in_lanes(x, y, at * g.width, g, rows, constants)
-        _greatest_of_segments(x, y, at * g.width, g, geometry, rows, 0, g.begin, constants)
-        _greatest_of_segments(x, y, at * g.width, g, geometry, rows, g.end, g.width, constants)
-        line = next_line(g, line)
-
-
-@subroutine
-def _greatest_in_lanes(x, y, y_at, g, rows, constants):
-    never_inlined()
-    step = lanes(x)
-    for q in range(g.begin, g.end, step):
-        held = min(step, g.end - q)
-        found = splat(constants, 0, 1)
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + q * g.stride - g.low
-                    for r in range(g.taps):
-                        found = greater(found, strided(x, at + r * g.dilation, g.stride, held))
-        store_first(y, y_at + q, held, found)
-
-
-@subroutine
-def _greatest_of_segments(x, y, y_at, g, geometry, rows, begin, end, constants):
-    never_inlined()
-    step = lanes(x)
-    least = splat(constants, 0, 1)
-    for q in range(begin, end):
-        segment = segment_of(g, geometry, q)
-        found = least
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
-                    for piece in range(segment.pieces):
-                        for i in range(0, segment.length, step):
-                            held = min(step, segment.length - i)
-                            found = greater(found, load_first_or(x, at + piece * segment.step + i, held, least))
-        y[y_at + q] = greatest_of(found)
+    _pool(task, Greatest(y), x, geometry, splat(constants, 0, 1), splat(constants, 0, WIDE))
 
 
 @kernel
 def greatest_with_indices(task, x, w, y, residual, constants, workspace, geometry):
-    """`greatest`, and in w, as integers of 64 bits, its index in a plane of x; -1 for windows without elements."""
-    results = views(x, w, y, residual, constants, workspace, geometry)
-    indices = integers(w, results[2].size)
-    x, _, y, residual, constants, workspace, geometry = results
+    """`greatest`, and in w, as integers of 64 bits, its index in a plane of x."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    indices = integers(w, tensors[2].size)
+    x, _, y, residual, constants, workspace, geometry = tensors
+    _pool(task, Found(y, indices), x, geometry, splat(constants, 0, 1), splat(constants, 0, WIDE))
+
+
+# ---- what they share
+
+
+@subroutine
+def _pool(task, kind, x, geometry, outside, wide):
+    """All windows of the lines of a task. outside, wide: what counts as nothing, in one register and in several."""
+    always_inlined()
     g = header(geometry)
     first = task * g.lines_per_task
     line = line_of(g, first)
     for at in range(first, min(first + g.lines_per_task, g.lines)):
         rows = rows_of(g, geometry, line)
-        _found_in_lanes(x, y, indices, at * g.width, g, rows, constants)
-        _found_in_segments(x, y, indices, at * g.width, g, geometry, rows, 0, g.begin, constants)
-        _found_in_segments(x, y, indices, at * g.width, g, geometry, rows, g.end, g.width, constants)
+        y_at = at * g.width
+        if g.in_lanes:
+            _inner_windows(kind, x, y_at, g, geometry, rows, outside, wide)
+            if g.begin > 0:
+                _border_windows(kind, x, y_at, g, geometry, rows, 0, g.begin, outside)
+            if g.end < g.width:
+                _border_windows(kind, x, y_at, g, geometry, rows, g.end, g.width, outside)
+        else:
+            _segments(kind, x, y_at, g, geometry, rows, outside)
         line = next_line(g, line)
 
 
 @subroutine
-def _is_empty(rows):
-    return min(rows.count_a, rows.count_b, rows.count_c) == 0
+def _inner_windows(kind, x, y_at, g, geometry, rows, outside, wide):
+    """Whole windows, as many as fill vectors; the last vector begins earlier instead of being shorter."""
+    always_inlined()
+    if g.end - g.begin >= lanes_of_value(wide):
+        _inner_vectors(kind, x, y_at, g, geometry, rows, wide)
+    elif g.begin < g.end:
+        _inner_vectors(kind, x, y_at, g, geometry, rows, outside)
 
 
 @subroutine
-def _row_index(g, rows, a, b, c):
-    """Index of the first element of a row in a plane of x."""
-    return rows.index + a * g.tap_a * g.index_a + b * g.tap_b * g.index_b + c * g.tap_c * g.index_c
-
-
-@subroutine
-def _found_in_lanes(x, y, indices, y_at, g, rows, constants):
+def _inner_vectors(kind, x, y_at, g, geometry, rows, outside):
     never_inlined()
-    step = lanes(x)
-    for q in range(g.begin, g.end, step):
-        held = min(step, g.end - q)
+    step = lanes_of_value(outside)
+    for begin in range(g.begin, g.end, step):
+        q = min(begin, g.end - step)
         first = q * g.stride - g.low
-        found = splat(constants, 0, 1)
-        start = rows.index + first * g.index_v
-        place = places(found, -1, 0) if _is_empty(rows) else places(found, start, g.stride * g.index_v)
+        state = start(kind, outside, places(outside, rows.index + first * g.index_v, g.stride * g.index_v))
         for a in range(rows.count_a):
             for b in range(rows.count_b):
                 for c in range(rows.count_c):
                     at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + first
-                    index = _row_index(g, rows, a, b, c) + first * g.index_v
-                    for r in range(g.taps):
-                        seen = strided(x, at + r * g.dilation, g.stride, held)
-                        seen_place = places(found, index + r * g.dilation * g.index_v, g.stride * g.index_v)
-                        found, place = choose(found, place, seen, seen_place)
-        store_first(y, y_at + q, held, found)
-        store_first_places(indices, y_at + q, held, place)
+                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
+                    if g.stride == 1:
+                        for r in range(g.taps):
+                            far = r * g.dilation
+                            state = take(kind, state, load(x, at + far, outside), index + far * g.index_v, g.index_v)
+                    elif g.stride == 2:
+                        for r in range(g.taps):
+                            far = r * g.dilation
+                            left = load(x, at + far, outside)
+                            right = load_first(x, at + far + step, step - 1, outside)
+                            seen = every_second(left, right, 0)
+                            state = take(kind, state, seen, index + far * g.index_v, 2 * g.index_v)
+                    else:
+                        for r in range(g.taps):
+                            far = r * g.dilation
+                            seen = load_apart(x, at + far, g.stride, 0, step, outside)
+                            state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
+        finish(kind, state, y_at + q, q, step, rows.divisor)
 
 
 @subroutine
-def _found_in_segments(x, y, indices, y_at, g, geometry, rows, begin, end, constants):
+def _border_windows(kind, x, y_at, g, geometry, rows, begin, end, outside):
+    """Windows that hang over the ends of their rows, or too few to fill a vector."""
     never_inlined()
-    step = lanes(x)
-    least = splat(constants, 0, 1)
-    for q in range(begin, end):
+    step = lanes_of_value(outside)
+    for q in range(begin, end, step):
+        first = q * g.stride - g.low
+        state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.index))
+        for a in range(rows.count_a):
+            for b in range(rows.count_b):
+                for c in range(rows.count_c):
+                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c
+                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c
+                    for r in range(g.taps):
+                        far = first + r * g.dilation
+                        if g.stride == 1:
+                            seen = load_between(x, at + far, -far, g.extent - far, outside)
+                        elif g.stride == 2:
+                            left = load_between(x, at + far, -far, g.extent - far, outside)
+                            right = load_between(x, at + far + step, -far - step, g.extent - far - step, outside)
+                            seen = every_second(left, right, 0)
+                        else:
+                            inside = -(far // g.stride), -((far - g.extent) // g.stride)
+                            seen = load_apart(x, at + far, g.stride, inside[0], inside[1], outside)
+                        state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
+        finish(kind, state, y_at + q, q, min(step, end - q), rows.divisor)
+
+
+@subroutine
+def _segments(kind, x, y_at, g, geometry, rows, outside):
+    """Windows one by one, whose elements are loaded as vectors."""
+    never_inlined()
+    step = lanes_of_value(outside)
+    for q in range(g.width):
         segment = segment_of(g, geometry, q)
-        found, place = least, places(least, rows.index + segment.at * g.index_v, g.index_v)
+        state = start(kind, outside, places(outside, rows.index + segment.at * g.index_v, g.index_v))
         for a in range(rows.count_a):
             for b in range(rows.count_b):
                 for c in range(rows.count_c):
                     at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
-                    index = _row_index(g, rows, a, b, c) + segment.at * g.index_v
+                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
                     for piece in range(segment.pieces):
                         for i in range(0, segment.length, step):
-                            further = piece * segment.step + i
-                            seen = load_first_or(x, at + further, min(step, segment.length - i), least)
-                            seen_place = places(found, index + further * g.index_v, g.index_v)
-                            found, place = choose(found, place, seen, seen_place)
-        greatest_element, at_index = chosen_of(found, place)
-        y[y_at + q] = greatest_element
-        indices[y_at + q] = -1 if _is_empty(rows) or segment.pieces * segment.length == 0 else at_index
+                            far = piece * segment.step + i
+                            seen = load_between(x, at + far, 0, segment.length - i, outside)
+                            state = take(kind, state, seen, index + far * g.index_v, g.index_v)
+        join(kind, state, y_at + q, q, rows.divisor)

@@ -92,33 +92,45 @@ class Emitter:
 
     # -- memory
 
-    def _address(self, pointer, lanes):
+    def address(self, pointer, lanes):
+        """An address of elements as that of a vector of so many reals."""
         return self.builder.bitcast(pointer, ir.VectorType(self.scalar, lanes).as_pointer())
 
     def load(self, pointer):
         """The elements from an address on."""
-        value = self.builder.load(self._address(pointer, self.lanes * self.width))
+        value = self.builder.load(self.address(pointer, self.lanes * self.width))
         value.align = self.bits // 8
         return self._apart(value)
 
     def store(self, value, pointer):
         joined = self._together(value)
-        self.builder.store(joined, self._address(pointer, self.lanes * self.width)).align = self.bits // 8
+        self.builder.store(joined, self.address(pointer, self.lanes * self.width)).align = self.bits // 8
 
-    def load_first(self, pointer, count, others=None):
-        """The first `count` elements, then zeros, or the lanes of a real value; what is behind them is not touched."""
+    def load_first(self, pointer, count):
+        """The first `count` elements, and zeros; the memory behind them is not touched."""
         lanes = self.lanes * self.width
-        kind = ir.VectorType(self.scalar, lanes)
-        address, mask = self._address(pointer, lanes), self._first(count)
-        function = self._function("llvm.masked.load", f"{lanes}", kind, [address.type, LANE, mask.type, kind], ".p0")
-        alignment = ir.Constant(LANE, self.bits // 8)
-        missing = ir.Constant(kind, None) if others is None else others[0]
-        return self._apart(self.builder.call(function, [address, alignment, mask, missing]))
+        nothing = ir.Constant(ir.VectorType(self.scalar, lanes), None)
+        return self._apart(self.load_masked(self.address(pointer, lanes), self._first(count), nothing))
+
+    def load_masked(self, address, mask, others):
+        """The reals of a vector in memory where the mask is set, and those of another elsewhere."""
+        kind = others.type
+        function = self._function(
+            "llvm.masked.load", f"{kind.count}", kind, [address.type, LANE, mask.type, kind], ".p0"
+        )
+        return self.builder.call(function, [address, ir.Constant(LANE, self.bits // 8), mask, others])
+
+    def gather(self, addresses, mask, others):
+        """The reals at a vector of addresses where the mask is set, and those of another vector elsewhere."""
+        arguments = [addresses.type, LANE, mask.type, others.type]
+        lanes = others.type.count
+        function = self._function("llvm.masked.gather", f"{lanes}", others.type, arguments, f".v{lanes}p0")
+        return self.builder.call(function, [addresses, ir.Constant(LANE, self.bits // 8), mask, others])
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
         lanes = self.lanes * self.width
-        joined, address, mask = self._together(value), self._address(pointer, lanes), self._first(count)
+        joined, address, mask = self._together(value), self.address(pointer, lanes), self._first(count)
         arguments = [joined.type, address.type, LANE, mask.type]
         function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
         self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])

@@ -15,6 +15,7 @@ from ._pool_windows import greatest, greatest_with_indices, mean
 
 Run = Callable[[Array, Array, Array, int], None]
 
+
 def plan(problem: PoolProblem, op: PoolOp) -> Run:
     shape = shape_of(problem)
     dtype = np.dtype(problem.dtype)
@@ -27,7 +28,9 @@ def plan(problem: PoolProblem, op: PoolOp) -> Run:
         k = greatest_with_indices if op.has_indices else greatest
     geometry, tasks = geometry_of(shape, constants.size, op.has_indices)
     launch = Launch(k, tasks, problem.dtype, geometry, 0)
+
     def run(x, indices, y, threads):
         w = indices.reshape(-1).view(dtype) if op.has_indices else y
         launch(x, w, y, y, constants, threads)
+
     return run

@@ -111,7 +111,7 @@ def _fastconv(window: Window, op: str, threads: int) -> Prepared:
     if window.kind == "avg":
         return Prepared(lambda: backward(y, x.shape, *window.arguments, num_threads=threads))
     _, indices = pool(x, *window.arguments, return_indices=True)
-    return Prepared(lambda: backward(y, x.shape, indices, *window.arguments, num_threads=threads))
+    return Prepared(lambda: backward(y, x, *window.arguments, indices=indices, num_threads=threads))
 
 
 def _torch(window: Window, op: str, threads: int, channels_last: bool = False) -> Prepared:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import Any
 
 from .algorithm import Algorithm
 
@@ -21,3 +22,8 @@ def algorithms(device: str = "cpu") -> tuple[Algorithm, ...]:
 def algorithm_names(device: str = "cpu") -> tuple[str, ...]:
     """What ``algorithm=`` takes, without importing anything."""
     return ("auto", *(module.rpartition(".")[2] for module in _MODULES[device]))
+
+
+def pooling_device(device: str = "cpu") -> Any:
+    """The module that pools on a device; it is imported on the first call."""
+    return importlib.import_module(f"fastconv.{device}.pooling")

@@ -2,13 +2,11 @@
 
 A tensor is seen as (outer, a, b, c, v): channels_first is (N * C, 1, D, H, W), channels_last (N, D, H, W, C). A line of
 the output is contiguous along v. Its windows have the same elements along a, b and c, a box of rows of the input, which
-tables tell. Along v there are three kinds of windows:
+tables tell. Along v windows are computed in one of two ways:
 
-- lanes: a vector of outputs at once, whose elements follow each other 1 or 2 apart, r * dilation further for each tap r;
-  for the channels of channels_last this is a single tap;
-- segments: one output at a time, its elements loaded as vectors; at the borders, in adaptive windows, and where windows
-  are wide or far apart;
-- dilated segments: element by element.
+- in lanes: a vector of outputs at once. Their elements follow each other a stride apart, and are loaded for one tap r
+  after the other. For the channels of channels_last there is a single tap;
+- one by one: the elements of a window are loaded as vectors. So go adaptive windows, and wide ones where there are few.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.jit import subroutine
-from ..core.pooling import PoolAxis, PoolProblem
+from ..core.pool_problem import PoolAxis, PoolProblem
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, first_integers, number
 from ._simd import REGISTER_BYTES

@@ -1,7 +1,7 @@
 """Comparing vectors: what maximum pooling needs beside the vocabulary of `fastconv.cpu._simd`.
 
-A lane that is not a number is the greatest of all, as in PyTorch: it is taken whenever it is met, so that the last one of
-a window wins, while among equal numbers the first one does.
+A lane that is not a number is the greatest of all, as in PyTorch: it is taken whenever it is met, so that the last one
+of a window wins, while among equal numbers the first one does.
 """
 
 from __future__ import annotations
@@ -112,13 +112,14 @@ def load_apart(typing_context, array, at, step, begin, end, others):
 
 @intrinsic
 def everywhere(typing_context, like, number):
-    """An integer as an element in all lanes of a value like another, of floating numbers."""
+    """An integer or a float64 as an element in all lanes of a value like another, of floating numbers."""
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, like.dtype, like.vectors)
-        return emitter.everywhere(builder.sitofp(arguments[1], emitter.scalar), emitter.scalar, emitter.lanes)
+        scalar = context.cast(builder, arguments[1], number, like.dtype)
+        return emitter.everywhere(scalar, emitter.scalar, emitter.lanes)
 
-    return like(like, types.int64), codegen
+    return like(like, number), codegen
 
 
 # ---- the place of the greatest

@@ -1,0 +1,294 @@
+"""The gradient of the mean: each element of the input gets its part of every window that holds it.
+
+With the windows of an output line as in `fastconv.cpu._pool_lines`, line i of grad_x needs the lines of grad_y whose boxes
+hold it, each over its divisor. Their sum is formed first, in the order of the lines::
+
+    sums[q] = sum over the lines o that hold i of grad_y[o, q] / (divisor[o] * divisor[q])
+
+Then each window along v hands its part to its elements. Where windows follow each other evenly, an element collects it,
+``grad_x[i] = sum over r of sums[(i + low - r * dilation) / stride]`` where that is an integer; with zeros on both sides of
+the sums there are no borders. Elsewhere each window in turn adds it to its elements.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.jit import kernel, subroutine
+from ..core.pool_problem import PoolAxis
+from ._geometry import Integers, Tables, named
+from ._kernel import SIZES, first_integers, never_inlined, number, views
+from ._pool_lines import TASK_BYTES, Line, Shape, covers, row_strides, segment_of, table_of
+from ._pool_vectors import everywhere
+from ._rows import fill_first
+from ._simd import (
+    REGISTER_BYTES,
+    fma,
+    interleaved,
+    lanes,
+    lanes_of_value,
+    load,
+    load_first,
+    splat,
+    store,
+    store_first,
+    zeros,
+)
+
+# Registers of channels that are computed at once.
+WIDE = 4
+
+# What windows along v are: channels, one apart, two apart, one for all, and anything else.
+CHANNELS, DENSE, BY_TURNS, SINGLE, ANY = range(5)
+
+
+class Header(NamedTuple):
+    """The numbers at the head of the geometry vector."""
+
+    x_size: int
+    w_size: int
+    y_size: int
+    residual_size: int
+    constants_size: int
+    workspace_size: int
+    geometry_size: int
+    lines: int
+    lines_per_task: int
+    # Lines of grad_x along each axis; positions of the first line of grad_y that holds each, and of all of these.
+    lines_a: int
+    lines_b: int
+    lines_c: int
+    holders_a: int
+    holders_b: int
+    holders_c: int
+    # Elements of grad_y from one line to the next along each axis.
+    y_outer: int
+    y_a: int
+    y_b: int
+    y_c: int
+    # Along v: elements of grad_x, windows, and what they are.
+    table_v: int
+    extent: int
+    width: int
+    kind: int
+    taps: int
+    dilation: int
+    low: int
+    margin: int  # zeros before the sums
+
+
+HEADER = len(Header._fields)
+
+
+class Holders(NamedTuple):
+    """Lines of grad_y that hold a line of grad_x: positions in the geometry vector, of pairs (line, divisor)."""
+
+    outer: int
+    begin_a: int
+    end_a: int
+    begin_b: int
+    end_b: int
+    begin_c: int
+    end_c: int
+
+
+@kernel
+def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y, which is grad_x; x is grad_y. constants: the divisor of each window along v."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    g = Header(*first_integers(geometry, HEADER))
+    fill_first(workspace, 0, workspace.size, zeros(x, 1))
+    first = task * g.lines_per_task
+    at, c = divmod(first, g.lines_c)
+    at, b = divmod(at, g.lines_b)
+    outer, a = divmod(at, g.lines_a)
+    line = Line(outer, a, b, c)
+    for at in range(first, min(first + g.lines_per_task, g.lines)):
+        holders = _holders_of(g, geometry, line)
+        y_at = at * g.extent
+        if g.kind == CHANNELS:
+            whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
+            _sum_lines(x, y, y_at, g, geometry, holders, 0, whole, zeros(x, WIDE))
+            _sum_lines(x, y, y_at, g, geometry, holders, whole, g.width, zeros(x, 1))
+        elif g.kind == SINGLE:
+            _sum_lines(x, workspace, 0, g, geometry, holders, 0, 1, zeros(x, 1))
+            workspace[0] /= constants[0]
+            fill_first(y, y_at, g.extent, splat(workspace, 0, 1))
+        else:
+            _sum_lines(x, workspace, g.margin, g, geometry, holders, 0, g.width, zeros(x, 1))
+            _divide(workspace, g.margin, constants, g.width)
+            if g.kind == DENSE:
+                _collect(y, y_at, workspace, g)
+            elif g.kind == BY_TURNS:
+                _collect_by_turns(y, y_at, workspace, g)
+            else:
+                _hand_out(y, y_at, workspace, g, geometry)
+        line = _next(g, line)
+
+
+@subroutine
+def _next(g, line):
+    if line.c + 1 < g.lines_c:
+        return Line(line.outer, line.a, line.b, line.c + 1)
+    if line.b + 1 < g.lines_b:
+        return Line(line.outer, line.a, line.b + 1, 0)
+    if line.a + 1 < g.lines_a:
+        return Line(line.outer, line.a + 1, 0, 0)
+    return Line(line.outer + 1, 0, 0, 0)
+
+
+@subroutine
+def _holders_of(g, geometry, line):
+    return Holders(
+        line.outer,
+        number(geometry, g.holders_a + line.a),
+        number(geometry, g.holders_a + line.a + 1),
+        number(geometry, g.holders_b + line.b),
+        number(geometry, g.holders_b + line.b + 1),
+        number(geometry, g.holders_c + line.c),
+        number(geometry, g.holders_c + line.c + 1),
+    )
+
+
+@subroutine
+def _sum_lines(x, target, target_at, g, geometry, holders, begin, end, nothing):
+    """target[q] = sum over the lines that hold this one of x[line, q] / divisor, for begin <= q < end."""
+    never_inlined()
+    step = lanes_of_value(nothing)
+    start = holders.outer * g.y_outer
+    for q in range(begin, end, step):
+        held = min(step, end - q)
+        total = nothing
+        for a in range(holders.begin_a, holders.end_a, 2):
+            row_a, divisor_a = start + number(geometry, a) * g.y_a, number(geometry, a + 1)
+            for b in range(holders.begin_b, holders.end_b, 2):
+                row_b, divisor_b = row_a + number(geometry, b) * g.y_b, divisor_a * number(geometry, b + 1)
+                for c in range(holders.begin_c, holders.end_c, 2):
+                    at, divisor = row_b + number(geometry, c) * g.y_c + q, divisor_b * number(geometry, c + 1)
+                    seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
+                    total = fma(everywhere(nothing, 1.0 / divisor), seen, total)
+        if held == step:
+            store(target, target_at + q, total)
+        else:
+            store_first(target, target_at + q, held, total)
+
+
+@subroutine
+def _divide(sums, at, divisors, count):
+    step = lanes(sums)
+    for q in range(0, count, step):
+        held = min(step, count - q)
+        store_first(sums, at + q, held, load_first(sums, at + q, held, 1) / load_first(divisors, q, held, 1))
+
+
+@subroutine
+def _collect(y, y_at, sums, g):
+    """Windows one apart."""
+    never_inlined()
+    step = lanes(y)
+    for i in range(0, g.extent, step):
+        total = zeros(y, 1)
+        for r in range(g.taps):
+            total = total + load(sums, g.margin + i + g.low - r * g.dilation, 1)
+        store_first(y, y_at + i, min(step, g.extent - i), total)
+
+
+@subroutine
+def _collect_by_turns(y, y_at, sums, g):
+    """Windows two apart: elements at even and at odd positions are in windows of their own."""
+    never_inlined()
+    step = lanes(y)
+    for i in range(0, g.extent, 2 * step):
+        even = odd = zeros(y, 1)
+        for r in range(g.taps):
+            distance = g.low - r * g.dilation
+            at = g.margin + i // 2 + (distance + 1) // 2
+            if distance & 1:
+                odd = odd + load(sums, at, 1)
+            else:
+                even = even + load(sums, at, 1)
+        store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
+        store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
+
+
+@subroutine
+def _hand_out(y, y_at, sums, g, geometry):
+    """Any windows, one after the other."""
+    never_inlined()
+    step = lanes(y)
+    fill_first(y, y_at, g.extent, zeros(y, 1))
+    for q in range(g.width):
+        part = splat(sums, g.margin + q, 1)
+        segment = segment_of(g, geometry, q)
+        for piece in range(segment.pieces):
+            for i in range(0, segment.length, step):
+                at, held = y_at + segment.at + piece * segment.step + i, min(step, segment.length - i)
+                store_first(y, at, held, load_first(y, at, held, 1) + part)
+
+
+# ---- the numbers
+
+
+def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
+    """The geometry vector, the tasks, and the workspace of a thread in elements."""
+    tables = Tables(Header)
+    holders = [_add_holders(tables, axis) for axis in shape.boxes]
+    v, size = shape.v, np.dtype(shape.dtype).itemsize
+    table_v = tables.add(table_of(v))
+    margin = 0
+    if v.size and _kind(shape) != CHANNELS:
+        margin = v.dilation * (v.size - 1) + 1 + v.low + REGISTER_BYTES // size
+    workspace = v.output + 2 * margin + 2 * REGISTER_BYTES // size
+    per_task = max(1, TASK_BYTES // (v.input * size))
+    output_strides = _output_strides(shape)
+    vector = tables.vector(
+        lines=shape.x_lines,
+        lines_per_task=per_task,
+        **named("lines_{}", "abc", [axis.input for axis in shape.boxes]),
+        **named("holders_{}", "abc", holders),
+        **dict(zip(("y_outer", "y_a", "y_b", "y_c"), output_strides, strict=True)),
+        table_v=table_v,
+        extent=v.input,
+        width=v.output,
+        kind=_kind(shape),
+        taps=v.size,
+        dilation=v.dilation,
+        low=v.low,
+        margin=margin,
+    )
+    x_size = row_strides(shape)[0] * shape.outer
+    vector[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, vector.size)
+    vector.flags.writeable = False
+    return vector, -(-shape.x_lines // per_task), workspace
+
+
+def _kind(shape: Shape) -> int:
+    v = shape.v
+    if shape.index_steps[3] == 0:
+        return CHANNELS
+    if covers(v):
+        return SINGLE
+    return ANY if v.is_adaptive or v.stride > 2 else {1: DENSE, 2: BY_TURNS}[v.stride]
+
+
+def _output_strides(shape: Shape) -> tuple[int, int, int, int]:
+    """Elements of grad_y from one outer, a, b and c to the next."""
+    strides = [shape.v.output]
+    for axis in reversed(shape.boxes):
+        strides.append(strides[-1] * axis.output)
+    c, b, a, outer = strides
+    return outer, a, b, c
+
+
+def _add_holders(tables: Tables, axis: PoolAxis) -> int:
+    """Where the windows that hold each element stand, as pairs (window, divisor), and where the table of these begins."""
+    windows = np.repeat(np.arange(axis.output), axis.count)
+    order = np.arange(windows.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
+    elements = np.repeat(axis.first, axis.count) + order * axis.dilation
+    sorted_ = np.argsort(elements, kind="stable")
+    pairs = np.stack([windows[sorted_], axis.divisors[windows[sorted_]]], axis=1)
+    at = tables.add(pairs)
+    begins = np.searchsorted(elements[sorted_], np.arange(axis.input + 1))
+    return tables.add(at + 2 * begins)

@@ -27,8 +27,9 @@ from ._simd import REGISTER_BYTES
 # Bytes of the input that a task reads, about: half of the second-level cache or less, and many times what starting a
 # task takes.
 TASK_BYTES = 1 << 17
-# Vectors' worth of time that putting the lanes of a segment together takes: 3 ns, as long as loading and adding ten.
+# Time of putting the lanes of a window together, and of an element of windows at a border, in vectors loaded and added.
 LANES_TOGETHER = 10
+BORDER = 4
 
 
 class Header(NamedTuple):
@@ -68,9 +69,11 @@ class Header(NamedTuple):
     extent: int
     width: int
     in_lanes: int
+    borders_in_lanes: int
     begin: int
     end: int
     taps: int
+    paired: int  # taps of which every two neighbours are loaded together where the stride is 2
     stride: int
     dilation: int
     low: int
@@ -238,21 +241,29 @@ def _joined_axis(outer: PoolAxis, inner: PoolAxis) -> PoolAxis:
     return PoolAxis(extent, 1, extent, divisor=int(outer.divisors[0]) * int(inner.divisors[0]))
 
 
-def goes_in_lanes(axis: PoolAxis, dtype: str) -> bool:
-    """Whether the windows along v are computed in lanes, and not one by one."""
-    if axis.is_adaptive:
-        return False
+class Ways(NamedTuple):
+    """How the windows along v are computed: those from `begin` to before `end` in lanes, the others as it says."""
+
+    begin: int
+    end: int
+    borders_in_lanes: bool
+
+
+def ways_of(axis: PoolAxis, dtype: str) -> Ways:
+    """In lanes go all windows that hang over neither end, if they fill a vector, and the others where that is faster."""
     together = REGISTER_BYTES // np.dtype(dtype).itemsize
-    pieces = axis.size if axis.dilation > 1 else -(-axis.size // together)
-    return -(-axis.output // together) * axis.size < axis.output * (pieces + LANES_TOGETHER)
-
-
-def inner_windows(axis: PoolAxis, dtype: str) -> tuple[int, int]:
-    """First and past the last of the windows that hang over neither end, if they fill a vector."""
+    if axis.is_adaptive:
+        return Ways(0, 0, False)
     reach = axis.dilation * (axis.size - 1) + 1
     begin = -(-axis.low // axis.stride)
     end = min(axis.output, (axis.input - reach + axis.low) // axis.stride + 1)
-    return (begin, end) if end - begin >= REGISTER_BYTES // np.dtype(dtype).itemsize else (axis.output, axis.output)
+    if end - begin < together:
+        begin = end = axis.output
+    vectors = -(-begin // together) - (end - axis.output) // together
+    pieces = axis.size if axis.dilation > 1 else -(-axis.size // together)
+    one_by_one = (begin + axis.output - end) * (pieces + LANES_TOGETHER)
+    in_lanes = vectors * axis.size * BORDER < one_by_one
+    return Ways(begin, end, in_lanes)
 
 
 # Numbers behind the table of an axis, of which whole vectors are loaded: as many as a register has bytes.
@@ -284,7 +295,7 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
     tables = Tables(Header)
     at = [tables.add(table_of(axis)) for axis in shape.all]
     v, per_task = shape.v, lines_per_task(shape)
-    begin, end = inner_windows(v, shape.dtype)
+    ways = ways_of(v, shape.dtype)
     vector = tables.vector(
         lines=shape.lines,
         lines_per_task=per_task,
@@ -295,10 +306,12 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
         **named("index_{}", "abcv", shape.index_steps),
         extent=v.input,
         width=v.output,
-        in_lanes=int(goes_in_lanes(v, shape.dtype)),
-        begin=begin,
-        end=end,
+        in_lanes=int(ways.begin < ways.end),
+        borders_in_lanes=int(ways.borders_in_lanes),
+        begin=ways.begin,
+        end=ways.end,
         taps=v.size,
+        paired=v.size // 2 * 2 if v.dilation == 1 else 0,
         stride=v.stride,
         dilation=v.dilation,
         low=v.low,

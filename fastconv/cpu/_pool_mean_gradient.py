@@ -76,7 +76,8 @@ class Header(NamedTuple):
     taps: int
     dilation: int
     low: int
-    margin: int  # zeros before the sums
+    margin: int  # zeros before the sums of a line
+    pitch: int  # from the sums of one line to those of the next
 
 
 HEADER = len(Header._fields)
@@ -96,36 +97,29 @@ class Holders(NamedTuple):
 
 @kernel
 def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: lines of y, which is grad_x; x is grad_y. constants: the divisor of each window along v."""
+    """One task: lines of y, which is grad_x; x is grad_y. constants: the divisor of each window along v.
+
+    workspace: the sums of each line, and zeros around them.
+    """
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Header(*first_integers(geometry, HEADER))
-    fill_first(workspace, 0, workspace.size, zeros(x, 1))
     first = task * g.lines_per_task
-    at, c = divmod(first, g.lines_c)
-    at, b = divmod(at, g.lines_b)
-    outer, a = divmod(at, g.lines_a)
-    line = Line(outer, a, b, c)
-    for at in range(first, min(first + g.lines_per_task, g.lines)):
-        holders = _holders_of(g, geometry, line)
-        y_at = at * g.extent
-        if g.kind == CHANNELS:
-            whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
-            _sum_lines(x, y, y_at, g, geometry, holders, 0, whole, zeros(x, WIDE))
-            _sum_lines(x, y, y_at, g, geometry, holders, whole, g.width, zeros(x, 1))
-        elif g.kind == SINGLE:
-            _sum_lines(x, workspace, 0, g, geometry, holders, 0, 1, zeros(x, 1))
-            workspace[0] /= constants[0]
-            fill_first(y, y_at, g.extent, splat(workspace, 0, 1))
+    if g.kind == CHANNELS:
+        whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
+        if whole > 0:
+            _sum_lines(x, y, first * g.extent, g.extent, geometry, first, 0, whole, zeros(x, WIDE))
+        if whole < g.width:
+            _sum_lines(x, y, first * g.extent, g.extent, geometry, first, whole, g.width, zeros(x, 1))
+    else:
+        fill_first(workspace, 0, workspace.size, zeros(x, 1))
+        _sum_lines(x, workspace, g.margin, g.pitch, geometry, first, 0, g.width, zeros(x, 1))
+        _divide(workspace, constants, geometry)
+        if g.kind == DENSE:
+            _collect(y, workspace, geometry, first)
+        elif g.kind == BY_TURNS:
+            _collect_by_turns(y, workspace, geometry, first)
         else:
-            _sum_lines(x, workspace, g.margin, g, geometry, holders, 0, g.width, zeros(x, 1))
-            _divide(workspace, g.margin, constants, g.width)
-            if g.kind == DENSE:
-                _collect(y, y_at, workspace, g)
-            elif g.kind == BY_TURNS:
-                _collect_by_turns(y, y_at, workspace, g)
-            else:
-                _hand_out(y, y_at, workspace, g, geometry)
-        line = _next(g, line)
+            _hand_out(y, workspace, geometry, first)
 
 
 @subroutine
@@ -153,79 +147,102 @@ def _holders_of(g, geometry, line):
 
 
 @subroutine
-def _sum_lines(x, target, target_at, g, geometry, holders, begin, end, nothing):
-    """target[q] = sum over the lines that hold this one of x[line, q] / divisor, for begin <= q < end."""
+def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing):
+    """target[q] = sum over the lines that hold a line of x[., q] / divisor, for begin <= q < end; `pitch` from line to line.
+
+    For the lines of a task, of which `first` is the first.
+    """
     never_inlined()
-    step = lanes_of_value(nothing)
-    start = holders.outer * g.y_outer
-    for q in range(begin, end, step):
-        held = min(step, end - q)
-        total = nothing
-        for a in range(holders.begin_a, holders.end_a, 2):
-            row_a, divisor_a = start + number(geometry, a) * g.y_a, number(geometry, a + 1)
-            for b in range(holders.begin_b, holders.end_b, 2):
-                row_b, divisor_b = row_a + number(geometry, b) * g.y_b, divisor_a * number(geometry, b + 1)
-                for c in range(holders.begin_c, holders.end_c, 2):
-                    at, divisor = row_b + number(geometry, c) * g.y_c + q, divisor_b * number(geometry, c + 1)
-                    seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
-                    total = fma(everywhere(nothing, 1.0 / divisor), seen, total)
-        if held == step:
-            store(target, target_at + q, total)
-        else:
-            store_first(target, target_at + q, held, total)
+    g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
+    at, c = divmod(first, g.lines_c)
+    at, b = divmod(at, g.lines_b)
+    outer, a = divmod(at, g.lines_a)
+    line = Line(outer, a, b, c)
+    for _ in range(first, min(first + g.lines_per_task, g.lines)):
+        holders = _holders_of(g, geometry, line)
+        start = holders.outer * g.y_outer
+        for q in range(begin, end, step):
+            held = min(step, end - q)
+            total = nothing
+            for a in range(holders.begin_a, holders.end_a, 2):
+                row_a, divisor_a = start + number(geometry, a) * g.y_a, number(geometry, a + 1)
+                for b in range(holders.begin_b, holders.end_b, 2):
+                    row_b, divisor_b = row_a + number(geometry, b) * g.y_b, divisor_a * number(geometry, b + 1)
+                    for c in range(holders.begin_c, holders.end_c, 2):
+                        at, divisor = row_b + number(geometry, c) * g.y_c + q, divisor_b * number(geometry, c + 1)
+                        seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
+                        total = fma(everywhere(nothing, 1.0 / divisor), seen, total)
+            if held == step:
+                store(target, target_at + q, total)
+            else:
+                store_first(target, target_at + q, held, total)
+        target_at += pitch
+        line = _next(g, line)
 
 
 @subroutine
-def _divide(sums, at, divisors, count):
-    step = lanes(sums)
-    for q in range(0, count, step):
-        held = min(step, count - q)
-        store_first(sums, at + q, held, load_first(sums, at + q, held, 1) / load_first(divisors, q, held, 1))
+def _divide(sums, divisors, geometry):
+    """Divide the sums of all lines by the divisors along v."""
+    never_inlined()
+    g, step = Header(*first_integers(geometry, HEADER)), lanes(sums)
+    for at in range(g.margin, g.margin + g.lines_per_task * g.pitch, g.pitch):
+        for q in range(0, g.width, step):
+            held = min(step, g.width - q)
+            store_first(sums, at + q, held, load_first(sums, at + q, held, 1) / load_first(divisors, q, held, 1))
 
 
 @subroutine
-def _collect(y, y_at, sums, g):
+def _collect(y, sums, geometry, first):
     """Windows one apart."""
     never_inlined()
-    step = lanes(y)
-    for i in range(0, g.extent, step):
-        total = zeros(y, 1)
-        for r in range(g.taps):
-            total = total + load(sums, g.margin + i + g.low - r * g.dilation, 1)
-        store_first(y, y_at + i, min(step, g.extent - i), total)
+    g, step = Header(*first_integers(geometry, HEADER)), lanes(y)
+    for line in range(min(g.lines_per_task, g.lines - first)):
+        y_at, at = (first + line) * g.extent, line * g.pitch + g.margin + g.low
+        for i in range(0, g.extent, step):
+            total = zeros(y, 1)
+            for r in range(g.taps):
+                total = total + load(sums, at + i - r * g.dilation, 1)
+            store_first(y, y_at + i, min(step, g.extent - i), total)
 
 
 @subroutine
-def _collect_by_turns(y, y_at, sums, g):
+def _collect_by_turns(y, sums, geometry, first):
     """Windows two apart: elements at even and at odd positions are in windows of their own."""
     never_inlined()
-    step = lanes(y)
-    for i in range(0, g.extent, 2 * step):
-        even = odd = zeros(y, 1)
-        for r in range(g.taps):
-            distance = g.low - r * g.dilation
-            at = g.margin + i // 2 + (distance + 1) // 2
-            if distance & 1:
-                odd = odd + load(sums, at, 1)
-            else:
-                even = even + load(sums, at, 1)
-        store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
-        store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
+    g, step = Header(*first_integers(geometry, HEADER)), lanes(y)
+    for line in range(min(g.lines_per_task, g.lines - first)):
+        y_at, at = (first + line) * g.extent, line * g.pitch + g.margin
+        for i in range(0, g.extent, 2 * step):
+            even = odd = zeros(y, 1)
+            for r in range(g.taps):
+                distance = g.low - r * g.dilation
+                seen = load(sums, at + i // 2 + (distance + 1) // 2, 1)
+                if distance & 1:
+                    odd = odd + seen
+                else:
+                    even = even + seen
+            store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
+            store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
 
 
 @subroutine
-def _hand_out(y, y_at, sums, g, geometry):
-    """Any windows, one after the other."""
+def _hand_out(y, sums, geometry, first):
+    """Any windows, one after the other; a single one writes what it hands out, as nothing stands there before."""
     never_inlined()
-    step = lanes(y)
-    fill_first(y, y_at, g.extent, zeros(y, 1))
-    for q in range(g.width):
-        part = splat(sums, g.margin + q, 1)
-        segment = segment_of(g, geometry, q)
-        for piece in range(segment.pieces):
-            for i in range(0, segment.length, step):
-                at, held = y_at + segment.at + piece * segment.step + i, min(step, segment.length - i)
-                store_first(y, at, held, load_first(y, at, held, 1) + part)
+    g, step = Header(*first_integers(geometry, HEADER)), lanes(y)
+    for line in range(min(g.lines_per_task, g.lines - first)):
+        y_at, at = (first + line) * g.extent, line * g.pitch + g.margin
+        if g.kind == SINGLE:
+            fill_first(y, y_at, g.extent, splat(sums, at, 1))
+            continue
+        fill_first(y, y_at, g.extent, zeros(y, 1))
+        for q in range(g.width):
+            part = splat(sums, at + q, 1)
+            segment = segment_of(g, geometry, q)
+            for piece in range(segment.pieces):
+                for i in range(0, segment.length, step):
+                    place, held = y_at + segment.at + piece * segment.step + i, min(step, segment.length - i)
+                    store_first(y, place, held, load_first(y, place, held, 1) + part)
 
 
 # ---- the numbers
@@ -237,13 +254,13 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
     holders = [_add_holders(tables, axis) for axis in shape.boxes]
     v, size = shape.v, np.dtype(shape.dtype).itemsize
     table_v = tables.add(table_of(v))
-    margin = 0
-    if v.size and _kind(shape) != CHANNELS:
-        margin = v.dilation * (v.size - 1) + 1 + v.low + REGISTER_BYTES // size
-    workspace = v.output + 2 * margin + 2 * REGISTER_BYTES // size
-    per_task = max(1, TASK_BYTES // (v.input * size))
+    vector = REGISTER_BYTES // size
+    margin = v.dilation * (v.size - 1) + 1 + v.low + vector if _kind(shape) in (DENSE, BY_TURNS) else 0
+    pitch = margin + v.output + margin + vector
+    per_task = max(1, TASK_BYTES // (max(v.input, pitch) * size))
+    workspace = 0 if _kind(shape) == CHANNELS else per_task * pitch
     output_strides = _output_strides(shape)
-    vector = tables.vector(
+    geometry = tables.vector(
         lines=shape.x_lines,
         lines_per_task=per_task,
         **named("lines_{}", "abc", [axis.input for axis in shape.boxes]),
@@ -257,11 +274,12 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
         dilation=v.dilation,
         low=v.low,
         margin=margin,
+        pitch=pitch,
     )
     x_size = row_strides(shape)[0] * shape.outer
-    vector[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, vector.size)
-    vector.flags.writeable = False
-    return vector, -(-shape.x_lines // per_task), workspace
+    geometry[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, geometry.size)
+    geometry.flags.writeable = False
+    return geometry, -(-shape.x_lines // per_task), workspace
 
 
 def _kind(shape: Shape) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._simd import INDEX, LANE, Emitter, Vector, element
@@ -36,10 +37,13 @@ def _is_nan(builder, kind, value):
 
 
 def _greater(builder, kind, first, second):
-    larger = builder.select(_is_greater(builder, kind, first, second), second, first)
+    """The greater lanes; `llvm.maximum` keeps NaN, in two instructions where the sign of zero may be either."""
     if not isinstance(kind, types.Float):
-        return larger
-    return builder.select(_is_nan(builder, kind, second), second, larger)
+        return builder.select(_is_greater(builder, kind, first, second), second, first)
+    lanes, vector = first.type.count, first.type
+    name = f"llvm.maximum.v{lanes}f{kind.bitwidth}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector, vector]), name)
+    return builder.call(function, [second, first], fastmath=("nsz",))
 
 
 @intrinsic
@@ -83,12 +87,17 @@ def load_between(typing_context, array, at, begin, end, others):
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, others.dtype, others.vectors)
         address = emitter.address(element(context, builder, signature.args[0], *arguments[:2]), emitter.lanes)
-        numbers = ir.Constant(ir.VectorType(INDEX, emitter.lanes), list(range(emitter.lanes)))
-        first, end = (emitter.everywhere(each, INDEX, emitter.lanes) for each in arguments[2:4])
-        mask = builder.and_(builder.icmp_signed(">=", numbers, first), builder.icmp_signed("<", numbers, end))
-        return emitter.load_masked(address, mask, arguments[4])
+        return emitter.load_masked(address, _between(emitter, *arguments[2:4]), arguments[4])
 
     return others(array, types.int64, types.int64, types.int64, others), codegen
+
+
+def _between(emitter, begin, end):
+    """The lanes from `begin` to before `end`."""
+    builder, count = emitter.builder, emitter.lanes
+    numbers = ir.Constant(ir.VectorType(LANE, count), list(range(count)))
+    begin, end = (emitter.everywhere(builder.trunc(each, LANE), LANE, count) for each in (begin, end))
+    return builder.and_(builder.icmp_signed(">=", numbers, begin), builder.icmp_signed("<", numbers, end))
 
 
 @intrinsic
@@ -104,8 +113,7 @@ def load_apart(typing_context, array, at, step, begin, end, others):
         first, bytes, begin, end = (emitter.everywhere(each, INDEX, count) for each in (first, bytes, *arguments[3:5]))
         addresses = builder.add(first, builder.mul(numbers, bytes))
         addresses = builder.inttoptr(addresses, ir.VectorType(emitter.scalar.as_pointer(), count))
-        mask = builder.and_(builder.icmp_signed(">=", numbers, begin), builder.icmp_signed("<", numbers, end))
-        return emitter.gather(addresses, mask, arguments[5])
+        return emitter.gather(addresses, _between(emitter, *arguments[3:5]), arguments[5])
 
     return others(array, *[types.int64] * 4, others), codegen
 

@@ -169,111 +169,125 @@ def greatest_with_indices(task, x, w, y, residual, constants, workspace, geometr
 
 @subroutine
 def _pool(task, kind, x, geometry, outside, wide):
-    """All windows of the lines of a task. outside, wide: what counts as nothing, in one register and in several."""
+    """All windows of the lines of a task, in passes: each has few values to keep, and its lines stay in the cache.
+
+    outside, wide: what counts as nothing, in one register and in several.
+    """
     always_inlined()
     g = header(geometry)
-    first = task * g.lines_per_task
-    line = line_of(g, first)
-    for at in range(first, min(first + g.lines_per_task, g.lines)):
-        rows = rows_of(g, geometry, line)
-        y_at = at * g.width
-        if g.in_lanes:
-            _inner_windows(kind, x, y_at, g, geometry, rows, outside, wide)
-            if g.begin > 0:
-                _border_windows(kind, x, y_at, g, geometry, rows, 0, g.begin, outside)
-            if g.end < g.width:
-                _border_windows(kind, x, y_at, g, geometry, rows, g.end, g.width, outside)
-        else:
-            _segments(kind, x, y_at, g, geometry, rows, outside)
+    first_line = task * g.lines_per_task
+    if g.end - g.begin >= lanes_of_value(wide):
+        _inner_windows(kind, x, geometry, first_line, wide)
+    elif g.begin < g.end:
+        _inner_windows(kind, x, geometry, first_line, outside)
+    if g.borders_in_lanes:
+        _border_windows(kind, x, geometry, first_line, 0, g.begin, outside)
+        _border_windows(kind, x, geometry, first_line, g.end, g.width, outside)
+    elif g.end - g.begin < g.width:
+        _segments(kind, x, geometry, first_line, outside)
+
+
+@subroutine
+def _inner_windows(kind, x, geometry, first_line, outside):
+    """Whole windows, as many as fill vectors; the last vector begins earlier instead of being shorter."""
+    never_inlined()
+    g, step = header(geometry), lanes_of_value(outside)
+    line = line_of(g, first_line)
+    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
+        rows, y_at = rows_of(g, geometry, line), number * g.width
+        for begin in range(g.begin, g.end, step):
+            q = min(begin, g.end - step)
+            first = q * g.stride - g.low
+            state = start(kind, outside, places(outside, rows.index + first * g.index_v, g.stride * g.index_v))
+            for a in range(rows.count_a):
+                for b in range(rows.count_b):
+                    for c in range(rows.count_c):
+                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + first
+                        index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
+                        if g.stride == 1:
+                            for r in range(g.taps):
+                                far = r * g.dilation
+                                state = take(
+                                    kind, state, load(x, at + far, outside), index + far * g.index_v, g.index_v
+                                )
+                        elif g.stride == 2:
+                            for r in range(0, g.paired, 2):
+                                left, right = load(x, at + r, outside), load(x, at + r + step, outside)
+                                index_r = index + r * g.index_v
+                                state = take(kind, state, every_second(left, right, 0), index_r, 2 * g.index_v)
+                                state = take(
+                                    kind, state, every_second(left, right, 1), index_r + g.index_v, 2 * g.index_v
+                                )
+                            for r in range(g.paired, g.taps):
+                                far = r * g.dilation
+                                left = load(x, at + far, outside)
+                                right = load_first(x, at + far + step, step - 1, outside)
+                                seen = every_second(left, right, 0)
+                                state = take(kind, state, seen, index + far * g.index_v, 2 * g.index_v)
+                        else:
+                            for r in range(g.taps):
+                                far = r * g.dilation
+                                seen = load_apart(x, at + far, g.stride, 0, step, outside)
+                                state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
+            finish(kind, state, y_at + q, q, step, rows.divisor)
         line = next_line(g, line)
 
 
 @subroutine
-def _inner_windows(kind, x, y_at, g, geometry, rows, outside, wide):
-    """Whole windows, as many as fill vectors; the last vector begins earlier instead of being shorter."""
-    always_inlined()
-    if g.end - g.begin >= lanes_of_value(wide):
-        _inner_vectors(kind, x, y_at, g, geometry, rows, wide)
-    elif g.begin < g.end:
-        _inner_vectors(kind, x, y_at, g, geometry, rows, outside)
-
-
-@subroutine
-def _inner_vectors(kind, x, y_at, g, geometry, rows, outside):
-    never_inlined()
-    step = lanes_of_value(outside)
-    for begin in range(g.begin, g.end, step):
-        q = min(begin, g.end - step)
-        first = q * g.stride - g.low
-        state = start(kind, outside, places(outside, rows.index + first * g.index_v, g.stride * g.index_v))
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + first
-                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
-                    if g.stride == 1:
-                        for r in range(g.taps):
-                            far = r * g.dilation
-                            state = take(kind, state, load(x, at + far, outside), index + far * g.index_v, g.index_v)
-                    elif g.stride == 2:
-                        for r in range(g.taps):
-                            far = r * g.dilation
-                            left = load(x, at + far, outside)
-                            right = load_first(x, at + far + step, step - 1, outside)
-                            seen = every_second(left, right, 0)
-                            state = take(kind, state, seen, index + far * g.index_v, 2 * g.index_v)
-                    else:
-                        for r in range(g.taps):
-                            far = r * g.dilation
-                            seen = load_apart(x, at + far, g.stride, 0, step, outside)
-                            state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
-        finish(kind, state, y_at + q, q, step, rows.divisor)
-
-
-@subroutine
-def _border_windows(kind, x, y_at, g, geometry, rows, begin, end, outside):
+def _border_windows(kind, x, geometry, first_line, begin, end, outside):
     """Windows that hang over the ends of their rows, or too few to fill a vector."""
     never_inlined()
-    step = lanes_of_value(outside)
-    for q in range(begin, end, step):
-        first = q * g.stride - g.low
-        state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.index))
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c
-                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c
-                    for r in range(g.taps):
-                        far = first + r * g.dilation
-                        if g.stride == 1:
-                            seen = load_between(x, at + far, -far, g.extent - far, outside)
-                        elif g.stride == 2:
-                            left = load_between(x, at + far, -far, g.extent - far, outside)
-                            right = load_between(x, at + far + step, -far - step, g.extent - far - step, outside)
-                            seen = every_second(left, right, 0)
-                        else:
-                            inside = -(far // g.stride), -((far - g.extent) // g.stride)
-                            seen = load_apart(x, at + far, g.stride, inside[0], inside[1], outside)
-                        state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
-        finish(kind, state, y_at + q, q, min(step, end - q), rows.divisor)
+    g, step = header(geometry), lanes_of_value(outside)
+    line = line_of(g, first_line)
+    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
+        rows, y_at = rows_of(g, geometry, line), number * g.width
+        for q in range(begin, end, step):
+            first = q * g.stride - g.low
+            state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.index))
+            for a in range(rows.count_a):
+                for b in range(rows.count_b):
+                    for c in range(rows.count_c):
+                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c
+                        index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c
+                        for r in range(g.taps):
+                            far = first + r * g.dilation
+                            if g.stride == 1:
+                                seen = load_between(x, at + far, -far, g.extent - far, outside)
+                            elif g.stride == 2:
+                                left = load_between(x, at + far, -far, g.extent - far, outside)
+                                right = load_between(x, at + far + step, -far - step, g.extent - far - step, outside)
+                                seen = every_second(left, right, 0)
+                            else:
+                                inside = -(far // g.stride), -((far - g.extent) // g.stride)
+                                seen = load_apart(x, at + far, g.stride, inside[0], inside[1], outside)
+                            state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
+            finish(kind, state, y_at + q, q, min(step, end - q), rows.divisor)
+        line = next_line(g, line)
 
 
 @subroutine
-def _segments(kind, x, y_at, g, geometry, rows, outside):
-    """Windows one by one, whose elements are loaded as vectors."""
+def _segments(kind, x, geometry, first_line, outside):
+    """Windows before the whole ones and after them, one by one; their elements are loaded as vectors."""
     never_inlined()
-    step = lanes_of_value(outside)
-    for q in range(g.width):
-        segment = segment_of(g, geometry, q)
-        state = start(kind, outside, places(outside, rows.index + segment.at * g.index_v, g.index_v))
-        for a in range(rows.count_a):
-            for b in range(rows.count_b):
-                for c in range(rows.count_c):
-                    at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
-                    index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
-                    for piece in range(segment.pieces):
-                        for i in range(0, segment.length, step):
-                            far = piece * segment.step + i
-                            seen = load_between(x, at + far, 0, segment.length - i, outside)
-                            state = take(kind, state, seen, index + far * g.index_v, g.index_v)
-        join(kind, state, y_at + q, q, rows.divisor)
+    g, step = header(geometry), lanes_of_value(outside)
+    line = line_of(g, first_line)
+    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
+        rows, y_at = rows_of(g, geometry, line), number * g.width
+        for other in range(g.begin + g.width - g.end):
+            q = other if other < g.begin else other - g.begin + g.end
+            segment = segment_of(g, geometry, q)
+            state = start(kind, outside, places(outside, rows.index + segment.at * g.index_v, g.index_v))
+            for a in range(rows.count_a):
+                for b in range(rows.count_b):
+                    for c in range(rows.count_c):
+                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
+                        index = (
+                            rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
+                        )
+                        for piece in range(segment.pieces):
+                            for i in range(0, segment.length, step):
+                                far = piece * segment.step + i
+                                seen = load_between(x, at + far, 0, segment.length - i, outside)
+                                state = take(kind, state, seen, index + far * g.index_v, g.index_v)
+            join(kind, state, y_at + q, q, rows.divisor)
+        line = next_line(g, line)

@@ -331,12 +331,11 @@ def _ceil_mode(value: Any) -> bool | str:
 def _output(extent: int, low: int, high: int, reach: int, stride: int, ceil_mode: bool | str) -> int:
     """Windows along one axis.
 
-    floor((input + pads - dilation * (size - 1) - 1) / stride) + 1, with `ceil_mode` the ceiling. Then the last window
-    may hang over the end; with True it is left out where it would start in the padding at the end or behind it.
+    floor((input + pads - dilation * (size - 1) - 1) / stride) + 1, with `ceil_mode` the ceiling: then the last window may
+    hang over the end. With True, windows that would start in the padding at the end are left out.
     """
     span = low + extent + high - reach
     if not ceil_mode:
         return span // stride + 1
     windows = -(-span // stride) + 1
-    starts_behind = (windows - 1) * stride >= low + extent
-    return windows - 1 if starts_behind and ceil_mode != "all" else windows
+    return windows if ceil_mode == "all" else min(windows, -(-(low + extent) // stride))

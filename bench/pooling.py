@@ -2,7 +2,8 @@
 
 A call starts from the tensors in the layout of the library and ends with new tensors. PyTorch's maximum gives the
 indices in any case; fastconv's and ONNX Runtime's do not. The gradient of a maximum starts from the indices that the
-forward call gave. `torch_cl` is PyTorch with all tensors in channels_last. The roof is the bytes of the tensors that
+forward call gave. `torch_cl` is PyTorch with all tensors in channels_last, and stands in every row; `layout=channels_last` says that fastconv has
+them so, too. The roof is the bytes of the tensors that
 are read and written, indices included, at the measured rate of copies.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,7 @@ class Window:
     size: int
     stride: int
     padding: int = 0
+    layout: str = "channels_first"
 
     @property
     def rank(self) -> int:
@@ -43,7 +46,11 @@ class Window:
     @property
     def line(self) -> str:
         """All of it."""
-        return f"x={'x'.join(map(str, self.shape))} k={self.size} s={self.stride} p={self.padding} f32"
+        return f"x={'x'.join(map(str, self.shape))} k={self.size} s={self.stride} p={self.padding}{self._layout} f32"
+
+    @property
+    def _layout(self) -> str:
+        return "" if self.layout == "channels_first" else f" layout={self.layout}"
 
     @property
     def arguments(self) -> tuple[int, int, int]:
@@ -104,14 +111,19 @@ def _fastconv(window: Window, op: str, threads: int) -> Prepared:
     import fastconv
 
     x, y = window.data()
+    options: dict[str, Any] = {"num_threads": threads, "layout": window.layout}
+    to_array: Callable[[Array], Array] = np.asarray
+    if window.layout == "channels_last":
+        x, y = (np.ascontiguousarray(np.moveaxis(tensor, 1, -1)) for tensor in (x, y))
+        to_array = functools.partial(np.moveaxis, source=-1, destination=1)
     pool = getattr(fastconv, f"{window.kind}_pool{window.rank}d")
     if op == "forward":
-        return Prepared(lambda: pool(x, *window.arguments, num_threads=threads))
+        return Prepared(lambda: pool(x, *window.arguments, **options), to_array)
     backward = getattr(fastconv.grad, f"{window.kind}_pool{window.rank}d_backward")
     if window.kind == "avg":
-        return Prepared(lambda: backward(y, x.shape, *window.arguments, num_threads=threads))
-    _, indices = pool(x, *window.arguments, return_indices=True)
-    return Prepared(lambda: backward(y, x, *window.arguments, indices=indices, num_threads=threads))
+        return Prepared(lambda: backward(y, x.shape, *window.arguments, **options), to_array)
+    _, indices = pool(x, *window.arguments, return_indices=True, **options)
+    return Prepared(lambda: backward(y, x, *window.arguments, indices=indices, **options), to_array)
 
 
 def _torch(window: Window, op: str, threads: int, channels_last: bool = False) -> Prepared:
@@ -170,14 +182,16 @@ def _case(window: Window, op: str) -> Case:
         "torch": functools.partial(_torch, window, op),
         "torch_cl": functools.partial(_torch, window, op, channels_last=True),
     }
-    if op == "forward":
+    if window.layout == "channels_last":
+        del libraries["torch"]
+    elif op == "forward":
         libraries["onnxruntime"] = functools.partial(_onnxruntime, window, op)
     reference = functools.partial({"forward": _forward, "gradient": _gradient}[op], window)
     return Case(f"{window.kind}_pool{window.rank}d", op, window.line, libraries, reference, window.bytes(op))
 
 
 _WINDOWS = [
-    Window(kind, (batch, *extents), *sizes)
+    Window(kind, (batch, *extents), *sizes, layout)
     for kind, extents, sizes in (
         ("max", (64, 112, 112), (3, 2, 1)),  # the first pooling of ResNet
         ("max", (64, 224, 224), (2, 2, 0)),  # of VGG
@@ -187,6 +201,7 @@ _WINDOWS = [
         ("max", (64, 16, 56, 56), (2, 2, 0)),  # of C3D, after its second convolution
         ("avg", (64, 16, 56, 56), (2, 2, 0)),
     )
+    for layout in ("channels_first", "channels_last")
     for batch in (1, 8)
 ]
 CASES = [

@@ -238,8 +238,8 @@ def _lp_pool(rank: int) -> Callable[..., Array]:
         """{n}-D power-average pooling: ``y[n, c, p] = (sum over r of x[n, c, p * stride + ...] ** norm_type) ** (1 /
         norm_type)``.
 
-        As in PyTorch the elements keep their signs: an odd power of a negative one is negative, and a root of a negative
-        sum NaN. The norm of ONNX is that of ``numpy.abs(x)``. Also as there, a window that hangs over the end counts as
+        As in PyTorch the elements keep their signs: an odd power of a negative one is negative, and a root of a
+        negative sum NaN. The norm of ONNX is that of ``numpy.abs(x)``. Also as there, a window that hangs over the end counts as
         if its elements were as many as those of the others.
 
         Parameters
@@ -303,7 +303,7 @@ def powers(x: Array, exponent: float, dtype: np.dtype[Any], num_threads: int | N
 def _adaptive_avg_pool(rank: int) -> Callable[..., Array]:
     def adaptive_avg_pool(
         x: ArrayLike,
-        output_size: int | None | Sequence[int | None],
+        output_size: int | Sequence[int | None] | None,
         *,
         layout: str = "channels_first",
         out: Array | None = None,
@@ -335,7 +335,7 @@ def _adaptive_avg_pool(rank: int) -> Callable[..., Array]:
 def _adaptive_max_pool(rank: int) -> Callable[..., Any]:
     def adaptive_max_pool(
         x: ArrayLike,
-        output_size: int | None | Sequence[int | None],
+        output_size: int | Sequence[int | None] | None,
         return_indices: bool = False,
         *,
         layout: str = "channels_first",

@@ -331,8 +331,8 @@ def _ceil_mode(value: Any) -> bool | str:
 def _output(extent: int, low: int, high: int, reach: int, stride: int, ceil_mode: bool | str) -> int:
     """Windows along one axis.
 
-    floor((input + pads - dilation * (size - 1) - 1) / stride) + 1, with `ceil_mode` the ceiling: then the last window may
-    hang over the end. With True, windows that would start in the padding at the end are left out.
+    floor((input + pads - dilation * (size - 1) - 1) / stride) + 1, with `ceil_mode` the ceiling: then the last
+    window may hang over the end. With True, windows that would start in the padding at the end are left out.
     """
     span = low + extent + high - reach
     if not ceil_mode:

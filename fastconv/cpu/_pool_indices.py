@@ -51,7 +51,7 @@ HEADER = len(Header._fields)
 
 @kernel
 def put(task, x, w, y, residual, constants, workspace, geometry):
-    """y[indices] = x, or += x, and zero elsewhere. w: the indices; residual[task]: whether one was outside."""
+    """Put y[indices] = x, or += x, and zero elsewhere. w: the indices; residual[task]: whether one was outside."""
     tensors = views(x, w, y, residual, constants, workspace, geometry)
     indices = integers(w, tensors[0].size)
     x, _, y, residual, constants, workspace, geometry = tensors
@@ -110,7 +110,7 @@ def _put_elements(x, indices, y, x_at, y_at, g):
 
 @kernel
 def take(task, x, w, y, residual, constants, workspace, geometry):
-    """y = x[indices], and zero where there is none. w: the indices; residual[task]: whether one was outside."""
+    """Take y = x[indices], and zero where there is none. w: the indices; residual[task]: whether one was outside."""
     tensors = views(x, w, y, residual, constants, workspace, geometry)
     indices = integers(w, tensors[2].size)
     x, _, y, residual, constants, workspace, geometry = tensors

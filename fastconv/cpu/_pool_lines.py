@@ -250,7 +250,7 @@ class Ways(NamedTuple):
 
 
 def ways_of(axis: PoolAxis, dtype: str) -> Ways:
-    """In lanes go all windows that hang over neither end, if they fill a vector, and the others where that is faster."""
+    """In lanes go windows that hang over neither end, if they fill a vector, and the others where that is faster."""
     together = REGISTER_BYTES // np.dtype(dtype).itemsize
     if axis.is_adaptive:
         return Ways(0, 0, False)

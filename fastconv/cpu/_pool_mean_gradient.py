@@ -1,13 +1,13 @@
 """The gradient of the mean: each element of the input gets its part of every window that holds it.
 
-With the windows of an output line as in `fastconv.cpu._pool_lines`, line i of grad_x needs the lines of grad_y whose boxes
-hold it, each over its divisor. Their sum is formed first, in the order of the lines::
+With the windows of an output line as in `fastconv.cpu._pool_lines`, line i of grad_x needs the lines of grad_y whose
+boxes hold it, each over its divisor. Their sum is formed first, in the order of the lines::
 
     sums[q] = sum over the lines o that hold i of grad_y[o, q] / (divisor[o] * divisor[q])
 
 Then each window along v hands its part to its elements. Where windows follow each other evenly, an element collects it,
-``grad_x[i] = sum over r of sums[(i + low - r * dilation) / stride]`` where that is an integer; with zeros on both sides of
-the sums there are no borders. Elsewhere each window in turn adds it to its elements.
+``grad_x[i] = sum over r of sums[(i + low - r * dilation) / stride]`` where that is an integer; with zeros on both sides
+of the sums there are no borders. Elsewhere each window in turn adds it to its elements.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def _holders_of(g, geometry, line):
 
 @subroutine
 def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing):
-    """target[q] = sum over the lines that hold a line of x[., q] / divisor, for begin <= q < end; `pitch` from line to line.
+    """target[q] = sum over the lines that hold a line of x[., q] / divisor, for begin <= q < end.
 
-    For the lines of a task, of which `first` is the first.
+    For the lines of a task, of which `first` is the first; from one to the next there are `pitch` elements of the target.
     """
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
@@ -301,7 +301,7 @@ def _output_strides(shape: Shape) -> tuple[int, int, int, int]:
 
 
 def _add_holders(tables: Tables, axis: PoolAxis) -> int:
-    """Where the windows that hold each element stand, as pairs (window, divisor), and where the table of these begins."""
+    """Add the windows that hold each element, as pairs (window, divisor), and a table of where they begin."""
     windows = np.repeat(np.arange(axis.output), axis.count)
     order = np.arange(windows.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
     elements = np.repeat(axis.first, axis.count) + order * axis.dilation

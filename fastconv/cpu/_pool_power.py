@@ -17,7 +17,7 @@ PART = 1 << 15
 
 @kernel
 def power(task, x, w, y, residual, constants, workspace, geometry):
-    """y = x ** constants[0], of elements that follow each other."""
+    """Raise elements that follow each other: y = x ** constants[0]."""
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     exponent = constants[0]
     begin, end = uint64(task * PART), uint64(min((task + 1) * PART, x.size))

@@ -110,7 +110,7 @@ def load_apart(typing_context, array, at, step, begin, end, others):
         first = builder.ptrtoint(element(context, builder, signature.args[0], *arguments[:2]), INDEX)
         numbers = ir.Constant(ir.VectorType(INDEX, count), list(range(count)))
         bytes = builder.mul(arguments[2], ir.Constant(INDEX, emitter.bits // 8))
-        first, bytes, begin, end = (emitter.everywhere(each, INDEX, count) for each in (first, bytes, *arguments[3:5]))
+        first, bytes = (emitter.everywhere(each, INDEX, count) for each in (first, bytes))
         addresses = builder.add(first, builder.mul(numbers, bytes))
         addresses = builder.inttoptr(addresses, ir.VectorType(emitter.scalar.as_pointer(), count))
         return emitter.gather(addresses, _between(emitter, *arguments[3:5]), arguments[5])

@@ -16,9 +16,11 @@ from ._launch import Launch
 from ._pool_lines import shape_of
 from ._pool_windows import greatest, greatest_with_indices, mean
 
-# Elements of a window of several axes above which each axis is pooled by itself: a pass more over the tensors costs as
-# much as this many elements of every window.
-PASSES_ABOVE = 25
+# Elements of a window above which each axis is pooled by itself: so many follow one another in a sum at most, and a task
+# does not become long.
+MOST_TAPS = 1 << 10
+# Elements looked at, in one pass over those in several, from which the latter are worth the tensors between them.
+WORTH_PASSES = 2
 
 
 @lru_cache(maxsize=1024)
@@ -35,7 +37,7 @@ def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
 
 
 def power(x: Array, exponent: float, y: Array, threads: int) -> None:
-    """y = x ** exponent, of contiguous arrays of one floating type; they may be the same."""
+    """Write y = x ** exponent, of contiguous arrays of one floating type; they may be the same."""
     launch = _pool_power.launch_of(x.size, x.dtype.name)
     launch(x, y, y, y, np.array([exponent], x.dtype), threads)
 
@@ -91,18 +93,28 @@ def _passes(problem: PoolProblem) -> Iterator[PoolProblem]:
     The greatest of greatest is the greatest, and the mean of means the mean, as the divisor of a window is a product
     of one for each axis.
     """
-    wide = [number for number, axis in enumerate(problem.axes) if axis.count.max() > 1]
-    if len(wide) < 2 or problem.taps <= PASSES_ABOVE or _is_joined(problem):
+    wide = [number for number in (2, 1, 0) if problem.axes[number].count.max() > 1]
+    if len(wide) < 2 or _is_joined(problem) or not _is_worth_passes(problem, wide):
         yield problem
         return
-    axes = list(problem.axes)
-    extents = [axis.input for axis in axes]
-    for number in reversed(range(3)):
-        if number in wide or axes[number].output != axes[number].input:
-            trivial = [PoolAxis(extent, extent, 1) for extent in extents]
-            trivial[number] = axes[number]
-            extents[number] = axes[number].output
-            yield problem.replace(axes=tuple(trivial))
+    extents = [axis.input for axis in problem.axes]
+    narrow = [number for number in range(3) if number not in wide and problem.axes[number] != PoolAxis(1, 1, 1)]
+    for number in (*narrow, *wide):
+        axes = [PoolAxis(extent, extent, 1) for extent in extents]
+        axes[number] = problem.axes[number]
+        extents[number] = axes[number].output
+        yield problem.replace(axes=tuple(axes))
+
+
+def _is_worth_passes(problem: PoolProblem, wide: list[int]) -> bool:
+    if problem.taps > MOST_TAPS:
+        return True
+    elements, in_passes = problem.plane, 0
+    for number in wide:
+        axis = problem.axes[number]
+        elements = elements // axis.input * axis.output
+        in_passes += elements * int(axis.count.max())
+    return elements * problem.taps > WORTH_PASSES * in_passes
 
 
 def _is_joined(problem: PoolProblem) -> bool:

@@ -1,8 +1,8 @@
 """Gradients of pooling.
 
-For a loss L and ``y = pool(x)``, the functions take ``grad_output = dL/dy`` and give dL/dx. An average hands each of its
-elements the same part of its gradient, a maximum all of it to the element that it took. An element in several windows
-gets the sum, which is formed in the order of the windows, whatever the number of threads.
+For a loss L and ``y = pool(x)``, the functions take ``grad_output = dL/dy`` and give dL/dx. An average hands each of
+its elements the same part of its gradient, a maximum all of it to the element that it took. An element in several
+windows gets the sum, which is formed in the order of the windows, whatever the number of threads.
 
 The gradient of `avg_pool{n}d_backward` in grad_output is `avg_pool{n}d`, and that of `max_pool{n}d_backward` is
 `max_unpool{n}d_backward`, which takes the elements at the indices.
@@ -86,8 +86,8 @@ def _max_pool_backward(rank: int) -> Callable[..., Array]:
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
-        """Gradient of `max_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] over all p with indices[n, c, p] =
-        i``.
+        """Gradient of `max_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] over all p whose index
+        is i``.
 
         Parameters
         ----------
@@ -131,8 +131,8 @@ def _avg_pool_backward(rank: int) -> Callable[..., Array]:
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
-        """Gradient of `avg_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] / count[p] over all windows p that
-        hold i``.
+        """Gradient of `avg_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] / count[p] over all windows p
+        that hold i``.
 
         Parameters
         ----------
@@ -358,7 +358,8 @@ def _max_unpool_backward(rank: int) -> Callable[..., Array]:
         out: Array | None = None,
         num_threads: int | None = None,
     ) -> Array:
-        """Gradient of `max_unpool{n}d`: ``grad_x[n, c, p] = grad_output[n, c, indices[n, c, p]]``, and 0 for the index -1.
+        """Gradient of `max_unpool{n}d`: ``grad_x[n, c, p] = grad_output[n, c, indices[n, c, p]]``, and 0 for
+        the index -1.
 
         Where several elements have one index, each gets the gradient, as in PyTorch.
 

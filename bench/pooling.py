@@ -2,9 +2,9 @@
 
 A call starts from the tensors in the layout of the library and ends with new tensors. PyTorch's maximum gives the
 indices in any case; fastconv's and ONNX Runtime's do not. The gradient of a maximum starts from the indices that the
-forward call gave. `torch_cl` is PyTorch with all tensors in channels_last, and stands in every row; `layout=channels_last` says that fastconv has
-them so, too. The roof is the bytes of the tensors that
-are read and written, indices included, at the measured rate of copies.
+forward call gave. `torch_cl` is PyTorch with all tensors in channels_last, and stands in every row; in those that say
+`layout=channels_last` fastconv has them so, too. The roof is the bytes of the tensors that are read and written,
+indices included, at the measured rate of copies.
 """
 
 from __future__ import annotations

@@ -239,8 +239,8 @@ def _lp_pool(rank: int) -> Callable[..., Array]:
         norm_type)``.
 
         As in PyTorch the elements keep their signs: an odd power of a negative one is negative, and a root of a
-        negative sum NaN. The norm of ONNX is that of ``numpy.abs(x)``. Also as there, a window that hangs over the end counts as
-        if its elements were as many as those of the others.
+        negative sum NaN. The norm of ONNX is that of ``numpy.abs(x)``. Also as there, a window that hangs over the end
+        counts as if its elements were as many as those of the others.
 
         Parameters
         ----------

@@ -112,7 +112,8 @@ class PoolAxis:
             return -(-(p + 1) * self.input // self.output) - self.first
         skipped = (self.first - p * self.stride + self.low) // self.dilation
         inside = -((self.first - self.input) // self.dilation)
-        return np.clip(np.minimum(self.size - skipped, inside), 0, None)
+        found: Integers = np.clip(np.minimum(self.size - skipped, inside), 0, None)
+        return found
 
     @cached_property
     def divisors(self) -> Integers:

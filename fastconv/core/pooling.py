@@ -91,11 +91,10 @@ class Pooling:
         if num_threads is not None:
             check_threads(num_threads)
         dtype = self.computed_dtype
-        in_place = False
         if out is not None:
             check_out(out, self.shape, self.dtype, (given, indices))
-            in_place = is_plain(out, dtype)
-        result = out if in_place else allocate(self.shape, dtype)
+        in_place = out is not None and is_plain(out, dtype)
+        result: Array = out if in_place else allocate(self.shape, dtype)
         if self._run is not None:
             threads = 1 if self._is_small else allowed_threads(num_threads)
             self._run(plain(given, dtype), indices, result, threads)
@@ -104,7 +103,8 @@ class Pooling:
         if out is None or in_place:
             return result
         out[...] = result
-        return out
+        written: Array = out
+        return written
 
     def new_indices(self) -> Array:
         """Memory for the indices of y."""

@@ -121,7 +121,7 @@ class Rows(NamedTuple):
     """The rows of x that a line sees: x from `at` on, and so many along each axis, a step apart."""
 
     at: int
-    index: int  # of the first one in a plane of x
+    place: int  # of the first one in a plane of x, as an index
     divisor: int
     count_a: int
     count_b: int

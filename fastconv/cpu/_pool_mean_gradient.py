@@ -150,7 +150,7 @@ def _holders_of(g, geometry, line):
 def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing):
     """target[q] = sum over the lines that hold a line of x[., q] / divisor, for begin <= q < end.
 
-    For the lines of a task, of which `first` is the first; from one to the next there are `pitch` elements of the target.
+    For the lines of a task, of which `first` is the first; in the target they are `pitch` elements apart.
     """
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)

@@ -198,12 +198,12 @@ def _inner_windows(kind, x, geometry, first_line, outside):
         for begin in range(g.begin, g.end, step):
             q = min(begin, g.end - step)
             first = q * g.stride - g.low
-            state = start(kind, outside, places(outside, rows.index + first * g.index_v, g.stride * g.index_v))
+            state = start(kind, outside, places(outside, rows.place + first * g.index_v, g.stride * g.index_v))
             for a in range(rows.count_a):
                 for b in range(rows.count_b):
                     for c in range(rows.count_c):
                         at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + first
-                        index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
+                        index = rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
                         if g.stride == 1:
                             for r in range(g.taps):
                                 far = r * g.dilation
@@ -243,12 +243,12 @@ def _border_windows(kind, x, geometry, first_line, begin, end, outside):
         rows, y_at = rows_of(g, geometry, line), number * g.width
         for q in range(begin, end, step):
             first = q * g.stride - g.low
-            state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.index))
+            state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.place))
             for a in range(rows.count_a):
                 for b in range(rows.count_b):
                     for c in range(rows.count_c):
                         at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c
-                        index = rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c
+                        index = rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c
                         for r in range(g.taps):
                             far = first + r * g.dilation
                             if g.stride == 1:
@@ -276,13 +276,13 @@ def _segments(kind, x, geometry, first_line, outside):
         for other in range(g.begin + g.width - g.end):
             q = other if other < g.begin else other - g.begin + g.end
             segment = segment_of(g, geometry, q)
-            state = start(kind, outside, places(outside, rows.index + segment.at * g.index_v, g.index_v))
+            state = start(kind, outside, places(outside, rows.place + segment.at * g.index_v, g.index_v))
             for a in range(rows.count_a):
                 for b in range(rows.count_b):
                     for c in range(rows.count_c):
                         at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
                         index = (
-                            rows.index + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
+                            rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
                         )
                         for piece in range(segment.pieces):
                             for i in range(0, segment.length, step):

@@ -16,8 +16,8 @@ from ._launch import Launch
 from ._pool_lines import shape_of
 from ._pool_windows import greatest, greatest_with_indices, mean
 
-# Elements of a window above which each axis is pooled by itself: so many follow one another in a sum at most, and a task
-# does not become long.
+# Elements of a window above which each axis is pooled by itself: at most so many follow one another in a sum, and tasks
+# stay short.
 MOST_TAPS = 1 << 10
 # Elements looked at, in one pass over those in several, from which the latter are worth the tensors between them.
 WORTH_PASSES = 2

@@ -21,8 +21,9 @@ from ._kernel import SIZES, first_integers, integers, views
 from ._rows import fill_first
 from ._simd import splat
 
-# Channels of a task, in channels_last: a cache line of float32.
-BLOCK = 16
+# Tasks from which on channels stay together in channels_last, and least channels of a task: a cache line of float32.
+ENOUGH_TASKS = 4
+LEAST_BLOCK = 16
 # Elements of the planes of a task, about: 128 KiB of float32.
 TASK_ELEMENTS = 1 << 15
 
@@ -67,13 +68,7 @@ def put(task, x, w, y, residual, constants, workspace, geometry):
             wrong |= _put_elements(x, indices, y, x_at, y_at, g)
         else:
             for place in range(g.places):
-                for c in range(x_at + place * g.channels, x_at + place * g.channels + count):
-                    index = indices[uint64(c)]
-                    if uint64(index) < uint64(g.plane):
-                        at = uint64(y_at + c - x_at - place * g.channels + index * g.channels)
-                        y[at] = y[at] + x[uint64(c)] if g.accumulates else x[uint64(c)]
-                    else:
-                        wrong |= index != -1
+                wrong |= _put_channels(x, indices, y, x_at + place * g.channels, y_at, count, g)
     residual[task] = wrong
 
 
@@ -108,6 +103,21 @@ def _put_elements(x, indices, y, x_at, y_at, g):
     return wrong
 
 
+@subroutine
+def _put_channels(x, indices, y, x_at, y_at, count, g):
+    """Neighbouring channels of one place, and whether an index was outside of its plane."""
+    plane, channels, begin = uint64(g.plane), uint64(g.channels), uint64(x_at)
+    wrong = False
+    for c in range(uint64(count)):
+        index = indices[begin + c]
+        if uint64(index) < plane:
+            at = uint64(y_at) + c + uint64(index) * channels
+            y[at] = y[at] + x[begin + c] if g.accumulates else x[begin + c]
+        else:
+            wrong |= index != -1
+    return wrong
+
+
 @kernel
 def take(task, x, w, y, residual, constants, workspace, geometry):
     """Take y = x[indices], and zero where there is none. w: the indices; residual[task]: whether one was outside."""
@@ -136,9 +146,9 @@ def geometry_of(problem: PoolProblem, accumulates: bool, takes: bool) -> tuple[I
     first = problem.layout == "channels_first"
     outer, channels = (problem.N * problem.C, 1) if first else (problem.N, problem.C)
     places = math.prod(axis.output for axis in problem.axes)
-    block = min(channels, BLOCK)
+    block = channels if outer >= ENOUGH_TASKS else max(LEAST_BLOCK, -(-channels // ENOUGH_TASKS))
     blocks = -(-channels // block)
-    per_task = max(1, round(TASK_ELEMENTS / max(1, problem.plane))) if blocks == 1 else 1
+    per_task = max(1, round(TASK_ELEMENTS / max(1, problem.plane * channels))) if blocks == 1 else 1
     tasks = -(-outer // per_task) * blocks
     tables = Tables(Header)
     vector = tables.vector(

@@ -20,7 +20,7 @@ from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, first_integers, never_inlined, number, views
-from ._pool_lines import TASK_BYTES, Line, Shape, covers, row_strides, segment_of, table_of
+from ._pool_lines import TASK_BYTES, Shape, covers, line_of, next_line, row_strides, segment_of, table_of
 from ._pool_vectors import everywhere
 from ._rows import fill_first
 from ._simd import (
@@ -123,17 +123,6 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
 
 
 @subroutine
-def _next(g, line):
-    if line.c + 1 < g.lines_c:
-        return Line(line.outer, line.a, line.b, line.c + 1)
-    if line.b + 1 < g.lines_b:
-        return Line(line.outer, line.a, line.b + 1, 0)
-    if line.a + 1 < g.lines_a:
-        return Line(line.outer, line.a + 1, 0, 0)
-    return Line(line.outer + 1, 0, 0, 0)
-
-
-@subroutine
 def _holders_of(g, geometry, line):
     return Holders(
         line.outer,
@@ -154,10 +143,7 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing
     """
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
-    at, c = divmod(first, g.lines_c)
-    at, b = divmod(at, g.lines_b)
-    outer, a = divmod(at, g.lines_a)
-    line = Line(outer, a, b, c)
+    line = line_of(g, first)
     for _ in range(first, min(first + g.lines_per_task, g.lines)):
         holders = _holders_of(g, geometry, line)
         start = holders.outer * g.y_outer
@@ -177,7 +163,7 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing
             else:
                 store_first(target, target_at + q, held, total)
         target_at += pitch
-        line = _next(g, line)
+        line = next_line(g, line)
 
 
 @subroutine

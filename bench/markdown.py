@@ -13,28 +13,30 @@ from bench.results import Conditions, Results, Row
 _METHOD = f"""\
 Every library runs in a process of its own, and only one runs at a time; the others are stopped by a signal, so that
 their threads do not spin. All have the same tensors and the same number of threads. First every result is verified:
-up to 1024 of its elements are compared with sums in float64, and the largest error over the root mean square of the
-result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
+up to 1024 of its elements are compared with the result in float64, and the largest error over the root mean square of
+the result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
 libraries are timed in turns, with {1e3 * rest.SECONDS:.0f} ms of rest between them. A round is a call that warms the
 caches and calls for {1e3 * ROUND_SECONDS:.0f} ms, of which the fastest counts; the time in the tables is the median
 over the rounds. A library that took {PATIENCE_SECONDS:.0f} s for its rounds on one problem sits out the rest of them; a
 call that takes as long is timed once, while its result is verified.
 
+The ratio is the time of the best peer over the time of fastconv: above 1, fastconv is faster."""
+
+CONVOLUTIONS = """\
 A call starts from the tensors in the layout of the library and ends with a new tensor. `torch_cl` is PyTorch with all
 tensors in channels_last. ONNX Runtime has packed the constant weight before the call; no other library does that.
 OpenCV runs `filter2D` for each channel, SciPy the fastest of `signal.correlate`, `signal.convolve` and
 `signal.oaconvolve`.
 
-The ratio is the time of the best peer over the time of fastconv: above 1, fastconv is faster. GFLOP/s count two
-operations for each product of the direct method, whatever the algorithm. The roof is the longer of these operations
-at the measured rate of multiply-adds and the bytes of the three tensors at the measured rate of copies; an algorithm
-that multiplies less, or tensors that fit into the caches, can exceed 100 % of it."""
+GFLOP/s count two operations for each product of the direct method, whatever the algorithm. The roof is the longer of
+these operations at the measured rate of multiply-adds and the bytes of the three tensors at the measured rate of
+copies; an algorithm that multiplies less, or tensors that fit into the caches, can exceed 100 % of it."""
 
 
-def write(results: Results, path: Path, plot: Path | None) -> None:
-    """Write the page; it shows the plot, if there is one."""
+def write(results: Results, path: Path, title: str, method: str, plot: Path | None = None) -> None:
+    """Write the page; it ends in what is particular to the method, and shows the plot, if there is one."""
     sections = [
-        "# Performance",
+        f"# {title}",
         _conditions(results),
         "## Summary",
         _table(tables.SUMMARY_HEADER, tables.summary_cells(results)),
@@ -42,6 +44,7 @@ def write(results: Results, path: Path, plot: Path | None) -> None:
         *(_group(rows, results.conditions) for rows in results.groups()),
         "## How it was measured",
         _METHOD,
+        method,
     ]
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
@@ -61,9 +64,9 @@ def _conditions(results: Results) -> str:
 
 
 def _group(rows: list[Row], conditions: Conditions) -> str:
-    lines = [tables.cells(row, conditions.libraries, conditions.ceilings) for row in rows]
+    columns = tables.columns(rows, conditions.libraries, conditions.ceilings)
     remarks = [f"- {line}" for line in (tables.verdict(rows), *tables.remarks(rows))]
-    table = _table(tables.header(conditions.libraries), lines)
+    table = _table(list(columns), [list(cells) for cells in zip(*columns.values(), strict=True)])
     return "\n\n".join([f"## {tables.title(rows)}", table, "\n".join(remarks)])
 
 

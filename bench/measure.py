@@ -1,4 +1,4 @@
-"""The order of a measurement: every library on one problem, verified, then timed in turns."""
+"""The order of a measurement: every library on one case, verified, then timed in turns."""
 
 from __future__ import annotations
 
@@ -10,50 +10,43 @@ from statistics import median
 
 import numpy as np
 
-from bench.process import FailureError, Process, RefusalError
+from bench.process import FailureError, Message, Process, RefusalError
 from bench.reference import Reference
 from bench.rest import Rest
 from bench.results import Row
 
 ROUND_SECONDS = 0.03
-# A library that took longer than this for its rounds on one problem sits out the others, and all of them if the
+# A library that took longer than this for its rounds on one case sits out the others, and all of them if the
 # call that is verified took as long: the time of that call then stands for them.
 PATIENCE_SECONDS = 5.0
 
 
 @dataclass
 class Libraries:
-    """The processes of the libraries that are installed, why the others are missing, and the pause between two."""
+    """The processes of the libraries, and the pause between two."""
 
     running: list[Process] = field(default_factory=list)
-    missing: dict[str, str] = field(default_factory=dict)
     rest: Rest = field(default_factory=Rest)
 
 
 @contextmanager
-def libraries(names: tuple[str, ...], threads: int) -> Iterator[Libraries]:
-    """Start each library in its process; all are ended at the exit."""
+def libraries(source: str, names: tuple[str, ...], threads: int) -> Iterator[Libraries]:
+    """Start each library of a module in its process; all are ended at the exit."""
     started = Libraries()
     try:
-        for name in names:
-            try:
-                started.running.append(Process(name, threads))
-            except RefusalError as refusal:
-                started.missing[name] = str(refusal)
+        started.running.extend(Process(source, name, threads) for name in names)
         yield started
     finally:
         for process in started.running:
             process.close()
 
 
-def measure(row: Row, among: Libraries, algorithm: str, rounds: int) -> None:
+def measure(row: Row, among: Libraries, details: Message, reference: Reference, rounds: int) -> None:
     """Fill in the row: a library with a right result is timed, any other one is left with its reason."""
-    row.refusals.update(among.missing)
-    reference = Reference(row.problem, row.op)
     right = []
     for process in among.running:
         try:
-            seconds = _verify(process, row, reference, algorithm)
+            seconds = _verify(process, row, details, reference)
             if seconds < PATIENCE_SECONDS:
                 right.append(process)
             else:
@@ -66,11 +59,11 @@ def measure(row: Row, among: Libraries, algorithm: str, rounds: int) -> None:
         row.seconds[process.name] = median(times)
 
 
-def _verify(process: Process, row: Row, reference: Reference, algorithm: str) -> float:
+def _verify(process: Process, row: Row, details: Message, reference: Reference) -> float:
     """Seconds of the call whose result is right."""
-    prepared = process.ask("prepare", problem=str(row.problem), op=row.op.value, algorithm=algorithm)
-    if prepared["note"]:
-        row.notes[process.name] = prepared["note"]
+    note = process.ask("prepare", details=details)["note"]
+    if note:
+        row.notes[process.name] = note
     reply = process.ask("verify", points=reference.points.tolist())
     row.errors[process.name] = reference.error(np.array(reply["values"]))
     fault = reference.fault(tuple(reply["shape"]), row.errors[process.name])

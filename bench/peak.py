@@ -19,8 +19,8 @@ import numba
 import numpy as np
 
 from bench.machine import environment, last_level_cache
+from bench.prepared import Array
 from bench.problems import DTYPES
-from bench.reference import Array
 
 # Each element goes through this many multiply-adds between its load and its store: enough to hide both, few
 # enough for the processor to work on several vectors at once, which a chain of dependent steps needs.
@@ -40,7 +40,7 @@ class Ceilings:
 
     def seconds(self, flops: float, bytes: float, dtype: str) -> float:
         """The shortest time in which work can be done that moves each of its bytes once."""
-        return max(flops / self.flops[dtype], bytes / self.bandwidth)
+        return max(flops / self.flops[dtype] if flops else 0.0, bytes / self.bandwidth)
 
 
 @numba.njit(parallel=True, fastmath={"contract"})

@@ -38,7 +38,7 @@ def _draw_times(axes: Axes, rows: list[Row], peers: list[str]) -> None:
         axes.scatter(times, [at for at, _ in members], s=16, color=color, label=peer, zorder=3)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    labels = [f"{row.problem}  {row.op.value}" for row in rows]
+    labels = [f"{row.problem}  {row.op}" for row in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=7, family="monospace")
     axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     axes.set_xlabel("time relative to the best peer (left of 1: fastconv is faster)")

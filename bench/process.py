@@ -28,22 +28,15 @@ class FailureError(Exception):
 
 
 class Process:
-    """A library in a process of its own.
+    """A library in a process of its own, with the calls that a module makes of it (`bench.worker`)."""
 
-    Raises
-    ------
-    RefusalError
-        If the library is not installed.
-    """
-
-    def __init__(self, name: str, threads: int) -> None:
-        self.name = name
-        self._threads = threads
+    def __init__(self, source: str, name: str, threads: int) -> None:
+        self._source, self.name, self._threads = source, name, threads
         self._start()
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", self.name, str(self._threads)],
+            [sys.executable, "-m", "bench.worker", self._source, self.name, str(self._threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

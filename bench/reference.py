@@ -1,20 +1,20 @@
 """What a result must be: the same random tensors in every process, and elements of the result in float64.
 
-The elements are summed directly from the definition, product by product, so that no library is its own judge.
-Where the result is large, a random sample of its elements stands for it.
+The elements of a convolution are summed directly from the definition, product by product, so that no library is its
+own judge. Where the result is large, a random sample of its elements stands for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from bench.prepared import Array
 from fastconv.core.problem import ConvProblem, Op
-
-Array = NDArray[Any]
 
 # Largest allowed |error| over the root mean square of the result.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-12}
@@ -38,24 +38,47 @@ def tensors(problem: ConvProblem) -> Tensors:
     return Tensors(*(np.random.default_rng(seed).standard_normal(shape, dtype) for seed, shape in enumerate(shapes)))
 
 
+@dataclass(frozen=True)
 class Reference:
-    """Elements of one result, exact to float64."""
+    """Elements of one result.
 
-    def __init__(self, problem: ConvProblem, op: Op) -> None:
-        self.shape = problem.result_shape(op)
-        self.points = _sample(int(np.prod(self.shape)), problem.terms(op))
-        self._tolerance = TOLERANCE[problem.dtype]
-        self._values = _elements(problem, op, self.points)
+    Attributes
+    ----------
+    shape
+        Of the whole result.
+    points, values
+        Flat indices into it, and the right elements there.
+    tolerance
+        Largest allowed error.
+    """
+
+    shape: tuple[int, ...]
+    points: Array
+    values: Array
+    tolerance: float
 
     def error(self, values: Array) -> float:
         """Largest error of these values at `points`, over the root mean square of the right ones."""
-        return float(np.max(np.abs(values - self._values)) / np.sqrt(np.mean(self._values**2)))
+        return float(np.max(np.abs(values - self.values)) / np.sqrt(np.mean(np.abs(self.values) ** 2)))
 
     def fault(self, shape: tuple[int, ...], error: float) -> str | None:
         """What is wrong with a result of this shape and error, or None."""
         if shape != self.shape:
             return f"its shape is {shape} and must be {self.shape}"
-        return None if error <= self._tolerance else f"its error of {error:.1e} exceeds {self._tolerance:.0e}"
+        return None if error <= self.tolerance else f"its error of {error:.1e} exceeds {self.tolerance:.0e}"
+
+
+def of_convolution(problem: ConvProblem, op: Op) -> Reference:
+    """Elements of a convolution or gradient, exact to float64."""
+    shape = problem.result_shape(op)
+    points = _sample(int(np.prod(shape)), problem.terms(op))
+    return Reference(shape, points, _elements(problem, op, points), TOLERANCE[problem.dtype])
+
+
+def of_array(result: Array, tolerance: float) -> Reference:
+    """A sample of a result that is known as a whole."""
+    points = _sample(result.size, 1)
+    return Reference(result.shape, points, result.reshape(-1)[points], tolerance)
 
 
 def _sample(size: int, terms: int) -> Array:

@@ -49,7 +49,7 @@ class Report:
 
     def begin(self, row: Row) -> None:
         """Name the row that is measured next."""
-        self._progress.update(self._task, description=f"{row.op.value} {row.problem}", refresh=True)
+        self._progress.update(self._task, description=f"{row.op} {row.problem}", refresh=True)
 
     def end(self) -> None:
         """Count a row that is measured."""
@@ -57,10 +57,10 @@ class Report:
 
     def group(self, rows: list[Row], conditions: Conditions) -> None:
         """Print the table of one family and operation."""
-        libraries = conditions.libraries
-        table = _table(tables.title(rows), tables.header(libraries), words=("problem", "best peer", "algorithm"))
-        for row in rows:
-            table.add_row(*tables.cells(row, libraries, conditions.ceilings), style="red" if row.failures else None)
+        columns = tables.columns(rows, conditions.libraries, conditions.ceilings)
+        table = _table(tables.title(rows), list(columns), words=("problem", "best peer", "algorithm"))
+        for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+            table.add_row(*cells, style="red" if row.failures else None)
         self._console.print(table)
         for line in [tables.verdict(rows), *tables.remarks(rows)]:
             self._console.print(f"  {line}", markup=False)

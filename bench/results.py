@@ -5,12 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bench.peak import Ceilings
-from fastconv.core.problem import ConvProblem, Op
 
 OURS = "fastconv"
+
+
+class Problem(Protocol):
+    """What a row is about; its text is one line."""
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the type of the elements."""
+
+    @property
+    def flops(self) -> int:
+        """Real operations that it is counted as, or 0 where they are not what takes the time."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that must be read and written at least."""
 
 
 @dataclass
@@ -19,6 +34,8 @@ class Row:
 
     Attributes
     ----------
+    family, op
+        Rows that agree in both are reported together.
     seconds
         Median over the rounds.
     errors
@@ -30,8 +47,8 @@ class Row:
     """
 
     family: str
-    problem: ConvProblem
-    op: Op
+    problem: Problem
+    op: str
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
@@ -58,11 +75,11 @@ class Row:
 
     @property
     def rate(self) -> float | None:
-        """Operations of the direct method that fastconv makes good per second."""
-        return self.problem.flops / self.seconds[OURS] if OURS in self.seconds else None
+        """Operations that fastconv makes good per second."""
+        return self.problem.flops / self.seconds[OURS] if OURS in self.seconds and self.problem.flops else None
 
     def part_of_roof(self, ceilings: Ceilings) -> float | None:
-        """Shortest time of the direct method on this machine over fastconv's time."""
+        """Shortest time for the problem's operations and bytes on this machine over fastconv's time."""
         if OURS not in self.seconds:
             return None
         problem = self.problem
@@ -73,7 +90,7 @@ class Row:
         return {
             "family": self.family,
             "problem": str(self.problem),
-            "op": self.op.value,
+            "op": self.op,
             **{name: getattr(self, name) for name in ("seconds", "errors", "refusals", "failures", "notes")},
             "gflops": None if self.rate is None else self.rate / 1e9,
             "part_of_roof": self.part_of_roof(ceilings),
@@ -105,7 +122,7 @@ class Results:
 
     def groups(self) -> list[list[Row]]:
         """The rows of each family and operation, in the order in which they were measured."""
-        found: dict[tuple[str, Op], list[Row]] = {}
+        found: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
             found.setdefault((row.family, row.op), []).append(row)
         return list(found.values())

@@ -9,32 +9,24 @@ from bench.results import OURS, Results, Row, Summary, summarize
 
 
 def title(rows: list[Row]) -> str:
-    return f"{rows[0].family}, {rows[0].op.value}, milliseconds"
+    return f"{rows[0].family}, {rows[0].op}, milliseconds"
 
 
-def header(libraries: tuple[str, ...]) -> list[str]:
-    return [
-        "problem",
-        *libraries,
-        "GFLOP/s",
-        "% of roof",
-        "best peer",
-        "ratio",
-        "algorithm",
-    ]
-
-
-def cells(row: Row, libraries: tuple[str, ...], ceilings: Ceilings) -> list[str]:
-    part = row.part_of_roof(ceilings)
-    return [
-        str(row.problem),
-        *(_time(row, name) for name in libraries),
-        "-" if row.rate is None else f"{row.rate / 1e9:.1f}",
-        "-" if part is None else f"{100 * part:.0f}",
-        row.best_peer or "-",
-        "-" if row.ratio is None else f"{row.ratio:.2f}",
-        row.algorithm or "-",
-    ]
+def columns(rows: list[Row], libraries: tuple[str, ...], ceilings: Ceilings) -> dict[str, list[str]]:
+    """A cell for each row under each heading; what no row has anything to say about is left out."""
+    parts = [row.part_of_roof(ceilings) for row in rows]
+    figures = {
+        "GFLOP/s": ["-" if row.rate is None else f"{row.rate / 1e9:.1f}" for row in rows],
+        "% of roof": ["-" if part is None else f"{100 * part:.0f}" for part in parts],
+        "best peer": [row.best_peer or "-" for row in rows],
+        "ratio": ["-" if row.ratio is None else f"{row.ratio:.2f}" for row in rows],
+        "algorithm": [row.algorithm or "-" for row in rows],
+    }
+    return {
+        "problem": [str(row.problem) for row in rows],
+        **{name: [_time(row, name) for row in rows] for name in libraries},
+        **{name: cells for name, cells in figures.items() if set(cells) != {"-"}},
+    }
 
 
 def _time(row: Row, name: str) -> str:
@@ -73,7 +65,7 @@ SUMMARY_HEADER = ["shapes", "operation", "rows", f"{OURS} faster", "geometric me
 def summary_cells(results: Results) -> list[list[str]]:
     """One line for each family and operation, then one for all."""
     groups = results.groups()
-    lines = [_summary_line(rows[0].family, rows[0].op.value, summarize(rows)) for rows in groups]
+    lines = [_summary_line(rows[0].family, rows[0].op, summarize(rows)) for rows in groups]
     if len(groups) > 1:
         lines.append(_summary_line("all", "", summarize(results.rows)))
     return lines

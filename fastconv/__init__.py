@@ -6,12 +6,13 @@
 (8, 16, 64, 64)
 """
 
-from . import grad
+from . import grad, pooling
 from .core.errors import UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .operators import conv_matrix, conv_operator
 from .patches import col2im, fold, im2col, unfold, windows
+from .pooling import *  # noqa: F403
 from .prepared import Prepared, prepare
 from .shapes import conv_output_shape, conv_transpose_output_shape, parameter_count
 
@@ -39,4 +40,5 @@ __all__ = [
     "prepare",
     "unfold",
     "windows",
+    *pooling.__all__,
 ]

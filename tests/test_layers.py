@@ -25,6 +25,7 @@ CORE_BELOW_ALGORITHMS = {
     "fastconv.core.errors",
     "fastconv.core.jit",
     "fastconv.core.machine",
+    "fastconv.core.pool_problem",
     "fastconv.core.problem",
     "fastconv.core.threads",
 }

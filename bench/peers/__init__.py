@@ -1,4 +1,4 @@
-"""The libraries: what each one is given, and what it gives back.
+"""The libraries that convolve: what each one is given, and what it gives back.
 
 A library is one function that takes a `Case` and makes a `Prepared` call, or raises `RefusedError` with the reason.
 Tensors are converted before the call, so that only the convolution and the making of its result are timed.
@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from bench.reference import Array, Tensors
+from bench.prepared import Prepared
+from bench.reference import Tensors, tensors
 from fastconv.core.problem import ConvProblem, Op
 
 # Module and function, imported in the process of the library alone.
@@ -25,10 +24,6 @@ LIBRARIES = {
     "opencv": ("bench.peers.opencv", "prepare"),
     "scipy": ("bench.peers.scipy", "prepare"),
 }
-
-
-class RefusedError(Exception):
-    """The library has no way to do this; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +65,15 @@ class Case:
         return all(low == high for low, high in self.pads)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A call that computes the result, how to read the result, and which way it is computed."""
-
-    call: Callable[[], Any]
-    to_array: Callable[[Any], Array] = np.asarray
-    note: str = ""
-
-
-Prepare = Callable[[Case], Prepared]
-
-
-def load(name: str) -> Prepare:
-    """Import a library.
+def prepare(library: str, details: dict[str, Any], threads: int) -> Prepared:
+    """What a library makes of a problem line, the name of an operation, and that of an algorithm of fastconv.
 
     Raises
     ------
     ModuleNotFoundError
-        If it is not installed.
+        If the library is not installed.
     """
-    module, function = LIBRARIES[name]
-    prepare: Prepare = getattr(importlib.import_module(module), function)
-    return prepare
-
-
-def only(allowed: bool, reason: str) -> None:
-    """Refuse what is not allowed.
-
-    Raises
-    ------
-    RefusedError
-        With this reason.
-    """
-    if not allowed:
-        raise RefusedError(reason)
+    module, function = LIBRARIES[library]
+    make: Callable[[Case], Prepared] = getattr(importlib.import_module(module), function)
+    problem = ConvProblem.parse(details["problem"])
+    return make(Case(problem, Op(details["op"]), tensors(problem), threads, details["algorithm"]))

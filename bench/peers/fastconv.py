@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fastconv
-from bench.peers import Case, Prepared, RefusedError
+from bench.peers import Case
+from bench.prepared import Prepared, RefusedError
 from fastconv.core.problem import Op
 
 

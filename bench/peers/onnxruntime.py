@@ -7,7 +7,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.peers import Case, Prepared, only
+from bench.peers import Case
+from bench.prepared import Prepared, only
 from fastconv.core.problem import Op
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bench.peers import Case, Prepared, only
-from bench.reference import Array
+from bench.peers import Case
+from bench.prepared import Array, Prepared, only
 from fastconv.core.problem import Op
 
 

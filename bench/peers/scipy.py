@@ -13,8 +13,8 @@ import numpy as np
 import scipy.fft
 from scipy import signal
 
-from bench.peers import Case, Prepared, only
-from bench.reference import Array
+from bench.peers import Case
+from bench.prepared import Array, Prepared, only
 from fastconv.core.problem import Op
 
 Candidates = dict[str, Callable[[], Array]]

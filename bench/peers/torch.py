@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from bench.peers import Case, Prepared, only
+from bench.peers import Case
+from bench.prepared import Prepared, only
 from fastconv.core.problem import Op
 
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from .pool_problem import PoolOp
 from .problem import Op
 
 Result = TypeVar("Result")
@@ -17,7 +18,7 @@ Arguments = ParamSpec("Arguments")
 MOST = 4096
 
 # Types whose values are equal only where they mean the same.
-_PLAIN = {int, str, type(None), Op, *(type(np.dtype(code)) for code in np.typecodes["All"])}
+_PLAIN = {int, str, type(None), Op, PoolOp, *(type(np.dtype(code)) for code in np.typecodes["All"])}
 
 
 def keep(kept: dict[Any, Any], key: Any, value: Any, most: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import Any
 
 from .algorithm import Algorithm, PatchRun
 from .problem import ConvProblem, Op
@@ -28,3 +29,8 @@ def patch_plan(problem: ConvProblem, op: Op, pixel_rows: bool, device: str = "cp
     """What copies patches, or adds them up, on a device (`fastconv.cpu.patches.plan`)."""
     run: PatchRun = importlib.import_module(f"fastconv.{device}.patches").plan(problem, op, pixel_rows)
     return run
+
+
+def pooling_device(device: str = "cpu") -> Any:
+    """The module that pools on a device; it is imported on the first call."""
+    return importlib.import_module(f"fastconv.{device}.pooling")

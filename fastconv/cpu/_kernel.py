@@ -54,6 +54,17 @@ def elements_in(typing_context, geometry, like):
     return kind(geometry, like), codegen
 
 
+@intrinsic
+def integers(typing_context, pointer, size):
+    """A pointer to elements of any type as a flat array of int64: what a kernel gets of indices."""
+    kind = types.Array(types.int64, 1, "C")
+
+    def codegen(context, builder, signature, arguments):
+        return _array(context, builder, kind, builder.bitcast(arguments[0], ir.IntType(64).as_pointer()), arguments[1])
+
+    return kind(pointer, types.int64), codegen
+
+
 def _bytes_of(context, dtype):
     return context.get_abi_sizeof(context.get_data_type(dtype))
 

@@ -92,32 +92,45 @@ class Emitter:
 
     # -- memory
 
-    def _address(self, pointer, lanes):
+    def address(self, pointer, lanes):
+        """An address of elements as that of a vector of so many reals."""
         return self.builder.bitcast(pointer, ir.VectorType(self.scalar, lanes).as_pointer())
 
     def load(self, pointer):
         """The elements from an address on."""
-        value = self.builder.load(self._address(pointer, self.lanes * self.width))
+        value = self.builder.load(self.address(pointer, self.lanes * self.width))
         value.align = self.bits // 8
         return self._apart(value)
 
     def store(self, value, pointer):
         joined = self._together(value)
-        self.builder.store(joined, self._address(pointer, self.lanes * self.width)).align = self.bits // 8
+        self.builder.store(joined, self.address(pointer, self.lanes * self.width)).align = self.bits // 8
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
         lanes = self.lanes * self.width
-        kind = ir.VectorType(self.scalar, lanes)
-        address, mask = self._address(pointer, lanes), self._first(count)
-        function = self._function("llvm.masked.load", f"{lanes}", kind, [address.type, LANE, mask.type, kind], ".p0")
-        alignment = ir.Constant(LANE, self.bits // 8)
-        return self._apart(self.builder.call(function, [address, alignment, mask, ir.Constant(kind, None)]))
+        nothing = ir.Constant(ir.VectorType(self.scalar, lanes), None)
+        return self._apart(self.load_masked(self.address(pointer, lanes), self._first(count), nothing))
+
+    def load_masked(self, address, mask, others):
+        """The reals of a vector in memory where the mask is set, and those of another elsewhere."""
+        kind = others.type
+        function = self._function(
+            "llvm.masked.load", f"{kind.count}", kind, [address.type, LANE, mask.type, kind], ".p0"
+        )
+        return self.builder.call(function, [address, ir.Constant(LANE, self.bits // 8), mask, others])
+
+    def gather(self, addresses, mask, others):
+        """The reals at a vector of addresses where the mask is set, and those of another vector elsewhere."""
+        arguments = [addresses.type, LANE, mask.type, others.type]
+        lanes = others.type.count
+        function = self._function("llvm.masked.gather", f"{lanes}", others.type, arguments, f".v{lanes}p0")
+        return self.builder.call(function, [addresses, ir.Constant(LANE, self.bits // 8), mask, others])
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
         lanes = self.lanes * self.width
-        joined, address, mask = self._together(value), self._address(pointer, lanes), self._first(count)
+        joined, address, mask = self._together(value), self.address(pointer, lanes), self._first(count)
         arguments = [joined.type, address.type, LANE, mask.type]
         function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
         self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])
@@ -132,7 +145,7 @@ class Emitter:
         lanes = self.lanes * self.width
         numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
         reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
-        return self.builder.icmp_signed("<", numbers, self._everywhere(reals, LANE, lanes))
+        return self.builder.icmp_signed("<", numbers, self.everywhere(reals, LANE, lanes))
 
     def _apart(self, value):
         return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),
@@ -156,7 +169,8 @@ class Emitter:
         mask = [ir.Constant(LANE, lane) for lane in lanes]
         return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
 
-    def _everywhere(self, scalar, kind, lanes):
+    def everywhere(self, scalar, kind, lanes):
+        """A scalar of this LLVM type in so many lanes."""
         undefined = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, ir.Constant(LANE, 0))
         return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(LANE, lanes), None))
@@ -165,7 +179,7 @@ class Emitter:
         """The element at an address in all lanes."""
         real = self.builder.bitcast(pointer, self.scalar.as_pointer())
         parts = [self.builder.gep(real, [ir.Constant(INDEX, part)]) for part in range(self.width)]
-        return tuple(self._everywhere(self.builder.load(part), self.scalar, self.lanes) for part in parts)
+        return tuple(self.everywhere(self.builder.load(part), self.scalar, self.lanes) for part in parts)
 
     def add(self, first, second):
         return tuple(self._sum(a, b) for a, b in zip(first, second, strict=True))
@@ -181,6 +195,10 @@ class Emitter:
         """The products of real numbers; they may become one instruction with the sum or difference that takes them."""
         multiplied = self.builder.fmul if self.is_float else self.builder.mul
         return (multiplied(first[0], second[0], flags=CONTRACT * self.is_float),)
+
+    def divide(self, first, second):
+        """The quotients of floating numbers."""
+        return (self.builder.fdiv(first[0], second[0]),)
 
     def fma(self, first, second, total):
         """First * second + total."""
@@ -583,3 +601,4 @@ def _operator(function, emit):
 _operator(operator.add, Emitter.add)
 _operator(operator.sub, Emitter.subtract)
 _operator(operator.mul, Emitter.multiply)
+_operator(operator.truediv, Emitter.divide)

@@ -17,12 +17,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import functional
-from .core.arrays import Array, as_array
-from .core.errors import RejectedError, reporting
-from .core.problem import Extents, Op, Padding
-from .functional import conv_call, conv_transpose_call, dtypes_of, flipped, of_rank, weight_array
-from .shapes import conv_output_shape, conv_transpose_output_shape
+from .. import functional
+from ..core.arrays import Array, as_array
+from ..core.errors import RejectedError, reporting
+from ..core.problem import Extents, Op, Padding
+from ..functional import conv_call, conv_transpose_call, dtypes_of, flipped, of_rank, weight_array
+from ..shapes import conv_output_shape, conv_transpose_output_shape
+
+__all__ = [
+    f"{name}{rank}d_{gradient}"
+    for name in ("conv", "conv_transpose")
+    for rank in (1, 2, 3)
+    for gradient in ("input", "weight", "backward", "double_backward")
+]
 
 Gradients = tuple[Array | None, Array | None, Array | None]
 Options = dict[str, Any]
@@ -37,7 +44,7 @@ def _as_gradient(argument: str, value: ArrayLike, shape: tuple[int, ...], batche
     return array
 
 
-def _shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
+def shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that was given as integers, of one of these lengths."""
     allowed = f"must be a shape of {' or '.join(map(str, lengths))} integers"
     try:
@@ -107,7 +114,7 @@ def _conv_input(rank: int) -> Callable[..., Array]:
             Naming the argument, what it was, what is allowed, and the problem.
         """
         with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-            shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
+            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
             weight = flipped(weight_array(weight, rank), flip)
             given = as_array("grad_output", grad_output)
             call = conv_call(
@@ -175,7 +182,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
         """
         with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = _shape_of("weight_size", weight_size, (rank + 2,))
+            shape = shape_of("weight_size", weight_size, (rank + 2,))
             call = conv_call(
                 Op.GRAD_WEIGHT,
                 x.shape,
@@ -347,7 +354,7 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
         with reporting(
             x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
         ):
-            shape = _shape_of("input_size", input_size, (rank + 1, rank + 2))
+            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
             weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
             call = conv_transpose_call(
                 Op.FORWARD,
@@ -403,7 +410,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         """
         with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = _shape_of("weight_size", weight_size, (rank + 2,))
+            shape = shape_of("weight_size", weight_size, (rank + 2,))
             call = conv_transpose_call(
                 Op.GRAD_WEIGHT,
                 x.shape,

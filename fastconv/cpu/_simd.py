@@ -68,7 +68,7 @@ class Emitter:
     """
 
     def __init__(self, builder: ir.IRBuilder, dtype: types.Type, vectors: float = 1) -> None:
-        self.builder = builder
+        self.builder, self.dtype, self.vectors = builder, dtype, vectors
         self.is_complex = isinstance(dtype, types.Complex)
         real = dtype.underlying_float if self.is_complex else dtype
         self.is_float = isinstance(real, types.Float)
@@ -107,12 +107,30 @@ class Emitter:
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
+        return self._masked_load(pointer, self._first(count))
+
+    def _masked_load(self, pointer, mask):
         lanes = self.lanes * self.width
         kind = ir.VectorType(self.scalar, lanes)
-        address, mask = self._address(pointer, lanes), self._first(count)
+        address = self._address(pointer, lanes)
         function = self._function("llvm.masked.load", f"{lanes}", kind, [address.type, LANE, mask.type, kind], ".p0")
         alignment = ir.Constant(LANE, self.bits // 8)
         return self._apart(self.builder.call(function, [address, alignment, mask, ir.Constant(kind, None)]))
+
+    def load_between(self, pointer, low, high, jump=1):
+        """Elements 0, jump, 2 * jump, ... from an address on: those from `low` to before `high`, zeros for the others.
+
+        Only the memory from the first of these to the last is touched; jump is 1 or 2.
+        """
+        if jump == 2:
+            double = Emitter(self.builder, self.dtype, self.vectors * 2)
+            last = self.builder.sub(self.builder.add(high, high), index(1))
+            parts = double.load_between(pointer, self.builder.add(low, low), last)
+            return tuple(self.shuffle(part, part, range(0, 2 * self.lanes, 2)) for part in parts)
+        lanes = self.lanes * self.width
+        low, high = (self.builder.mul(each, index(self.width)) for each in (low, high))
+        mask = self.builder.and_(self._compared(">=", low, lanes), self._compared("<", high, lanes))
+        return self._masked_load(pointer, mask)
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
@@ -129,10 +147,14 @@ class Emitter:
         self.builder.call(function, [pointer, *(ir.Constant(LANE, value) for value in (int(writing), 3, 1))])
 
     def _first(self, count):
-        lanes = self.lanes * self.width
+        return self._compared("<", self.builder.mul(count, index(self.width)), self.lanes * self.width)
+
+    def _compared(self, relation, bound, lanes):
+        """Which lane numbers stand in a relation to a bound."""
         numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
-        reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
-        return self.builder.icmp_signed("<", numbers, self._everywhere(reals, LANE, lanes))
+        return self.builder.icmp_signed(
+            relation, numbers, self._everywhere(self.builder.trunc(bound, LANE), LANE, lanes)
+        )
 
     def _apart(self, value):
         return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),
@@ -345,65 +367,117 @@ def fma(typing_context, first, second, total):
     return total(total, total, total), codegen
 
 
+def _emitter(builder, value):
+    return Emitter(builder, value.dtype, value.vectors)
+
+
+def _unpacked(builder, values):
+    return list(cgutils.unpack_tuple(builder, values))
+
+
+def _either(builder, first, second):
+    """One of two values, each with the block that it comes from."""
+    found = builder.phi(first[0].type)
+    for value, block in (first, second):
+        found.add_incoming(value, block)
+    return found
+
+
+class _Lines:
+    """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
+
+    def __init__(self, emitter, begin, line, first, last, low, high, jump):
+        self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
+        self._count = emitter.builder.sub(last, first)
+        self._between = low, high, jump
+
+    def is_inside(self, i):
+        builder = self._emitter.builder
+        return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
+
+    def load(self, i):
+        builder = self._emitter.builder
+        return self._emitter.load_between(
+            builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between
+        )
+
+
 @intrinsic
-def add_products(typing_context, totals, factor, array, at, offsets):
-    """Each total plus factor times the elements from array[at + offset] on; as many offsets as totals, both tuples."""
-    value = totals.dtype
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
-        factor = emitter.unpack(arguments[1])
-        added = []
-        for total, offset in zip(*(cgutils.unpack_tuple(builder, arguments[each]) for each in (0, 4)), strict=True):
-            loaded = emitter.load(builder.gep(begin, [offset]))
-            added.append(emitter.pack(emitter.fma(factor, loaded, emitter.unpack(total))))
-        return context.make_tuple(builder, signature.return_type, added)
-
-    return totals(totals, value, array, types.int64, offsets), codegen
-
-
-@intrinsic
-def add_first_products(typing_context, totals, factor, array, at, offsets, count):
-    """`add_products` of the first `count` elements; the others are not read."""
-    value = totals.dtype
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
-        factor = emitter.unpack(arguments[1])
-        added = []
-        for total, offset in zip(*(cgutils.unpack_tuple(builder, arguments[each]) for each in (0, 4)), strict=True):
-            loaded = emitter.load_first(builder.gep(begin, [offset]), arguments[5])
-            added.append(emitter.pack(emitter.fma(factor, loaded, emitter.unpack(total))))
-        return context.make_tuple(builder, signature.return_type, added)
-
-    return totals(totals, value, array, types.int64, offsets, types.int64), codegen
-
-
-@intrinsic(prefer_literal=True)
-def add_lines(typing_context, sums, taps, array, at, line, factors, factors_at, factors_step):
+def add_lines(
+    typing_context, sums, taps, jump, array, at, line, first, last, low, high, factors, factors_at, factors_step
+):  # fmt: skip
     """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
 
-    sums: a tuple, of lines one below the other; taps: a literal. What is loaded serves all sums that it reaches.
+    sums: a tuple, of lines one below the other; taps: any tuple of that length; jump: any tuple of length 1 or 2, how
+    far the elements that are read lie apart. What is loaded serves all sums that it reaches. Lines p + r outside first, ..., last - 1 are left
+    out, elements outside low, ..., high - 1 count as zeros; neither is read.
     """
-    value, integer = sums.dtype, types.int64
+    integer = types.int64
 
     def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        totals = list(map(emitter.unpack, cgutils.unpack_tuple(builder, arguments[0])))
-        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
-        line, step = arguments[4], arguments[7]
-        first = element(context, builder, signature.args[5], arguments[5], arguments[6])
-        count = taps.literal_value
-        weights = [emitter.splat(builder.gep(first, [builder.mul(step, index(r))])) for r in range(count)]
+        totals = _unpacked(builder, arguments[0])
+        emitter = _emitter(builder, sums.dtype)
+        begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
+        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
+        factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
+        count = taps.count
+        weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
         for i in range(len(totals) + count - 1):
-            loaded = emitter.load(builder.gep(begin, [builder.mul(line, index(i))]))
-            for r in range(max(0, i - len(totals) + 1), min(count, i + 1)):
-                totals[i - r] = emitter.fma(weights[r], loaded, totals[i - r])
-        return context.make_tuple(builder, signature.return_type, list(map(emitter.pack, totals)))
+            reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
+            before, inside = builder.block, lines.is_inside(i)
+            with builder.if_then(inside, likely=True):
+                loaded = lines.load(i)
+                added = [emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached]
+                behind = builder.block
+            for r, sum in zip(reached, added, strict=True):
+                totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
+        return context.make_tuple(builder, signature.return_type, totals)
 
-    return sums(sums, taps, array, integer, integer, factors, integer, integer), codegen
+    return (
+        sums(sums, taps, jump, array, *[integer] * 6, factors, integer, integer), codegen
+    )  # fmt: skip
+
+
+@intrinsic
+def add_dots(typing_context, totals, jump, array, at, line, first, last, low, high, values):
+    """totals[r] plus, for each value p of a tuple, values[p] times array from [at + (p + r) * line] on.
+
+    jump, first, last, low, high: those of `add_lines`, but lines that lie outside count as zeros.
+    """
+    integer = types.int64
+
+    def codegen(context, builder, signature, arguments):
+        sums, factors = _unpacked(builder, arguments[0]), _unpacked(builder, arguments[9])
+        emitter = _emitter(builder, totals.dtype)
+        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
+        lines = _Lines(emitter, begin, *arguments[4:9], jump.count)
+        for i in range(len(sums) + len(factors) - 1):
+            before, inside = builder.block, lines.is_inside(i)
+            with builder.if_then(inside, likely=True):
+                packed = emitter.pack(lines.load(i))
+                behind = builder.block
+            loaded = emitter.unpack(_either(builder, (emitter.pack(emitter.zero), before), (packed, behind)))
+            for r in range(max(0, i - len(factors) + 1), min(len(sums), i + 1)):
+                product = emitter.fma(emitter.unpack(factors[i - r]), loaded, emitter.unpack(sums[r]))
+                sums[r] = emitter.pack(product)
+        return context.make_tuple(builder, signature.return_type, sums)
+
+    return totals(totals, jump, array, *[integer] * 6, values), codegen
+
+
+@intrinsic
+def load_first_of_lines(typing_context, array, at, line, count, like):
+    """A tuple of the type of `like`: the first `count` elements from array[at] on, then from array[at + line] on, ..."""
+    integer = types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, like.dtype)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        lines = [builder.gep(begin, [builder.mul(arguments[2], index(p))]) for p in range(like.count)]
+        values = [emitter.pack(emitter.load_first(line, arguments[3])) for line in lines]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return like(array, integer, integer, integer, like), codegen
 
 
 @intrinsic
@@ -420,6 +494,26 @@ def store_first_of_lines(typing_context, array, at, line, count, values):
         return context.get_dummy_value()
 
     return types.void(array, integer, integer, integer, values), codegen
+
+
+@intrinsic
+def interleave_lines(typing_context, even, odd):
+    """Two tuples: of the first and of the second half of each even value and its odd value by turns."""
+    value = even.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        pairs = list(zip(*(map(emitter.unpack, _unpacked(builder, each)) for each in arguments), strict=True))
+        halves = []
+        for begin in (0, emitter.lanes // 2):
+            lanes = [part + begin + lane for lane in range(emitter.lanes // 2) for part in (0, emitter.lanes)]
+            values = [
+                emitter.pack(tuple(emitter.shuffle(a, b, lanes) for a, b in zip(*pair, strict=True))) for pair in pairs
+            ]
+            halves.append(context.make_tuple(builder, even, values))
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(even, 2)(even, odd), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -333,14 +333,13 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     tables = Tables(Strips)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
-    block = sources if by_lines else sizes.channel_block
     entries: list[int] = []
     for phase in phases:
-        taken, offsets = _taken_weights(phase, problem, block, roles["weight_source"]), _offsets(phase, sizes, block)
-        if by_lines and op is not Op.GRAD_WEIGHT:
-            offsets = _lines.runs(offsets, taken, sizes.strip[2])
-        elif by_lines:
-            offsets = np.append(offsets, np.repeat(offsets[-1:], _lines.DOT_TERMS))
+        if by_lines:
+            offsets, taken = _lines.run_tables(phase.taps, source_axes, roles, problem, sizes)
+        else:
+            offsets = _offsets(phase, sizes, sizes.channel_block)
+            taken = _taken_weights(phase, problem, sizes.channel_block, roles["weight_source"])
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
     panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
@@ -375,6 +374,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         plain=_is_plain(problem, op),
         joined=joined,
         in_place=joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources,
+        in_source=by_lines and _lines.reads_source(problem, op),
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
@@ -428,7 +428,7 @@ def _is_joined(problem: ConvProblem, op: Op, sizes: Tiling) -> bool:
     For the kernels of lines: whether these can be added up in the target.
     """
     if _lines.serves(problem, op):
-        return op is not Op.GRAD_INPUT or (problem.stride == (1, 1, 1) and not folding(problem))
+        return op is not Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
     return rows_are_joined(problem, op, sizes.tile, op is Op.GRAD_WEIGHT or sizes.line_pitch == sizes.tile[2])
 
 

@@ -75,6 +75,8 @@ RUNS = (7, 5, 3, 2, 1)
 TALL = 5
 # Integers of an entry of a table of runs (`run_tables`).
 RUN = 9
+# Lines that lie a multiple of this apart share eight places of a first-level cache.
+PAGE_BYTES = 4096
 # Beyond every position.
 FAR = 1 << 40
 
@@ -86,7 +88,13 @@ def serves(problem: ConvProblem, op: Op) -> bool:
 
 
 def reads_source(problem: ConvProblem, op: Op) -> bool:
-    """Whether the source is read where it lies: its elements are at most two apart, and nothing but zeros is around."""
+    """Whether the source is read where it lies: its elements are at most two apart, and nothing but zeros is around.
+
+    Not where its lines all begin at the same place of a page, and more of them are read at once than fit there.
+    """
+    source = problem.output if op is Op.GRAD_INPUT else problem.input
+    if source[2] * np.dtype(problem.dtype).itemsize % PAGE_BYTES == 0 and max(run_lengths(problem)) >= TALL:
+        return False
     return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and problem.pad_value == 0 and not folding(problem))
 
 
@@ -473,10 +481,12 @@ def _add_dots_of(plane, totals, values, jump, h, entry):
     for q in range(0, plane.width, step):
         count = min(step, plane.width - q)
         first, last, low, high = _within(plane, h, q, entry)
+        low, high = max(0, low), min(count, high)
+        if low >= high:
+            first, last, low, high = 0, 0, 0, 1
         values = load_first_of_lines(plane.target, plane.target_at + h * plane.pitch + q, plane.pitch, count, values)
         totals = add_dots(
-            totals, jump, plane.source, _place_of(plane, h, q, entry), plane.line,
-            first, last, max(0, low), max(0, min(count, high)), values,
+            totals, jump, plane.source, _place_of(plane, h, q, entry), plane.line, first, last, low, high, values
         )  # fmt: skip
     return totals
 

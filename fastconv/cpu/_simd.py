@@ -117,20 +117,28 @@ class Emitter:
         alignment = ir.Constant(LANE, self.bits // 8)
         return self._apart(self.builder.call(function, [address, alignment, mask, ir.Constant(kind, None)]))
 
-    def load_between(self, pointer, low, high, jump=1):
+    def load_between(self, pointer, low, high, jump):
         """Elements 0, jump, 2 * jump, ... from an address on: those from `low` to before `high`, zeros for the others.
 
-        Only the memory from the first of these to the last is touched; jump is 1 or 2.
+        Only the memory from the first of these to the last is touched. 0 <= low < high <= lanes; jump is 1 or 2.
         """
         if jump == 2:
             double = Emitter(self.builder, self.dtype, self.vectors * 2)
             last = self.builder.sub(self.builder.add(high, high), index(1))
-            parts = double.load_between(pointer, self.builder.add(low, low), last)
+            parts = double.load_between(pointer, self.builder.add(low, low), last, 1)
             return tuple(self.shuffle(part, part, range(0, 2 * self.lanes, 2)) for part in parts)
+        return self._masked_load(pointer, self._between(low, high))
+
+    def _between(self, low, high):
+        """A mask of lanes, made of an integer: of two compared vectors LLVM would make it again for every load."""
         lanes = self.lanes * self.width
-        low, high = (self.builder.mul(each, index(self.width)) for each in (low, high))
-        mask = self.builder.and_(self._compared(">=", low, lanes), self._compared("<", high, lanes))
-        return self._masked_load(pointer, mask)
+        bits = ir.IntType(max(64, lanes))
+        low, high = (self.builder.zext(self.builder.mul(each, index(self.width)), bits) for each in (low, high))
+        ones = ir.Constant(bits, -1)
+        begun = self.builder.shl(ones, low)
+        ended = self.builder.lshr(ones, self.builder.sub(ir.Constant(bits, bits.width), high))
+        mask = self.builder.trunc(self.builder.and_(begun, ended), ir.IntType(lanes))
+        return self.builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
@@ -147,14 +155,10 @@ class Emitter:
         self.builder.call(function, [pointer, *(ir.Constant(LANE, value) for value in (int(writing), 3, 1))])
 
     def _first(self, count):
-        return self._compared("<", self.builder.mul(count, index(self.width)), self.lanes * self.width)
-
-    def _compared(self, relation, bound, lanes):
-        """Which lane numbers stand in a relation to a bound."""
+        lanes = self.lanes * self.width
         numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
-        return self.builder.icmp_signed(
-            relation, numbers, self._everywhere(self.builder.trunc(bound, LANE), LANE, lanes)
-        )
+        reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
+        return self.builder.icmp_signed("<", numbers, self._everywhere(reals, LANE, lanes))
 
     def _apart(self, value):
         return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),

@@ -30,23 +30,24 @@ from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
 from ._rows import ROW_CYCLES, Finish, changes, fill, finish_runs, gather_row, store_row
 from ._simd import (
+    RUNS,
     add_dots,
     add_lines,
+    add_totals,
     cleared,
     interleave_lines,
     lanes,
     lanes_of_value,
     load_first_of_lines,
     store_first_of_lines,
-    totals_of,
     tuple_of,
     zeros,
 )
 from ._strips import PHASE, header, tile_of
 from ._tiles import TASKS_LEAST, Tiling, axes, channels_of, gather_cycles, halo_of, parts_of, planes_of, positions_of
 
-# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it, and, where a plane is
-# small, in the first level.
+# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it. In GRAD_WEIGHT, which reads
+# them once for each column of taps, in the first level.
 STRIP_BYTES = 128 << 10
 SMALL_STRIP_BYTES = 16 << 10
 # Sums of GRAD_WEIGHT in registers: they divide the taps of 3x3, 5x5 and 7x7 with little waste (9 of 9, 25 of 27, 49 of
@@ -70,11 +71,10 @@ TALL_PIXELS = 256
 # vectors each.
 MANY_LINES, SEVEN_LINES, FEW_LINES = 8, 7, 4
 WIDE = 4
-# Lengths of runs of taps, one below the other; from TALL on a filter is tall.
-RUNS = (7, 5, 3, 2, 1)
+# Taps one below the other from which on a filter is tall.
 TALL = 5
 # Integers of an entry of a table of runs (`run_tables`).
-RUN = 9
+RUN = 10
 # Lines that lie a multiple of this apart share eight places of a first-level cache.
 PAGE_BYTES = 4096
 # Beyond every position.
@@ -292,7 +292,7 @@ def _compute(plane):
         else:
             _compute_lines(plane, tuple_of(one, 1), by_two)
     else:
-        is_tall = number(plane.table, plane.runs_at) + number(plane.table, plane.runs_at + 1) > 0
+        is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
         at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
         if at_once == MANY_LINES:
             _compute_lines(plane, tuple_of(one, MANY_LINES), by_one)
@@ -355,50 +355,39 @@ def _compute_pairs(plane, sums):
 
 @subroutine
 def _sums_over(plane, sums, jump, runs_at, p, q):
-    """As many lines as there are sums, from (p, q) of the target on. The lengths are those of RUNS, as literals."""
+    """As many lines as there are sums, from (p, q) of the target on."""
     always_inlined()
     sums = cleared(sums)
-    entry = runs_at + len(RUNS)
-    sums, entry = _add_runs(plane, sums, tuple_of(p, 7), jump, p, q, runs_at, entry)
-    sums, entry = _add_runs(plane, sums, tuple_of(p, 5), jump, p, q, runs_at + 1, entry)
-    sums, entry = _add_runs(plane, sums, tuple_of(p, 3), jump, p, q, runs_at + 2, entry)
-    sums, entry = _add_runs(plane, sums, tuple_of(p, 2), jump, p, q, runs_at + 3, entry)
-    sums, entry = _add_runs(plane, sums, tuple_of(p, 1), jump, p, q, runs_at + 4, entry)
+    step = lanes_of_value(sums[0])
+    entry = runs_at + 1
+    for _ in range(number(plane.table, runs_at)):
+        first, last, low, high = _within(plane, 0, p, q, entry)
+        low, high = max(0, low), min(step, high)
+        taps = number(plane.table, entry + 9)
+        if low < high and first < len(sums) + taps - 1 and last > 0:
+            sums = add_lines(
+                sums, taps, jump, plane.source, _place_of(plane, 0, p, q, entry), plane.line, first, last, low, high,
+                plane.weights, plane.weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
+            )  # fmt: skip
+        entry += RUN
     return sums
 
 
 @subroutine
-def _add_runs(plane, sums, taps, jump, p, q, count_at, entry):
-    """The sums plus the products of the runs of one length, a literal, from `entry` on; and the entry behind them."""
+def _place_of(plane, d, p, q, entry):
+    """Where the first line of a run begins, for (d, p, q) of the target."""
     always_inlined()
-    count = lanes_of_value(sums[0])
-    for _ in range(number(plane.table, count_at)):
-        first, last, low, high = _within(plane, p, q, entry)
-        low, high = max(0, low), min(count, high)
-        if low < high and first < len(sums) + len(taps) - 1 and last > 0:
-            sums = add_lines(
-                sums, taps, jump, plane.source, _place_of(plane, p, q, entry), plane.line, first, last, low, high,
-                plane.weights, plane.weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
-            )  # fmt: skip
-        entry += RUN
-    return sums, entry
-
-
-@subroutine
-def _place_of(plane, p, q, entry):
-    """Where the first line of a run begins, for (p, q) of the target."""
-    always_inlined()
-    position = plane.z * plane.depth + (plane.p + p) * plane.line + (plane.q + q) * plane.jump
+    position = (plane.z + d) * plane.depth + (plane.p + p) * plane.line + (plane.q + q) * plane.jump
     return plane.source_at + number(plane.table, entry) + position
 
 
 @subroutine
-def _within(plane, p, q, entry):
+def _within(plane, d, p, q, entry):
     """First line of a run that exists, for (p, q) of the target, and past the last; then first element, and past it."""
     always_inlined()
     p, q = plane.p + p, plane.q + q
     first, last = number(plane.table, entry + 3) - p, number(plane.table, entry + 4) - p
-    if plane.z < number(plane.table, entry + 1) or plane.z >= number(plane.table, entry + 2):
+    if d < number(plane.table, entry + 1) or d >= number(plane.table, entry + 2):
         last = first
     return first, last, number(plane.table, entry + 5) - q, number(plane.table, entry + 6) - q
 
@@ -425,68 +414,58 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             else:
                 _gather(workspace, geometry, x, source_at, tile, constants)
                 lines, table = _in_strip(g, workspace, tile), 2
-            y_at = image * g.target_n + group * g.target_c + tile.p * g.target_h + tile.q
-            for d in range(tile.depth):
-                plane = Plane(
-                    y, y_at + (tile.z + d) * g.target_d, g.target_h, tile.height, tile.width,
-                    lines.array, lines.place, lines.depth, lines.line, lines.jump, tile.z + d, tile.p, tile.q,
-                    w, (run * g.groups + group) * g.weight_group, geometry, geometry[g.phases_at + table], -1,
-                )  # fmt: skip
-                if lines.jump == 2:
-                    _sum_up(plane, item == begin and d == 0, tuple_of(d, 2))
-                else:
-                    _sum_up(plane, item == begin and d == 0, tuple_of(d, 1))
+            y_at = image * g.target_n + group * g.target_c
+            plane = Plane(
+                y, y_at + tile.z * g.target_d + tile.p * g.target_h + tile.q, g.target_h, tile.height, tile.width,
+                lines.array, lines.place, lines.depth, lines.line, lines.jump, tile.z, tile.p, tile.q,
+                w, (run * g.groups + group) * g.weight_group, geometry, geometry[g.phases_at + table], -1,
+            )  # fmt: skip
+            if lines.jump == 2:
+                _sum_up(plane, tile.depth, g.target_d, item == begin, tuple_of(item, 2))
+            else:
+                _sum_up(plane, tile.depth, g.target_d, item == begin, tuple_of(item, 1))
 
 
 @subroutine
-def _sum_up(plane, fresh, jump):
-    """weights[first + r * step] = or += the sum over p and q of target[p, q] * source[p + r, q], for all runs."""
+def _sum_up(plane, depth, pitch, fresh, jump):
+    """weights[first + r * step] = or += the sum over d, p and q of target[d, p, q] * source[d, p + r, q], for all runs.
+
+    depth, pitch: planes, from that plane on, and the distance of each from the next in the target.
+    """
     never_inlined()
-    zero, counts_at = zeros(plane.source, 1), plane.runs_at
-    entry = counts_at + len(RUNS)
-    entry = _sum_up_runs(plane, tuple_of(zero, 7), fresh, jump, counts_at, entry)
-    entry = _sum_up_runs(plane, tuple_of(zero, 5), fresh, jump, counts_at + 1, entry)
-    entry = _sum_up_runs(plane, tuple_of(zero, 3), fresh, jump, counts_at + 2, entry)
-    entry = _sum_up_runs(plane, tuple_of(zero, 2), fresh, jump, counts_at + 3, entry)
-    entry = _sum_up_runs(plane, tuple_of(zero, 1), fresh, jump, counts_at + 4, entry)
-
-
-@subroutine
-def _sum_up_runs(plane, totals, fresh, jump, count_at, entry):
-    """`_sum_up` for the runs of as many taps as there are totals, from `entry` on; gives the entry behind them."""
     zero = zeros(plane.source, 1)
-    for _ in range(number(plane.table, count_at)):
-        totals = cleared(totals)
-        h = 0
-        while h + SEVEN_LINES <= plane.height:
-            totals = _add_dots_of(plane, totals, tuple_of(zero, SEVEN_LINES), jump, h, entry)
-            h += SEVEN_LINES
-        while h < plane.height:
-            totals = _add_dots_of(plane, totals, tuple_of(zero, 1), jump, h, entry)
-            h += 1
-        sums = totals_of(totals)
+    entry = plane.runs_at + 1
+    for _ in range(number(plane.table, plane.runs_at)):
+        totals = tuple_of(zero, RUNS[0])
+        for d in range(depth):
+            h = 0
+            while h + SEVEN_LINES <= plane.height:
+                totals = _add_dots_of(plane, totals, tuple_of(zero, SEVEN_LINES), jump, d, pitch, h, entry)
+                h += SEVEN_LINES
+            while h < plane.height:
+                totals = _add_dots_of(plane, totals, tuple_of(zero, 1), jump, d, pitch, h, entry)
+                h += 1
         at, step = plane.weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8)
-        for r in range(len(totals)):
-            plane.weights[at] = sums[r] if fresh else plane.weights[at] + sums[r]
-            at += step
+        add_totals(plane.weights, at, step, number(plane.table, entry + 9), totals, fresh)
         entry += RUN
-    return entry
 
 
 @subroutine
-def _add_dots_of(plane, totals, values, jump, h, entry):
-    """The totals plus the products of as many lines as there are values, from line h on."""
+def _add_dots_of(plane, totals, values, jump, d, pitch, h, entry):
+    """The totals plus the products of as many lines of plane d as there are values, from line h on."""
     always_inlined()
     step = lanes(plane.source)
+    line = plane.target_at + d * pitch + h * plane.pitch
     for q in range(0, plane.width, step):
         count = min(step, plane.width - q)
-        first, last, low, high = _within(plane, h, q, entry)
+        first, last, low, high = _within(plane, d, h, q, entry)
         low, high = max(0, low), min(count, high)
         if low >= high:
             first, last, low, high = 0, 0, 0, 1
-        values = load_first_of_lines(plane.target, plane.target_at + h * plane.pitch + q, plane.pitch, count, values)
+        values = load_first_of_lines(plane.target, line + q, plane.pitch, count, values)
         totals = add_dots(
-            totals, jump, plane.source, _place_of(plane, h, q, entry), plane.line, first, last, low, high, values
+            totals, number(plane.table, entry + 9), jump, plane.source, _place_of(plane, d, h, q, entry), plane.line,
+            first, last, low, high, values,
         )  # fmt: skip
     return totals
 
@@ -500,20 +479,21 @@ KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_
 def run_tables(
     taps: tuple[list[tuple[int, Tap]], ...], axes: list[Axis], roles: dict[str, int],
     problem: ConvProblem, sizes: Tiling,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+) -> tuple[list[int], list[int]]:  # fmt: skip
     """The runs of a phase, as a `Plane` finds them: in the source itself, and in strips.
 
-    taps: of the phase, by axis; axes: the planes of the source. How many runs there are of each length, then, for each,
-    where its first line begins for position (0, 0, 0); the first position that finds an element and the one past the
-    last, along each axis; its first weight, and the distance of the next.
+    taps: of the phase, by axis; axes: the planes of the source. How many runs there are, then, for each, where its first
+    line begins for position (0, 0, 0); the first position that finds an element and the one past the last, along each
+    axis; its first weight, the distance of the next, and how many there are.
     """
     _, height, width = problem.filter
     planes, strip = sizes.planes, sizes.strip
-    found: dict[int, list[tuple[list[int], list[int]]]] = {length: [] for length in RUNS}
+    in_source: list[list[int]] = []
+    in_strip: list[list[int]] = []
     for c, (t, tap_d), (s, tap_w), (r, tap_h, step, length) in itertools.product(
         range(roles["sources"]), taps[0], taps[2], list(_columns(taps[1]))
     ):
-        weights = [c * roles["weight_source"] + (t * height + r) * width + s, step * width]
+        last = [c * roles["weight_source"] + (t * height + r) * width + s, step * width, length]
         reads = [_reads(axis, tap) for axis, tap in zip(axes, (tap_d, tap_h, tap_w), strict=True)]
         source = c * roles["source_c"] + sum(
             each[0] * roles[f"source_{axis}"] for each, axis in zip(reads, "dhw", strict=True)
@@ -522,13 +502,9 @@ def run_tables(
         shift = (tap_d.shift * strip[1] + tap_h.shift) * strip[2] + tap_w.shift
         place = c * sizes.channel_pitch + plane * math.prod(strip) + shift
         everywhere = [-FAR, FAR, -FAR, FAR, 0, sizes.tiles[2] * sizes.tile[2]]
-        found[length].append(
-            ([source, *reads[0][1:], *reads[1][1:], *reads[2][1:], *weights], [place, *everywhere, *weights])
-        )
-    counts = [len(found[length]) for length in RUNS]
-    both = list(itertools.chain.from_iterable(found[length] for length in RUNS))
-    in_source, in_strip = (np.array([*counts, *itertools.chain(*tables)], np.int64) for tables in zip(*both)) if both else (np.array(counts, np.int64),) * 2
-    return in_source, in_strip
+        in_source.append([source, *reads[0][1:], *reads[1][1:], *reads[2][1:], *last])
+        in_strip.append([place, *everywhere, *last])
+    return [len(in_source), *itertools.chain(*in_source)], [len(in_strip), *itertools.chain(*in_strip)]
 
 
 def _columns(taps: list[tuple[int, Tap]]) -> Iterator[tuple[int, Tap, int, int]]:
@@ -586,7 +562,10 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     whole = op is Op.GRAD_INPUT and folding(problem)
     width = _part_of_line(problem, op, positions[2], lanes)
     line_bytes = sources * math.prod(planes) * (width + halo[2]) * size
-    for tile in _tile_choices(positions, halo, STRIP_BYTES // line_bytes, width):
+    lines = STRIP_BYTES // line_bytes
+    if op is Op.GRAD_WEIGHT:
+        lines = min(lines, max(SMALL_STRIP_BYTES // line_bytes, (1 + halo[0]) * (SEVEN_LINES + halo[1])))
+    for tile in _tile_choices(positions, halo, lines, width):
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         one = _product_cycles(problem, op, tile, lanes)
         if not reads_source(problem, op):

@@ -233,6 +233,14 @@ class Emitter:
         start = ir.Constant(self.scalar, -0.0)
         return tuple(self.builder.call(function, [start, part], fastmath=("reassoc",)) for part in value)
 
+    def add_total(self, value, pointer, fresh):
+        """Write the sum of all lanes to an address, plus what is there unless `fresh`."""
+        real = self.builder.bitcast(pointer, self.scalar.as_pointer())
+        for number, total in enumerate(self.total(value)):
+            place = self.builder.gep(real, [index(number)])
+            held = self.builder.select(fresh, ir.Constant(self.scalar, 0), self.builder.load(place))
+            self.builder.store(self._sum(held, total), place)
+
 
 def index(value: int) -> ir.Constant:
     """An integer in generated code."""
@@ -406,67 +414,126 @@ class _Lines:
         )
 
 
+# Taps, one below the other, for which there is code of its own.
+RUNS = (7, 5, 3, 2, 1)
+
+
 @intrinsic
 def add_lines(
     typing_context, sums, taps, jump, array, at, line, first, last, low, high, factors, factors_at, factors_step
 ):  # fmt: skip
     """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
 
-    sums: a tuple, of lines one below the other; taps: any tuple of that length; jump: any tuple of length 1 or 2, how
-    far the elements that are read lie apart. What is loaded serves all sums that it reaches. Lines p + r outside first, ..., last - 1 are left
-    out, elements outside low, ..., high - 1 count as zeros; neither is read.
+    sums: a tuple, of lines one below the other; taps: one of RUNS; jump: any tuple of length 1 or 2, how far apart the
+    elements lie that are read. What is loaded serves all sums that it reaches. Lines p + r outside first, ...,
+    last - 1 are left out, elements outside low, ..., high - 1 count as zeros; neither is read.
     """
     integer = types.int64
 
     def codegen(context, builder, signature, arguments):
-        totals = _unpacked(builder, arguments[0])
         emitter = _emitter(builder, sums.dtype)
         begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
-        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
         factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
-        count = taps.count
-        weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
-        for i in range(len(totals) + count - 1):
-            reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
-            before, inside = builder.block, lines.is_inside(i)
-            with builder.if_then(inside, likely=True):
-                loaded = lines.load(i)
-                added = [emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached]
-                behind = builder.block
-            for r, sum in zip(reached, added, strict=True):
-                totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
-        return context.make_tuple(builder, signature.return_type, totals)
+        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
 
-    return (
-        sums(sums, taps, jump, array, *[integer] * 6, factors, integer, integer), codegen
-    )  # fmt: skip
+        def added(totals, count):
+            weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
+            for i in range(len(totals) + count - 1):
+                reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
+                before = builder.block
+                with builder.if_then(lines.is_inside(i), likely=True):
+                    loaded = lines.load(i)
+                    sums = [emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r])) for r in reached]
+                    behind = builder.block
+                for r, sum in zip(reached, map(emitter.pack, sums), strict=True):
+                    totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
+            return totals
+
+        return context.make_tuple(builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added))
+
+    return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
 
 
 @intrinsic
-def add_dots(typing_context, totals, jump, array, at, line, first, last, low, high, values):
-    """totals[r] plus, for each value p of a tuple, values[p] times array from [at + (p + r) * line] on.
+def add_dots(typing_context, totals, taps, jump, array, at, line, first, last, low, high, values):
+    """totals[r] plus, for each value p of a tuple and r < taps, values[p] times array from [at + (p + r) * line] on.
 
-    jump, first, last, low, high: those of `add_lines`, but lines that lie outside count as zeros.
+    taps, jump, first, last, low, high: those of `add_lines`, but lines that lie outside count as zeros.
     """
     integer = types.int64
 
     def codegen(context, builder, signature, arguments):
-        sums, factors = _unpacked(builder, arguments[0]), _unpacked(builder, arguments[9])
         emitter = _emitter(builder, totals.dtype)
-        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
-        lines = _Lines(emitter, begin, *arguments[4:9], jump.count)
-        for i in range(len(sums) + len(factors) - 1):
-            before, inside = builder.block, lines.is_inside(i)
-            with builder.if_then(inside, likely=True):
-                packed = emitter.pack(lines.load(i))
-                behind = builder.block
-            loaded = emitter.unpack(_either(builder, (emitter.pack(emitter.zero), before), (packed, behind)))
-            for r in range(max(0, i - len(factors) + 1), min(len(sums), i + 1)):
-                product = emitter.fma(emitter.unpack(factors[i - r]), loaded, emitter.unpack(sums[r]))
-                sums[r] = emitter.pack(product)
-        return context.make_tuple(builder, signature.return_type, sums)
+        factors = [emitter.unpack(each) for each in _unpacked(builder, arguments[10])]
+        begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
+        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
 
-    return totals(totals, jump, array, *[integer] * 6, values), codegen
+        def added(sums, count):
+            for i in range(count + len(factors) - 1):
+                before = builder.block
+                with builder.if_then(lines.is_inside(i), likely=True):
+                    packed = emitter.pack(lines.load(i))
+                    behind = builder.block
+                loaded = emitter.unpack(_either(builder, (emitter.pack(emitter.zero), before), (packed, behind)))
+                for r in range(max(0, i - len(factors) + 1), min(count, i + 1)):
+                    sums[r] = emitter.pack(emitter.fma(factors[i - r], loaded, emitter.unpack(sums[r])))
+            return sums
+
+        return context.make_tuple(builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added))
+
+    return totals(totals, integer, jump, array, *[integer] * 6, values), codegen
+
+
+def _by_length(builder, taps, packed, added):
+    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS."""
+    values = _unpacked(builder, packed)
+    end = builder.append_basic_block("end")
+    ways = []
+    for count in RUNS:
+        if count == RUNS[-1]:
+            ways.append((added(list(values), count), builder.block))
+            builder.branch(end)
+        else:
+            with builder.if_then(builder.icmp_signed("==", taps, index(count))):
+                ways.append((added(list(values), count), builder.block))
+                builder.branch(end)
+    builder.position_at_end(end)
+    return [_either(builder, *((way[0][place], way[1]) for way in ways)) for place in range(len(values))]
+
+
+def _emitter(builder, value):
+    return Emitter(builder, value.dtype, value.vectors)
+
+
+def _unpacked(builder, values):
+    return list(cgutils.unpack_tuple(builder, values))
+
+
+def _either(builder, *ways):
+    """The value of the way that was taken, each a value and the block that it comes from."""
+    found = builder.phi(ways[0][0].type)
+    for value, block in ways:
+        found.add_incoming(value, block)
+    return found
+
+
+class _Lines:
+    """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
+
+    def __init__(self, emitter, begin, line, first, last, low, high, jump):
+        self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
+        self._count = emitter.builder.sub(last, first)
+        self._between = low, high, jump
+
+    def is_inside(self, i):
+        builder = self._emitter.builder
+        return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
+
+    def load(self, i):
+        builder = self._emitter.builder
+        return self._emitter.load_between(
+            builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between
+        )
 
 
 @intrinsic
@@ -543,24 +610,20 @@ def cleared(typing_context, values):
 
 
 @intrinsic
-def totals_of(typing_context, values):
-    """The sum of all lanes of each value of a tuple."""
-    value = values.dtype
+def add_totals(typing_context, array, at, step, count, values, fresh):
+    """array[at + r * step] = the sum of all lanes of values[r], plus what is there unless `fresh`, for r < count."""
+    integer = types.int64
 
     def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        sums = []
-        for packed in cgutils.unpack_tuple(builder, arguments[0]):
-            parts = emitter.total(emitter.unpack(packed))
-            if emitter.is_complex:
-                number = context.make_complex(builder, value.dtype)
-                number.real, number.imag = parts
-                sums.append(number._getvalue())
-            else:
-                sums.append(parts[0])
-        return context.make_tuple(builder, signature.return_type, sums)
+        emitter = _emitter(builder, values.dtype)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        for r, packed in enumerate(_unpacked(builder, arguments[4])):
+            with builder.if_then(builder.icmp_signed("<", index(r), arguments[3])):
+                place = builder.gep(begin, [builder.mul(arguments[2], index(r))])
+                emitter.add_total(emitter.unpack(packed), place, arguments[5])
+        return context.get_dummy_value()
 
-    return types.UniTuple(value.dtype, values.count)(values), codegen
+    return types.void(array, integer, integer, integer, values, types.boolean), codegen
 
 
 @intrinsic

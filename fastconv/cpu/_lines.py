@@ -383,9 +383,9 @@ def _place_of(plane, d, p, q, entry):
 
 @subroutine
 def _within(plane, d, p, q, entry):
-    """First line of a run that exists, for (p, q) of the target, and past the last; then first element, and past it."""
+    """First line of a run that exists, for (d, p, q) of the target, and past the last; first element, and past it."""
     always_inlined()
-    p, q = plane.p + p, plane.q + q
+    d, p, q = plane.z + d, plane.p + p, plane.q + q
     first, last = number(plane.table, entry + 3) - p, number(plane.table, entry + 4) - p
     if d < number(plane.table, entry + 1) or d >= number(plane.table, entry + 2):
         last = first

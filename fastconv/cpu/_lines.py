@@ -39,6 +39,7 @@ from ._simd import (
     lanes,
     lanes_of_value,
     load_first_of_lines,
+    prefetch,
     store_first_of_lines,
     tuple_of,
     zeros,
@@ -77,6 +78,8 @@ TALL = 5
 RUN = 10
 # Lines that lie a multiple of this apart share eight places of a first-level cache.
 PAGE_BYTES = 4096
+# Elements from what is read to what is fetched meanwhile.
+AHEAD = 4096
 # Beyond every position.
 FAR = 1 << 40
 
@@ -123,30 +126,31 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
     image, rest = divmod(task, blocks * runs)
     block, run = divmod(rest, runs)
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    begin, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
+    in_source = g.in_source != 0 and _are_finite(weights, begin * g.weight_group, (end - begin) * g.weight_group)
+    at_once = end - begin if in_source else 1
     for tile_number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
         tile = tile_of(g, tile_number)
-        for group in range(block * g.row_block, min((block + 1) * g.row_block, g.groups)):
-            weights_at = group * g.weight_group
+        for group in range(begin, end, at_once):
             source_at = image * g.source_n + group * g.sources * g.source_c
-            if g.in_source and _are_finite(weights, weights_at, g.weight_group):
+            if in_source:
                 lines = _in_source(g, geometry, source, source_at)
-                table = 1
             else:
                 _gather(workspace, geometry, source, source_at, tile, constants)
                 lines = _in_strip(g, workspace, tile)
-                table = 2
             for phase in range(0, g.phases, g.together):
                 _compute_phase(
-                    target, image * g.target_n, group, lines, table, weights, weights_at, workspace, geometry, tile,
-                    g.phases_at + phase * PHASE, finish,
+                    target, image * g.target_n, group, at_once, lines, 1 if in_source else 2, weights, workspace,
+                    geometry, tile, g.phases_at + phase * PHASE, finish,
                 )  # fmt: skip
 
 
 class Lines(NamedTuple):
-    """Where the source of a group lies: element 0 of positions (z, p, q) at place + z * depth + p * line + q * jump."""
+    """Where the source of groups lies: position (z, p, q) at place + group * step + z * depth + p * line + q * jump."""
 
     array: types.Array
     place: int
+    step: int
     depth: int
     line: int
     jump: int
@@ -156,13 +160,13 @@ class Lines(NamedTuple):
 def _in_source(g, geometry, source, source_at):
     """The tensor itself, around which there is nothing but zeros."""
     steps = (geometry[g.source_axis_d + 1], geometry[g.source_axis_h + 1], geometry[g.source_axis_w + 1])
-    return Lines(source, source_at, steps[0] * g.source_d, steps[1] * g.source_h, steps[2])
+    return Lines(source, source_at, g.sources * g.source_c, steps[0] * g.source_d, steps[1] * g.source_h, steps[2])
 
 
 @subroutine
 def _in_strip(g, workspace, tile):
     plane = g.strip_h * g.strip_w
-    return Lines(workspace, -(tile.z * plane + tile.p * g.strip_w + tile.q), plane, g.strip_w, 1)
+    return Lines(workspace, -(tile.z * plane + tile.p * g.strip_w + tile.q), 0, plane, g.strip_w, 1)
 
 
 @subroutine
@@ -206,14 +210,13 @@ def _gather(workspace, geometry, source, source_at, tile, constants):
 
 @subroutine
 def _compute_phase(
-    target, image_at, group, lines, table, weights, weights_at, workspace, geometry, tile, entry, finish
+    target, image_at, group, groups, lines, table, weights, workspace, geometry, tile, entry, finish
 ):  # fmt: skip
-    """A tile of one phase of the target, or of two that take turns in its lines."""
+    """A tile of one phase of the target, or of two that take turns in its lines, for some groups."""
     g = header(geometry)
     plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
     plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
     plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
-    step_h, step_w = geometry[g.target_axis_h + 1], geometry[g.target_axis_w + 1]
     other = -1
     height, width = tile.height, tile.width
     if g.joined:
@@ -221,38 +224,49 @@ def _compute_phase(
     if g.together == 2:
         other = geometry[entry + PHASE + table]
         width += inner(geometry, plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5]), tile.q, tile.width)[1]
+    pitch = geometry[g.target_axis_h + 1] * g.target_h if g.joined else g.line_pitch
     for d in range(tile.depth):
         in_d = place(geometry, plane_d, tile.z + d)
+        if in_d < 0 or height == 0:
+            continue
         at = image_at + group * g.target_c + in_d * g.target_d
-        if g.joined:
-            if in_d >= 0 and height > 0:
-                at += place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
-                _compute(Plane(
-                    target, at, step_h * g.target_h, height, width, lines.array, lines.place, lines.depth, lines.line,
-                    lines.jump, tile.z + d, tile.p, tile.q, weights, weights_at, geometry, geometry[entry + table],
-                    other,
-                ))  # fmt: skip
-                if changes(finish, group, 1):
-                    finish_runs(target, at, step_h * g.target_h, height, width, group, 0, finish)
-        else:
+        begin = at + place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
+        for first in range(group, group + groups, groups if g.joined else 1):
             _compute(Plane(
-                workspace, g.sums_at, g.line_pitch, height, width, lines.array, lines.place, lines.depth, lines.line,
-                lines.jump, tile.z + d, tile.p, tile.q, weights, weights_at, geometry, geometry[entry + table], -1,
+                target if g.joined else workspace, begin if g.joined else g.sums_at, pitch, height, width,
+                lines.array, lines.place + (first - group) * lines.step, lines.depth, lines.line, lines.jump,
+                tile.z + d, tile.p, tile.q, weights, first * g.weight_group, geometry, geometry[entry + table], other,
+                groups if g.joined else 1, lines.step, g.target_c, g.weight_group,
             ))  # fmt: skip
-            for h in range(height):
-                in_h = place(geometry, plane_h, tile.p + h)
-                if in_d >= 0 and in_h >= 0:
-                    store_row(
-                        target, at + in_h * g.target_h, 1, geometry, plane_w, step_w, tile.q,
-                        workspace, g.sums_at + h * g.line_pitch, width, group, finish,
-                    )  # fmt: skip
+            if not g.joined:
+                _scatter(target, at + (first - group) * g.target_c, workspace, geometry, tile, entry, first, finish)
+        if g.joined:
+            for k in range(groups):
+                if changes(finish, group + k, 1):
+                    finish_runs(target, begin + k * g.target_c, pitch, height, width, group + k, 0, finish)
+
+
+@subroutine
+def _scatter(target, plane_begin, workspace, geometry, tile, entry, group, finish):
+    """Store the sums of a plane of a phase, whose elements are not neighbours or are added to."""
+    never_inlined()
+    g = header(geometry)
+    plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
+    plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
+    for h in range(tile.height):
+        in_h = place(geometry, plane_h, tile.p + h)
+        if in_h >= 0:
+            store_row(
+                target, plane_begin + in_h * g.target_h, 1, geometry, plane_w, geometry[g.target_axis_w + 1], tile.q,
+                workspace, g.sums_at + h * g.line_pitch, tile.width, group, finish,
+            )  # fmt: skip
 
 
 class Plane(NamedTuple):
     """target[p, q] = sum over the runs, and r < the length of each, of weights[first + r * step] * source[p + r, q].
 
     The runs are integers in `table`, from runs_at on, as `run_tables` puts them there. Where there are other runs, the
-    elements of the target are taken by turns from the sums over these and over those.
+    elements of the target are taken by turns from the sums over these and over those. So for some groups.
     """
 
     target: types.Array
@@ -273,6 +287,10 @@ class Plane(NamedTuple):
     table: types.Array
     runs_at: int
     other_runs_at: int
+    groups: int
+    source_step: int  # from one group to the next
+    target_step: int
+    weight_step: int
 
 
 @subroutine
@@ -328,12 +346,14 @@ def _compute_lines(plane, sums, jump):
     """
     never_inlined()
     step = lanes_of_value(sums[0])
-    for h in range(0, plane.height, len(sums)):
-        p = min(h, plane.height - len(sums))
-        for q in range(0, plane.width, step):
-            sums = _sums_over(plane, sums, jump, plane.runs_at, p, q)
-            at = plane.target_at + p * plane.pitch + q
-            store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
+    for group in range(plane.groups):
+        for h in range(0, plane.height, len(sums)):
+            p = min(h, plane.height - len(sums))
+            _prefetch(plane, group, p, len(sums))
+            for q in range(0, plane.width, step):
+                sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
+                at = plane.target_at + group * plane.target_step + p * plane.pitch + q
+                store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
 
 
 @subroutine
@@ -341,23 +361,35 @@ def _compute_pairs(plane, sums):
     """`_compute_lines` of two phases, whose sums are stored by turns."""
     never_inlined()
     step = lanes_of_value(sums[0])
-    for h in range(0, plane.height, len(sums)):
-        p = min(h, plane.height - len(sums))
-        for q in range(0, -(-plane.width // 2), step):
-            even, odd = sums, sums
-            for runs_at in (plane.runs_at, plane.other_runs_at):
-                even, odd = odd, _sums_over(plane, sums, tuple_of(plane.jump, 1), runs_at, p, q)
-            at, left = plane.target_at + p * plane.pitch + 2 * q, plane.width - 2 * q
-            first, second = interleave_lines(even, odd)
-            store_first_of_lines(plane.target, at, plane.pitch, min(step, left), first)
-            store_first_of_lines(plane.target, at + step, plane.pitch, max(0, min(step, left - step)), second)
+    for group in range(plane.groups):
+        for h in range(0, plane.height, len(sums)):
+            p = min(h, plane.height - len(sums))
+            _prefetch(plane, group, p, len(sums))
+            for q in range(0, -(-plane.width // 2), step):
+                even, odd = sums, sums
+                for runs_at in (plane.runs_at, plane.other_runs_at):
+                    even, odd = odd, _sums_over(plane, sums, tuple_of(plane.jump, 1), runs_at, group, p, q)
+                at = plane.target_at + group * plane.target_step + p * plane.pitch + 2 * q
+                left = plane.width - 2 * q
+                first, second = interleave_lines(even, odd)
+                store_first_of_lines(plane.target, at, plane.pitch, min(step, left), first)
+                store_first_of_lines(plane.target, at + step, plane.pitch, max(0, min(step, left - step)), second)
 
 
 @subroutine
-def _sums_over(plane, sums, jump, runs_at, p, q):
+def _prefetch(plane, group, p, lines):
+    """Begin to fetch what comes AHEAD of some lines of the source, which follow each other."""
+    at = plane.source_at + group * plane.source_step + (plane.z * plane.depth) + (plane.p + p) * plane.line + AHEAD
+    for i in range(0, lines * plane.line, lanes(plane.source)):
+        prefetch(plane.source, at + i)
+
+
+@subroutine
+def _sums_over(plane, sums, jump, runs_at, group, p, q):
     """As many lines as there are sums, from (p, q) of the target on."""
     always_inlined()
     sums = cleared(sums)
+    source_at, weights_at = group * plane.source_step, plane.weights_at + group * plane.weight_step
     step = lanes_of_value(sums[0])
     entry = runs_at + 1
     for _ in range(number(plane.table, runs_at)):
@@ -366,8 +398,9 @@ def _sums_over(plane, sums, jump, runs_at, p, q):
         taps = number(plane.table, entry + 9)
         if low < high and first < len(sums) + taps - 1 and last > 0:
             sums = add_lines(
-                sums, taps, jump, plane.source, _place_of(plane, 0, p, q, entry), plane.line, first, last, low, high,
-                plane.weights, plane.weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
+                sums, taps, jump, plane.source, source_at + _place_of(plane, 0, p, q, entry), plane.line,
+                first, last, low, high,
+                plane.weights, weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
             )  # fmt: skip
         entry += RUN
     return sums
@@ -403,9 +436,11 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     blocks = -(-g.groups // g.row_block)
     run, block = divmod(task, blocks)
-    begin = run * g.tiles_per_task
-    for group in range(block * g.row_block, min((block + 1) * g.row_block, g.groups)):
-        for item in range(begin, min(begin + g.tiles_per_task, g.images * tiles)):
+    begin, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
+    first = run * g.tiles_per_task
+    at_once = end - begin if g.in_source else 1
+    for group in range(begin, end, at_once):
+        for item in range(first, min(first + g.tiles_per_task, g.images * tiles)):
             image, tile_number = divmod(item, tiles)
             tile = tile_of(g, tile_number)
             source_at = image * g.source_n + group * g.sources * g.source_c
@@ -419,11 +454,12 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
                 y, y_at + tile.z * g.target_d + tile.p * g.target_h + tile.q, g.target_h, tile.height, tile.width,
                 lines.array, lines.place, lines.depth, lines.line, lines.jump, tile.z, tile.p, tile.q,
                 w, (run * g.groups + group) * g.weight_group, geometry, geometry[g.phases_at + table], -1,
+                at_once, lines.step, g.target_c, g.weight_group,
             )  # fmt: skip
             if lines.jump == 2:
-                _sum_up(plane, tile.depth, g.target_d, item == begin, tuple_of(item, 2))
+                _sum_up(plane, tile.depth, g.target_d, item == first, tuple_of(item, 2))
             else:
-                _sum_up(plane, tile.depth, g.target_d, item == begin, tuple_of(item, 1))
+                _sum_up(plane, tile.depth, g.target_d, item == first, tuple_of(item, 1))
 
 
 @subroutine
@@ -433,29 +469,42 @@ def _sum_up(plane, depth, pitch, fresh, jump):
     depth, pitch: planes, from that plane on, and the distance of each from the next in the target.
     """
     never_inlined()
-    zero = zeros(plane.source, 1)
-    entry = plane.runs_at + 1
-    for _ in range(number(plane.table, plane.runs_at)):
-        totals = tuple_of(zero, RUNS[0])
-        for d in range(depth):
-            h = 0
-            while h + SEVEN_LINES <= plane.height:
-                totals = _add_dots_of(plane, totals, tuple_of(zero, SEVEN_LINES), jump, d, pitch, h, entry)
-                h += SEVEN_LINES
-            while h < plane.height:
-                totals = _add_dots_of(plane, totals, tuple_of(zero, 1), jump, d, pitch, h, entry)
-                h += 1
-        at, step = plane.weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8)
-        add_totals(plane.weights, at, step, number(plane.table, entry + 9), totals, fresh)
-        entry += RUN
+    for group in range(plane.groups):
+        _prefetch(plane, group, 0, plane.height)
+        entry = plane.runs_at + 1
+        for _ in range(number(plane.table, plane.runs_at)):
+            totals = _dots_over(plane, depth, pitch, jump, group, entry)
+            at = plane.weights_at + group * plane.weight_step + number(plane.table, entry + 7)
+            add_totals(
+                plane.weights, at, number(plane.table, entry + 8), number(plane.table, entry + 9), totals, fresh
+            )  # fmt: skip
+            entry += RUN
 
 
 @subroutine
-def _add_dots_of(plane, totals, values, jump, d, pitch, h, entry):
+def _dots_over(plane, depth, pitch, jump, group, entry):
+    """The sums of one run, as vectors that are yet to be added up."""
+    always_inlined()
+    zero = zeros(plane.source, 1)
+    totals = tuple_of(zero, RUNS[0])
+    for d in range(depth):
+        h = 0
+        while h + SEVEN_LINES <= plane.height:
+            totals = _add_dots_of(plane, totals, tuple_of(zero, SEVEN_LINES), jump, d, pitch, group, h, entry)
+            h += SEVEN_LINES
+        while h < plane.height:
+            totals = _add_dots_of(plane, totals, tuple_of(zero, 1), jump, d, pitch, group, h, entry)
+            h += 1
+    return totals
+
+
+@subroutine
+def _add_dots_of(plane, totals, values, jump, d, pitch, group, h, entry):
     """The totals plus the products of as many lines of plane d as there are values, from line h on."""
     always_inlined()
     step = lanes(plane.source)
-    line = plane.target_at + d * pitch + h * plane.pitch
+    line = plane.target_at + group * plane.target_step + d * pitch + h * plane.pitch
+    source_at = group * plane.source_step
     for q in range(0, plane.width, step):
         count = min(step, plane.width - q)
         first, last, low, high = _within(plane, d, h, q, entry)
@@ -464,8 +513,8 @@ def _add_dots_of(plane, totals, values, jump, d, pitch, h, entry):
             first, last, low, high = 0, 0, 0, 1
         values = load_first_of_lines(plane.target, line + q, plane.pitch, count, values)
         totals = add_dots(
-            totals, number(plane.table, entry + 9), jump, plane.source, _place_of(plane, d, h, q, entry), plane.line,
-            first, last, low, high, values,
+            totals, number(plane.table, entry + 9), jump, plane.source, source_at + _place_of(plane, d, h, q, entry),
+            plane.line, first, last, low, high, values,
         )  # fmt: skip
     return totals
 

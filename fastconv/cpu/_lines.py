@@ -28,8 +28,9 @@ from ._axes import Axis, Tap, folding
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
-from ._rows import ROW_CYCLES, Finish, changes, fill, finish_runs, gather_row, store_row
+from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
 from ._simd import (
+    REGISTERS,
     RUNS,
     add_dots,
     add_lines,
@@ -51,26 +52,22 @@ from ._tiles import TASKS_LEAST, Tiling, axes, channels_of, gather_cycles, halo_
 # them once for each column of taps, in the first level.
 STRIP_BYTES = 128 << 10
 SMALL_STRIP_BYTES = 16 << 10
-# Sums of GRAD_WEIGHT in registers: they divide the taps of 3x3, 5x5 and 7x7 with little waste (9 of 9, 25 of 27, 49 of
-# 54), and leave room in 16 registers.
-DOT_TERMS = 9
 # Cycles for each multiply-add of a vector in lines, for each run and for each segment, fitted to the problems of
-# bench/shapes/depthwise.txt in tiles of several sizes; and for each multiply-add in a sum of GRAD_WEIGHT: its loads
-# cross cache lines.
+# bench/shapes/depthwise.txt in tiles of several sizes; and from one multiply-add into a sum to the next.
 LINE_CYCLES = 1.0
 RUN_CYCLES = 7
 SEGMENT_CYCLES = 60
-DOT_CYCLES = 1.7
+LATENCY = 4
 # Cycles that a task takes to begin: an estimate, of its header, its place and the first fetches.
 TASK_CYCLES = 700
 # Pixels of a part of a line; fewer where many lines are read and written at once, whose distance is often near 4096
 # bytes, so that they fall on the same places of the first-level cache: 1024x1024 with 31x31 took 73 ms, and 18 ms so.
 LINE_PIXELS = 4096
 TALL_PIXELS = 256
-# Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
-# registers. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or two lines at once take WIDE
-# vectors each.
-MANY_LINES, SEVEN_LINES, FEW_LINES = 8, 7, 4
+# Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16 or, where
+# there are 32 registers, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or two lines
+# at once take WIDE vectors each.
+MOST_LINES, EIGHT_LINES, SEVEN_LINES = 14 if REGISTERS == 32 else 7, 8, 7
 WIDE = 4
 # Taps one below the other from which on a filter is tall.
 TALL = 5
@@ -300,24 +297,24 @@ def _compute(plane):
     one, wide = zeros(plane.source, 1), zeros(plane.source, WIDE)
     by_one, by_two = tuple_of(plane.jump, 1), tuple_of(plane.jump, 2)
     if plane.other_runs_at >= 0:
-        if plane.height >= FEW_LINES:
-            _compute_pairs(plane, tuple_of(one, FEW_LINES))
+        if plane.height >= SEVEN_LINES:
+            _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
         else:
             _compute_pairs(plane, tuple_of(one, 1))
     elif plane.jump == 2:
-        if plane.height >= FEW_LINES:
-            _compute_lines(plane, tuple_of(one, FEW_LINES), by_two)
+        if plane.height >= SEVEN_LINES:
+            _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_two)
         else:
             _compute_lines(plane, tuple_of(one, 1), by_two)
     else:
         is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
         at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
-        if at_once == MANY_LINES:
-            _compute_lines(plane, tuple_of(one, MANY_LINES), by_one)
+        if at_once == MOST_LINES:
+            _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
+        elif at_once == EIGHT_LINES:
+            _compute_lines(plane, tuple_of(one, EIGHT_LINES), by_one)
         elif at_once == SEVEN_LINES:
             _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
-        elif at_once == FEW_LINES:
-            _compute_lines(plane, tuple_of(one, FEW_LINES), by_one)
         elif at_once == 2:
             _compute_lines(plane, tuple_of(wide, 2), by_one)
         else:
@@ -326,16 +323,17 @@ def _compute(plane):
 
 @subroutine
 def lines_at_once(height, vectors, is_tall):
-    """Lines that are computed at once, of a plane of this height and so many vectors.
+    """Lines that are computed at once, of a plane of this height and so many vectors: the most that waste the fewest.
 
     For a filter that is not tall what matters is the memory, which prefers few lines with long segments: pairs.
     """
-    if height < FEW_LINES or not (is_tall or vectors <= WIDE // 2):
+    if height < SEVEN_LINES or not (is_tall or vectors <= WIDE // 2):
         return min(height, 2)
-    if height < SEVEN_LINES:
-        return FEW_LINES
-    blocks = -(-height // MANY_LINES)
-    return SEVEN_LINES if blocks * SEVEN_LINES >= height else MANY_LINES
+    found = SEVEN_LINES
+    for lines in (EIGHT_LINES, MOST_LINES):
+        if height >= lines and -(-height // lines) * lines <= -(-height // found) * found:
+            found = lines
+    return found
 
 
 @subroutine
@@ -487,9 +485,10 @@ def _dots_over(plane, depth, pitch, jump, group, entry):
     always_inlined()
     zero = zeros(plane.source, 1)
     totals = tuple_of(zero, RUNS[0])
+    is_shared = plane.pitch * plane.target.itemsize % PAGE_BYTES == 0
     for d in range(depth):
         h = 0
-        while h + SEVEN_LINES <= plane.height:
+        while h + SEVEN_LINES <= plane.height and not is_shared:
             totals = _add_dots_of(plane, totals, tuple_of(zero, SEVEN_LINES), jump, d, pitch, group, h, entry)
             h += SEVEN_LINES
         while h < plane.height:
@@ -645,11 +644,15 @@ def _part_of_line(problem: ConvProblem, op: Op, width: int, lanes: int) -> int:
 def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> float:
     """Of one tile of one target channel, its gathering aside."""
     sources, _ = channels_of(problem, op)
-    vectors = -(-tile[2] // lanes)
+    vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
     if op is Op.GRAD_WEIGHT:
-        lines = tile[0] * tile[1] * (vectors * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
-        return -(-sources * problem.taps // DOT_TERMS) * lines * vector_steps(problem)
-    lengths = run_lengths(problem)
+        blocks, left = divmod(tile[1], SEVEN_LINES)
+        cycles = 0.0
+        for length in itertools.chain.from_iterable(map(split, lengths)):
+            products = blocks * (max(length, LATENCY) * SEVEN_LINES + RUN_CYCLES)
+            products += left * (max(length, LATENCY) + RUN_CYCLES)
+            cycles += tile[0] * vectors * products * vector_steps(problem) + SEGMENT_CYCLES
+        return sources * problem.taps // problem.filter[1] * cycles
     at_once: int = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
     wide = 1 if at_once > 2 else WIDE
     segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)

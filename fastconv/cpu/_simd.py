@@ -43,6 +43,8 @@ def _register_bytes() -> int:
 
 
 REGISTER_BYTES = _register_bytes()
+# AVX-512 has 32 of them, AVX2 16.
+REGISTERS = 32 if REGISTER_BYTES == 64 else 16
 
 
 class Vector(types.Type):  # type: ignore[misc]

@@ -125,10 +125,10 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
     begin, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
     in_source = g.in_source != 0 and _are_finite(weights, begin * g.weight_group, (end - begin) * g.weight_group)
-    at_once = end - begin if in_source else 1
-    for tile_number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
-        tile = tile_of(g, tile_number)
-        for group in range(begin, end, at_once):
+    at_once = end - begin if in_source and tiles == 1 else 1  # else tiles follow each other, in memory, too
+    for group in range(begin, end, at_once):
+        for tile_number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
+            tile = tile_of(g, tile_number)
             source_at = image * g.source_n + group * g.sources * g.source_c
             if in_source:
                 lines = _in_source(g, geometry, source, source_at)
@@ -220,7 +220,9 @@ def _compute_phase(
         height, width = inner(geometry, plane_h, tile.p, height)[1], inner(geometry, plane_w, tile.q, width)[1]
     if g.together == 2:
         other = geometry[entry + PHASE + table]
-        width += inner(geometry, plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5]), tile.q, tile.width)[1]
+        width += inner(geometry, plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5]), tile.q, tile.width)[
+            1
+        ]
     pitch = geometry[g.target_axis_h + 1] * g.target_h if g.joined else g.line_pitch
     for d in range(tile.depth):
         in_d = place(geometry, plane_d, tile.z + d)
@@ -302,8 +304,8 @@ def _compute(plane):
         else:
             _compute_pairs(plane, tuple_of(one, 1))
     elif plane.jump == 2:
-        if plane.height >= SEVEN_LINES:
-            _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_two)
+        if plane.height >= 4:
+            _compute_lines(plane, tuple_of(one, 4), by_two)
         else:
             _compute_lines(plane, tuple_of(one, 1), by_two)
     else:
@@ -376,10 +378,10 @@ def _compute_pairs(plane, sums):
 
 @subroutine
 def _prefetch(plane, group, p, lines):
-    """Begin to fetch what comes AHEAD of some lines of the source, which follow each other."""
-    at = plane.source_at + group * plane.source_step + (plane.z * plane.depth) + (plane.p + p) * plane.line + AHEAD
-    for i in range(0, lines * plane.line, lanes(plane.source)):
-        prefetch(plane.source, at + i)
+    """Begin to fetch what comes AHEAD of some lines of the source, if these follow each other."""
+    source_at = plane.source_at + group * plane.source_step + plane.z * plane.depth + (plane.p + p) * plane.line
+    for i in range(AHEAD, AHEAD + lines * plane.line, lanes(plane.source)):
+        prefetch(plane.source, source_at + i)
 
 
 @subroutine
@@ -436,7 +438,7 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     run, block = divmod(task, blocks)
     begin, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
     first = run * g.tiles_per_task
-    at_once = end - begin if g.in_source else 1
+    at_once = end - begin if g.in_source and tiles == 1 else 1
     for group in range(begin, end, at_once):
         for item in range(first, min(first + g.tiles_per_task, g.images * tiles)):
             image, tile_number = divmod(item, tiles)
@@ -576,7 +578,11 @@ def _reads(axis: Axis, tap: Tap) -> tuple[int, int, int]:
     first, last = axis.runs[tap.slot].tolist()
     if first == last:
         return 0, 0, 0
-    return int(axis.index[tap.slot, first]) - axis.step * first + axis.step * tap.shift, first - tap.shift, last - tap.shift
+    return (
+        int(axis.index[tap.slot, first]) - axis.step * first + axis.step * tap.shift,
+        first - tap.shift,
+        last - tap.shift,
+    )
 
 
 def run_lengths(problem: ConvProblem) -> list[int]:

@@ -411,9 +411,7 @@ class _Lines:
 
     def load(self, i):
         builder = self._emitter.builder
-        return self._emitter.load_between(
-            builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between
-        )
+        return self._emitter.load_between(builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between)
 
 
 # Taps, one below the other, for which there is code of its own.
@@ -445,13 +443,17 @@ def add_lines(
                 before = builder.block
                 with builder.if_then(lines.is_inside(i), likely=True):
                     loaded = lines.load(i)
-                    sums = [emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r])) for r in reached]
+                    sums = [
+                        emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached
+                    ]
                     behind = builder.block
-                for r, sum in zip(reached, map(emitter.pack, sums), strict=True):
+                for r, sum in zip(reached, sums, strict=True):
                     totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
             return totals
 
-        return context.make_tuple(builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added))
+        return context.make_tuple(
+            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added)
+        )
 
     return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
 
@@ -481,7 +483,9 @@ def add_dots(typing_context, totals, taps, jump, array, at, line, first, last, l
                     sums[r] = emitter.pack(emitter.fma(factors[i - r], loaded, emitter.unpack(sums[r])))
             return sums
 
-        return context.make_tuple(builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added))
+        return context.make_tuple(
+            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added)
+        )
 
     return totals(totals, integer, jump, array, *[integer] * 6, values), codegen
 
@@ -533,9 +537,7 @@ class _Lines:
 
     def load(self, i):
         builder = self._emitter.builder
-        return self._emitter.load_between(
-            builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between
-        )
+        return self._emitter.load_between(builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between)
 
 
 @intrinsic

@@ -1,11 +1,15 @@
 """Direct kernels for a single target channel in each group: depthwise filters, and images of one channel.
 
-There is nothing that several target channels could share, so registers hold lines of the target, up to eight, one below
-the other, and the weights of a run of taps, one below the other, too. A line of the strip is loaded once for them all::
+There is nothing that several target channels could share, so registers hold lines of the target, up to fourteen, one
+below the other, and the weights of a run of taps, one below the other, too. A line of the source is loaded once for
+them all::
 
-    line p += w[r] * strip[p + r]      for the lines p and the taps r of a run: P + R - 1 loads for P * R multiply-adds
+    line p += w[r] * source[p + r]     for the lines p and the taps r of a run: P + R - 1 loads for P * R multiply-adds
 
-GRAD_WEIGHT keeps a vector of sums for each of several taps while it walks along the lines of y.
+The source is read where it lies, with masks at its sides; lines above and below it are left out, with their products.
+Only where something else than zeros is around it, or its elements are far apart, it is copied into a strip first; and
+where a weight is NaN or infinite, whose products with zeros count. GRAD_WEIGHT holds the lines of y and the sums of the
+taps of a run instead.
 """
 
 from __future__ import annotations
@@ -48,8 +52,8 @@ from ._simd import (
 from ._strips import PHASE, header, tile_of
 from ._tiles import TASKS_LEAST, Tiling, axes, channels_of, gather_cycles, halo_of, parts_of, planes_of, positions_of
 
-# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it. In GRAD_WEIGHT, which reads
-# them once for each column of taps, in the first level.
+# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it. In GRAD_WEIGHT, which
+# reads them once for each column of taps, in the first level.
 STRIP_BYTES = 128 << 10
 SMALL_STRIP_BYTES = 16 << 10
 # Cycles for each multiply-add of a vector in lines, for each run and for each segment, fitted to the problems of
@@ -64,10 +68,11 @@ TASK_CYCLES = 700
 # bytes, so that they fall on the same places of the first-level cache: 1024x1024 with 31x31 took 73 ms, and 18 ms so.
 LINE_PIXELS = 4096
 TALL_PIXELS = 256
-# Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16 or, where
-# there are 32 registers, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or two lines
-# at once take WIDE vectors each.
-MOST_LINES, EIGHT_LINES, SEVEN_LINES = 14 if REGISTERS == 32 else 7, 8, 7
+# Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
+# registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or
+# two lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
+# 2.4 ms with seven, whose lines come from too many places at once.
+MOST_LINES, EIGHT_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 8, 7, 4
 WIDE = 4
 # Taps one below the other from which on a filter is tall.
 TALL = 5
@@ -75,7 +80,8 @@ TALL = 5
 RUN = 10
 # Lines that lie a multiple of this apart share eight places of a first-level cache.
 PAGE_BYTES = 4096
-# Elements from what is read to what is fetched meanwhile.
+# Elements from what is read to what is fetched meanwhile, as planes follow each other: 8x64x112x112 with 3x3 and a
+# stride of two took 1.9 ms without.
 AHEAD = 4096
 # Beyond every position.
 FAR = 1 << 40
@@ -304,8 +310,8 @@ def _compute(plane):
         else:
             _compute_pairs(plane, tuple_of(one, 1))
     elif plane.jump == 2:
-        if plane.height >= 4:
-            _compute_lines(plane, tuple_of(one, 4), by_two)
+        if plane.height >= FEW_LINES:
+            _compute_lines(plane, tuple_of(one, FEW_LINES), by_two)
         else:
             _compute_lines(plane, tuple_of(one, 1), by_two)
     else:
@@ -529,12 +535,12 @@ KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_
 def run_tables(
     taps: tuple[list[tuple[int, Tap]], ...], axes: list[Axis], roles: dict[str, int],
     problem: ConvProblem, sizes: Tiling,
-) -> tuple[list[int], list[int]]:  # fmt: skip
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
     """The runs of a phase, as a `Plane` finds them: in the source itself, and in strips.
 
-    taps: of the phase, by axis; axes: the planes of the source. How many runs there are, then, for each, where its first
-    line begins for position (0, 0, 0); the first position that finds an element and the one past the last, along each
-    axis; its first weight, the distance of the next, and how many there are.
+    taps: of the phase, by axis; axes: the planes of the source. How many runs there are, then, for each, where its
+    first line begins for position (0, 0, 0); the first position that finds an element and the one past the last, along
+    each axis; its first weight, the distance of the next, and how many there are.
     """
     _, height, width = problem.filter
     planes, strip = sizes.planes, sizes.strip
@@ -554,7 +560,10 @@ def run_tables(
         everywhere = [-FAR, FAR, -FAR, FAR, 0, sizes.tiles[2] * sizes.tile[2]]
         in_source.append([source, *reads[0][1:], *reads[1][1:], *reads[2][1:], *last])
         in_strip.append([place, *everywhere, *last])
-    return [len(in_source), *itertools.chain(*in_source)], [len(in_strip), *itertools.chain(*in_strip)]
+    return (
+        np.array([len(in_source), *itertools.chain(*in_source)], np.int64),
+        np.array([len(in_strip), *itertools.chain(*in_strip)], np.int64),
+    )
 
 
 def _columns(taps: list[tuple[int, Tap]]) -> Iterator[tuple[int, Tap, int, int]]:
@@ -574,7 +583,7 @@ def _columns(taps: list[tuple[int, Tap]]) -> Iterator[tuple[int, Tap, int, int]]
 
 
 def _reads(axis: Axis, tap: Tap) -> tuple[int, int, int]:
-    """What a tap reads at position 0, there or not, the first position at which it reads an element, and past the last."""
+    """The element that a tap reads at position 0, there or not, and the positions between which it reads elements."""
     first, last = axis.runs[tap.slot].tolist()
     if first == last:
         return 0, 0, 0
@@ -653,7 +662,7 @@ def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> flo
     vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
     if op is Op.GRAD_WEIGHT:
         blocks, left = divmod(tile[1], SEVEN_LINES)
-        cycles = 0.0
+        cycles = 0
         for length in itertools.chain.from_iterable(map(split, lengths)):
             products = blocks * (max(length, LATENCY) * SEVEN_LINES + RUN_CYCLES)
             products += left * (max(length, LATENCY) + RUN_CYCLES)

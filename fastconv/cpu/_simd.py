@@ -381,40 +381,7 @@ def fma(typing_context, first, second, total):
     return total(total, total, total), codegen
 
 
-def _emitter(builder, value):
-    return Emitter(builder, value.dtype, value.vectors)
-
-
-def _unpacked(builder, values):
-    return list(cgutils.unpack_tuple(builder, values))
-
-
-def _either(builder, first, second):
-    """One of two values, each with the block that it comes from."""
-    found = builder.phi(first[0].type)
-    for value, block in (first, second):
-        found.add_incoming(value, block)
-    return found
-
-
-class _Lines:
-    """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
-
-    def __init__(self, emitter, begin, line, first, last, low, high, jump):
-        self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
-        self._count = emitter.builder.sub(last, first)
-        self._between = low, high, jump
-
-    def is_inside(self, i):
-        builder = self._emitter.builder
-        return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
-
-    def load(self, i):
-        builder = self._emitter.builder
-        return self._emitter.load_between(builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between)
-
-
-# Taps, one below the other, for which there is code of its own.
+# Lengths of runs of taps, one below the other, for which there is code of its own.
 RUNS = (7, 5, 3, 2, 1)
 
 
@@ -434,7 +401,7 @@ def add_lines(
         emitter = _emitter(builder, sums.dtype)
         begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
         factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
-        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
+        lines = _Lines(emitter, begin, arguments[5:10], jump.count)
 
         def added(totals, count):
             weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
@@ -470,7 +437,7 @@ def add_dots(typing_context, totals, taps, jump, array, at, line, first, last, l
         emitter = _emitter(builder, totals.dtype)
         factors = [emitter.unpack(each) for each in _unpacked(builder, arguments[10])]
         begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
-        lines = _Lines(emitter, begin, *arguments[5:10], jump.count)
+        lines = _Lines(emitter, begin, arguments[5:10], jump.count)
 
         def added(sums, count):
             for i in range(count + len(factors) - 1):
@@ -526,7 +493,8 @@ def _either(builder, *ways):
 class _Lines:
     """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
 
-    def __init__(self, emitter, begin, line, first, last, low, high, jump):
+    def __init__(self, emitter, begin, bounds, jump):
+        line, first, last, low, high = bounds
         self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
         self._count = emitter.builder.sub(last, first)
         self._between = low, high, jump
@@ -542,7 +510,7 @@ class _Lines:
 
 @intrinsic
 def load_first_of_lines(typing_context, array, at, line, count, like):
-    """A tuple of the type of `like`: the first `count` elements from array[at] on, then from array[at + line] on, ..."""
+    """A tuple as `like`: the first `count` elements from array[at] on, then those from array[at + line] on, ..."""
     integer = types.int64
 
     def codegen(context, builder, signature, arguments):

@@ -662,11 +662,11 @@ def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> flo
     vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
     if op is Op.GRAD_WEIGHT:
         blocks, left = divmod(tile[1], SEVEN_LINES)
-        cycles = 0
+        cycles = 0.0
         for length in itertools.chain.from_iterable(map(split, lengths)):
-            products = blocks * (max(length, LATENCY) * SEVEN_LINES + RUN_CYCLES)
-            products += left * (max(length, LATENCY) + RUN_CYCLES)
-            cycles += tile[0] * vectors * products * vector_steps(problem) + SEGMENT_CYCLES
+            lines = blocks * (max(length, LATENCY) * SEVEN_LINES + RUN_CYCLES)
+            lines += left * (max(length, LATENCY) + RUN_CYCLES)
+            cycles += tile[0] * vectors * lines * vector_steps(problem) + SEGMENT_CYCLES
         return sources * problem.taps // problem.filter[1] * cycles
     at_once: int = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
     wide = 1 if at_once > 2 else WIDE

@@ -439,13 +439,15 @@ def add_dots(typing_context, totals, taps, jump, array, at, line, first, last, l
         begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
         lines = _Lines(emitter, begin, arguments[5:10], jump.count)
 
+        nothing = ir.Constant(emitter.kind, None)
+
         def added(sums, count):
             for i in range(count + len(factors) - 1):
                 before = builder.block
                 with builder.if_then(lines.is_inside(i), likely=True):
                     packed = emitter.pack(lines.load(i))
                     behind = builder.block
-                loaded = emitter.unpack(_either(builder, (emitter.pack(emitter.zero), before), (packed, behind)))
+                loaded = emitter.unpack(_either(builder, (nothing, before), (packed, behind)))
                 for r in range(max(0, i - len(factors) + 1), min(count, i + 1)):
                     sums[r] = emitter.pack(emitter.fma(factors[i - r], loaded, emitter.unpack(sums[r])))
             return sums

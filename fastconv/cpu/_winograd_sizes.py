@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
-from ._axes import Axis, folding, output_axis, phased_axis, transposed_extent
+from ._axes import Axis, Integers, folding, phased_axis, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, VECTOR_CYCLES
@@ -37,12 +37,20 @@ FILTERS_BYTES = 512 << 10
 SUMS_BYTES = 1024 << 10
 # Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 370 to 440, 250 and 125 for
 # F(4, 3), storing into a second-level cache included; for each row of outputs that is stored; and for each register
-# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there.
+# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there. Twice as many points as
+# registers are spilled more than once: with 8x64x112x112 to 64, 3x3, by F(6, 3), 18 to 20 cycles were left for each.
 DATA_CYCLES = 10
+SPILLED_CYCLES = 20
 FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
 REGISTER_TILE_CYCLES = 50
+# Cycles for each vector of transformed filters that is read from the third-level cache, and the most bytes of them: on
+# one thread, 256x14x14 to 256, 3x3, took 0.84 ms with them and 1.10 ms without, 512x7x7 to 512 with 16 MiB of them 1.6
+# and 2.1 ms, but 512x28x28 to 512 with 36 MiB 19 to 25 and 19 ms. Transforming all filters before all tasks of one call
+# never won: 7.2 to 8.4 ms in place of 7.6 for 8x64x56x56 to 64, 1.18 in place of 1.13 ms for 256x14x14.
+FETCHED_CYCLES = 2
+PREPARED_BYTES = 20 << 20
 # Cycles for each element that is copied one by one, as those of a row in channels_last are: 64x138x138 there.
 ELEMENT_CYCLES = 2.5
 
@@ -58,6 +66,7 @@ class Sizes:
     row_block: int
     filter_block: int
     blocks_per_task: int
+    prepared: bool  # whether tasks are given transformed filters
     tasks: int
     additions: int  # that follow one another in a sum
     cycles: float  # of all tasks, one after the other
@@ -80,11 +89,29 @@ class Sizes:
         return self.block[1] * self.block[2]
 
 
-def target_extents(problem: ConvProblem, op: Op) -> Axes:
-    """Elements along each axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
-    if op is not Op.GRAD_INPUT:
-        return problem.output
-    return axes(transposed_extent(problem, axis) for axis in range(3))
+def _computed(problem: ConvProblem, op: Op, axis: int) -> int:
+    """Elements along an axis that are computed; of a GRAD_INPUT that folds, those in the padding, too."""
+    return transposed_extent(problem, axis) if op is Op.GRAD_INPUT else problem.output[axis]
+
+
+def phases_of(problem: ConvProblem, op: Op, axis: int) -> int:
+    """Along H and W, each first position of a dilated filter: what it meets is a plane, in which nothing is dilated.
+
+    The slices of a filter, along the depth, are terms of a sum, and may stand anywhere.
+    """
+    return 1 if axis == 0 else min(problem.dilation[axis], _computed(problem, op, axis))
+
+
+def plane_extents(problem: ConvProblem, op: Op) -> Axes:
+    """Planes that are computed: for each element along the depth those of all phases; and their height and width."""
+    planes = _computed(problem, op, 0) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
+    height, width = (-(-_computed(problem, op, axis) // problem.dilation[axis]) for axis in (1, 2))
+    return planes, height, width
+
+
+def depth_reach(problem: ConvProblem, op: Op) -> int:
+    """Planes that the last slice of a filter is behind the first."""
+    return (problem.reach[0] - 1) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
 
 
 def kinds(problem: ConvProblem) -> list[int]:
@@ -94,82 +121,111 @@ def kinds(problem: ConvProblem) -> list[int]:
 
 
 def source_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The source along an axis, with the border that the filter reaches, as a single plane."""
+    """The source along an axis, by phases, with the border that the filter reaches."""
     low, high = problem.padding[axis]
     if op is not Op.GRAD_INPUT:
         extent = problem.input[axis]
         places = source_index(extent, low, high, problem.padding_mode)
     else:
         extent, low = problem.output[axis], problem.reach[axis] - 1 - (0 if folding(problem) else low)
-        at = np.arange(target_extents(problem, op)[axis] + problem.reach[axis] - 1) - low
+        at = np.arange(_computed(problem, op, axis) + problem.reach[axis] - 1) - low
         places = np.where((at >= 0) & (at < extent), at, OUTSIDE)
     run = max(0, low), max(0, low + extent)
-    return phased_axis(places, [0], 1, run, positions)
+    return _by_phases(problem, op, axis, places, run, positions)
 
 
 def target_axis(problem: ConvProblem, op: Op, axis: int, positions: int) -> Axis:
-    """The target along an axis; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
+    """The target along an axis, by phases; of a GRAD_INPUT that folds, with the padding, which repeats elements."""
     if op is not Op.GRAD_INPUT:
         return output_axis(problem, axis, positions)
     extent = problem.input[axis]
     low, high = problem.padding[axis] if folding(problem) else (0, 0)
     places = source_index(extent, low, high, problem.padding_mode)
-    return phased_axis(places, [0], 1, (low, low + extent), positions)
+    return _by_phases(problem, op, axis, places, (low, low + extent), positions)
+
+
+def output_axis(problem: ConvProblem, axis: int, positions: int) -> Axis:
+    """The output along an axis, by phases."""
+    extent = problem.output[axis]
+    return _by_phases(problem, Op.FORWARD, axis, np.arange(extent), (0, extent), positions)
+
+
+def _by_phases(problem: ConvProblem, op: Op, axis: int, places: Integers, run: tuple[int, int], positions: int) -> Axis:
+    phases = list(range(phases_of(problem, op, axis)))
+    return phased_axis(places, phases, problem.dilation[axis] if axis else 1, run, positions)
 
 
 @lru_cache(maxsize=1024)
 def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
-    """The sizes that take the least time on this machine's number of threads."""
+    """The sizes that take the least time on this machine's number of threads, from the weight."""
+    return _least(each for kind in kinds(problem) for each in candidates(problem, op, kind) if not each.prepared)
+
+
+def prepared_sizes_of(problem: ConvProblem, op: Op) -> Sizes | None:
+    """Sizes of the same kind for filters that are transformed already, or None where nothing is gained."""
+    usual = sizes_of(problem, op)
+    best = _least([usual, *(each for each in candidates(problem, op, usual.kind) if each.prepared)])
+    return best if best.prepared else None
+
+
+def _least(choices: Iterable[Sizes]) -> Sizes:
     threads = local_machine().threads
-    choices = (each for kind in kinds(problem) for each in candidates(problem, op, kind))
     return min(choices, key=lambda each: each.time(threads))
 
 
 def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
     square = SQUARES[kind]
     sources, targets = channels_of(problem, op)
-    extents = target_extents(problem, op)
-    tiles = extents[0], -(-extents[1] // square.height.outputs), -(-extents[2] // square.width.outputs)
+    planes, height, width = plane_extents(problem, op)
+    tiles = planes, -(-height // square.height.outputs), -(-width // square.width.outputs)
     lanes, size = lanes_of(problem.dtype), problem.real_bytes
-    points, slices, reach = square.products, problem.filter[0], problem.reach[0] - 1
-    rows_below = -(-(square.height.products - square.height.outputs) // square.height.outputs)
+    points, slices, reach = square.products, problem.filter[0], depth_reach(problem, op)
     folds = op is Op.GRAD_INPUT and folding(problem)  # blocks add to each other's elements
+    may_prepare = prepared_filters(problem, op, square)[-1] * size <= PREPARED_BYTES
     for block in _block_choices(tiles, lanes):
         depth, height, width = block
         plane = height * width
         blocks = math.prod(-(-whole // part) for whole, part in zip(tiles, block, strict=True))
         planes = depth + reach
-        lines = 2 * (height + rows_below) * square.height.outputs
+        lines = (1 + square.width.further) * (height + square.height.further) * square.height.outputs
         line_elements = square.width.outputs * width
         line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
-        if problem.layout == "channels_last":
+        if problem.layout == "channels_last" or problem.dilation[2] > 1:
             line_cycles = ELEMENT_CYCLES * line_elements
         gather = planes * lines * (ROW_CYCLES + line_cycles)
-        data = gather + planes * -(-plane // lanes) * points * DATA_CYCLES
+        data = gather + planes * -(-plane // lanes) * points * (DATA_CYCLES if points <= 36 else SPILLED_CYCLES)
         vectors = -(-depth * plane // lanes)
         back = vectors * points * BACK_CYCLES
         back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)
         data_bytes = points * size * padded(planes * plane, problem.dtype)
-        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes):
+        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes, lanes):
             filter_bytes = points * slices * channel_block * size
             channel_blocks = -(-sources // channel_block)
             for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
-                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
                 row_blocks = -(-targets // row_block)
                 register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
                 product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
                 product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
-                filters = slices * row_block * channel_blocks * -(-channel_block // lanes) * points * FILTER_CYCLES
+                block_cycles = blocks * (sources * data + product + row_block * back)
+                filter_vectors = slices * row_block * -(-sources // lanes) * points
+                whole = problem.N * problem.groups * row_blocks
+                choose = partial(
+                    Sizes, kind, tiles, block, channel_block, row_block,
+                    additions=channel_block * slices + channel_blocks,
+                )  # fmt: skip
+                if may_prepare:
+                    yield choose(
+                        row_block, blocks if folds else 1, True, whole * (1 if folds else blocks),
+                        cycles=whole * (block_cycles + blocks * filter_vectors * FETCHED_CYCLES),
+                    )  # fmt: skip
+                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
+                filters = filter_vectors * FILTER_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
                 for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
                     runs = -(-blocks // per_task)
-                    cycles = blocks * (sources * data + product + row_block * back) + runs * filters
-                    if not stays:
-                        cycles += (blocks - runs) * filters
-                    whole = problem.N * problem.groups * row_blocks
-                    yield Sizes(
-                        kind, tiles, block, channel_block, row_block, filter_block, per_task,
-                        tasks=whole * runs, additions=channel_block * slices + channel_blocks, cycles=whole * cycles,
+                    yield choose(
+                        filter_block, per_task, False, whole * runs,
+                        cycles=whole * (block_cycles + (runs if stays else blocks) * filters),
                     )  # fmt: skip
 
 
@@ -196,9 +252,11 @@ def _block_choices(tiles: Axes, lanes: int) -> Iterator[Axes]:
     yield from ((1, *part) for part in sorted(parts, key=vectors)[:8])
 
 
-def _channel_blocks(sources: int, most: int) -> set[int]:
+def _channel_blocks(sources: int, most: int, lanes: int) -> set[int]:
+    """About equal parts of whole registers, as that is what filters are transformed in."""
     most = max(1, min(most, sources))
-    return {even_split(sources, part) for part in (most, most // 2) if part >= min(16, most)}
+    parts = {even_split(sources, part) for part in (most, most // 2) if part >= min(16, most)}
+    return {min(sources, -(-part // lanes) * lanes) for part in parts}
 
 
 def _row_blocks(targets: int, most: int) -> set[int]:
@@ -221,6 +279,8 @@ class Memory:
     filters_slice: int
     filters_pitch: int
     filters_point: int
+    filters_group: int
+    prepared_elements: int  # of all filters, where they are not in the workspace
     sums_at: int
     sums_pitch: int
     sums_point: int
@@ -233,27 +293,43 @@ def aligned(elements: int) -> int:
     return -(-elements // ALIGNMENT) * ALIGNMENT
 
 
+def _filters(problem: ConvProblem, square: Square, sources: int, targets: int) -> tuple[int, int, int, int]:
+    """Elements from one slice, row, point and group of filters to the next."""
+    slice = padded(sources, problem.dtype)
+    pitch = problem.filter[0] * slice
+    point = aligned(targets * pitch) + ALIGNMENT
+    return slice, pitch, point, square.products * point
+
+
+def prepared_filters(problem: ConvProblem, op: Op, square: Square) -> tuple[int, int, int, int, int]:
+    """Those distances of all filters, transformed once, and their number of elements."""
+    distances = _filters(problem, square, *channels_of(problem, op))
+    return *distances, problem.groups * distances[3]
+
+
 def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     square, plane, depth = sizes.square, sizes.plane, sizes.block[0]
     lanes = lanes_of(problem.dtype)
     m_h, m_w = square.height.outputs, square.width.outputs
-    below = -(-(square.height.products - m_h) // m_h)
-    lines = 2 * m_h * (sizes.block[1] + below) * m_w * sizes.block[2]
+    copies, below = 1 + square.width.further, square.height.further
+    lines = m_h * copies * (sizes.block[1] + below) * m_w * sizes.block[2]
     together = max(1, LINES_BYTES // problem.real_bytes // lines)
     data_at = aligned(together * lines + 2 * m_w * lanes)
-    data_pitch = padded((depth + problem.reach[0] - 2) * plane + padded(plane, problem.dtype), problem.dtype)
+    planes = depth + depth_reach(problem, op)
+    data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
-    filters_at = data_at + square.products * data_point
-    filters_slice = padded(sizes.channel_block, problem.dtype)
-    filters_pitch = problem.filter[0] * filters_slice
-    filters_point = aligned(sizes.filter_block * filters_pitch) + ALIGNMENT
-    sums_at = filters_at + square.products * filters_point
+    filters_at = sums_at = data_at + square.products * data_point
+    filters = prepared_filters(problem, op, square)
+    if not sizes.prepared:
+        distances = _filters(problem, square, sizes.channel_block, sizes.filter_block)
+        filters = *distances[:3], 0, 0
+        sums_at += distances[3]
     sums_pitch = padded(depth * plane, problem.dtype)
     sums_point = aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
     lines_at = sums_at + square.products * sums_point
     lines_pitch = m_w * sums_pitch
     elements = lines_at + m_h * lines_pitch
     return Memory(
-        together, data_at, data_pitch, data_point, filters_at, filters_slice, filters_pitch, filters_point,
+        together, data_at, data_pitch, data_point, filters_at, *filters,
         sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
     )  # fmt: skip

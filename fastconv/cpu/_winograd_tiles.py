@@ -8,6 +8,7 @@ from numba import literally
 
 from ..core.jit import subroutine
 from ._kernel import first_integers, inner, never_inlined, place, plane_at
+from ._kernel import number as number_at
 from ._rows import copy, fill, gather_row, store_row, store_run
 from ._simd import lanes
 from ._strips import part_of
@@ -50,15 +51,17 @@ class Blocks(NamedTuple):
     weight_first: int  # the slice that is met first
     slices: int  # of a filter, along the depth
     depth_reach: int  # planes that the last slice is behind the first
+    phases_h: int  # planes for each element along the depth
+    phases_w: int
     outputs_h: int  # of a tile
     outputs_w: int
-    halo_h: int  # tiles below that a tile reaches into
+    further_h: int  # tiles behind it that a tile reaches into
+    further_w: int
     lines_together: int  # planes of lines in the workspace at once
     points: int  # of a tile
-    target_z: int  # extents of the target
-    target_p: int
+    target_p: int  # extents of the planes of the target
     target_q: int
-    tiles_z: int  # of the target
+    tiles_z: int  # planes and tiles of the target
     tiles_p: int
     tiles_q: int
     block_z: int  # tiles of a block
@@ -72,10 +75,13 @@ class Blocks(NamedTuple):
     data_at: int  # positions in the workspace
     data_pitch: int  # from one channel to the next, and from one point to the next
     data_point: int
+    prepares: int  # whether tasks do nothing but transform filters
+    prepared: int  # whether tasks are given transformed filters in place of the weight
     filters_at: int
     filters_slice: int  # from one slice to the next
     filters_pitch: int
     filters_point: int
+    filters_group: int
     sums_at: int
     sums_pitch: int
     sums_point: int
@@ -88,6 +94,7 @@ class Blocks(NamedTuple):
     target_axis_h: int
     target_axis_w: int
     plain: int  # whether elements of a row of the source follow each other, with nothing but padding around
+    plain_target: int  # whether those of the target do, and are not added to
     accumulates: int  # whether the target is added to
     activation: int
     has_residual: int
@@ -114,6 +121,14 @@ def block_of(g, rank):
 
 
 @subroutine
+def plane_of(g, number):
+    """The element along the depth that a plane stands at, and the phases along H and W that it holds."""
+    z, phase = divmod(number, g.phases_h * g.phases_w)
+    phase_h, phase_w = divmod(phase, g.phases_w)
+    return z, phase_h, phase_w
+
+
+@subroutine
 def transform_block(kind, workspace, geometry, source, source_at, channels, block, constants):
     """workspace[data_at + (e, c, d, tile)] = point e of the padded source around a tile, for c < channels.
 
@@ -127,21 +142,24 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
     plane_d = plane_at(geometry, g.source_axis_d, 0)
     depth = block.depth + g.depth_reach
     line = g.outputs_w * block.width
-    copy_pitch = (block.height + g.halo_h) * line
-    pitch = 2 * g.outputs_h * copy_pitch
+    copy_pitch = (block.height + g.further_h) * line
+    phase_pitch = (1 + g.further_w) * copy_pitch
+    pitch = g.outputs_h * phase_pitch
     tiles = block.height * block.width
     fill(workspace, 0, g.lines_together * pitch, outside)
     for begin in range(0, channels * depth, g.lines_together):
         end = min(begin + g.lines_together, channels * depth)
         for number in range(begin, end):
             c, d = divmod(number, depth)
-            in_d = place(geometry, plane_d, block.z + d)
+            z, phase_h, phase_w = plane_of(g, block.z + d)
+            in_d = place(geometry, plane_d, z)
             at = (number - begin) * pitch
             if in_d < 0:
                 fill(workspace, at, pitch, outside)
             else:
                 _gather_lines(
                     workspace, at, geometry, source, source_at + c * g.source_c + in_d * g.source_d,
+                    plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
                     line, copy_pitch, outside, block,
                 )  # fmt: skip
         for number in range(begin, end):
@@ -150,53 +168,65 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
             to = g.data_at + c * g.data_pitch + d * g.plane
             for v in range(0, tiles, lanes(workspace)):
                 transform_data(
-                    kind, workspace, at + v * g.outputs_w, 2 * copy_pitch, copy_pitch, line, to + v, g.data_point
+                    kind, workspace, at + v * g.outputs_w, phase_pitch, copy_pitch, line, to + v, g.data_point
                 )  # fmt: skip
 
 
 @subroutine
-def _gather_lines(workspace, at, geometry, source, source_at, line, copy_pitch, outside, block):
-    """The padded rows of a plane, by phases, and their copies further on."""
+def _gather_lines(
+    workspace, at, geometry, source, source_at, plane_h, plane_w, line, copy_pitch, outside, block
+):  # fmt: skip
+    """The padded rows of a plane, in the order of tiles, and their copies further on."""
     g = header(geometry)
-    plane_h = plane_at(geometry, g.source_axis_h, 0)
-    plane_w = plane_at(geometry, g.source_axis_w, 0)
+    step = number_at(geometry, g.source_axis_w + 1)
     row = block.p * g.outputs_h
-    for further in range(2):
+    for further in range(1 + g.further_w):
         position = g.outputs_w * (block.q + further)
         first, last = inner(geometry, plane_w, position, line)
         begin = source_at + place(geometry, plane_w, position + first)
-        for h in range(block.height + g.halo_h):
+        for h in range(block.height + g.further_h):
             for phase in range(g.outputs_h):
                 in_h = place(geometry, plane_h, row + h * g.outputs_h + phase)
-                to = at + (2 * phase + further) * copy_pitch + h * line
-                if g.plain:
-                    if in_h >= 0 and first < last:
+                to = at + (phase * (1 + g.further_w) + further) * copy_pitch + h * line
+                if in_h < 0:
+                    if g.phases_h > 1 or not g.plain:  # otherwise it is there from the begin
+                        fill(workspace, to, line, outside)
+                elif g.plain:
+                    if first < last:
                         copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
-                elif in_h < 0:
-                    fill(workspace, to, line, outside)
                 else:
+                    # The copy has all but its last tile in common with what is there.
+                    common = line - g.outputs_w if further else 0
+                    copy(workspace, to, workspace, to - copy_pitch + g.outputs_w, common)
                     gather_row(
-                        workspace, to, line, source, source_at + in_h * g.source_h, g.source_w, outside,
-                        geometry, plane_w, 1, position,
+                        workspace, to + common, line - common, source, source_at + in_h * g.source_h, g.source_w,
+                        outside, geometry, plane_w, step, position + common,
                     )  # fmt: skip
 
 
 @subroutine
-def transform_weights(kind, flipped, workspace, geometry, weights, weights_at, rows, channels):
-    """workspace[filters_at + (k, slice, c) + e * filters_point] = point e of the filters of a block."""
+def transform_weights(kind, flipped, filters, filters_at, geometry, weights, weights_at, rows, channels):
+    """filters[filters_at + (k, slice, c) + e * filters_point] = point e of the filters of a block.
+
+    They are met in the order of the weight, which GRAD_INPUT has the other way round.
+    """
     literally(kind)
     literally(flipped)
     never_inlined()
     g = header(geometry)
-    step = lanes(workspace)
-    for k in range(rows):
-        for t in range(g.slices):
-            begin = weights_at + k * g.weight_target + g.weight_first + t * g.weight_depth
-            to = g.filters_at + k * g.filters_pitch + t * g.filters_slice
-            for c in range(0, channels, step):
+    step = lanes(filters)
+    vectors = -(-channels // step)
+    outer, nested = (vectors, rows) if flipped else (rows, vectors)
+    ahead = max(step * g.weight_source if flipped else g.weight_target, AHEAD)
+    for i in range(outer):
+        for j in range(nested):
+            c, k = (i * step, j) if flipped else (j * step, i)
+            for t in range(g.slices):
+                begin = weights_at + k * g.weight_target + c * g.weight_source
                 transform_filters(
-                    kind, flipped, weights, begin + c * g.weight_source, g.weight_source, min(step, channels - c),
-                    max(g.weight_target, AHEAD), workspace, to + c, g.filters_point,
+                    kind, flipped, weights, begin + g.weight_first + t * g.weight_depth, g.weight_source,
+                    min(step, channels - c), ahead,
+                    filters, filters_at + k * g.filters_pitch + t * g.filters_slice + c, g.filters_point,
                 )  # fmt: skip
 
 
@@ -210,28 +240,32 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
     never_inlined()
     g = header(geometry)
     plane_d = plane_at(geometry, g.target_axis_d, 0)
-    plane_h = plane_at(geometry, g.target_axis_h, 0)
-    plane_w = plane_at(geometry, g.target_axis_w, 0)
+    step = number_at(geometry, g.target_axis_w + 1)
     tiles = (block.depth - 1) * g.plane + block.height * block.width
     line = g.outputs_w * block.width
     q = g.outputs_w * block.q
     count = min(line, g.target_q - q)
-    plain = g.target_w == 1 and finish.accumulates == 0
     for k in range(rows):
         for v in range(0, tiles, lanes(workspace)):
             transform_back(
                 kind, workspace, g.sums_at + k * g.sums_pitch + v, g.sums_point,
                 g.lines_at + v * g.outputs_w, g.lines_pitch,
             )  # fmt: skip
-        for z in range(block.depth):
-            to = target_at + (channel + k) * g.target_c + place(geometry, plane_d, block.z + z) * g.target_d
-            begin = g.lines_at + g.outputs_w * z * g.plane
+        for d in range(block.depth):
+            z, phase_h, phase_w = plane_of(g, block.z + d)
+            plane_h = plane_at(geometry, g.target_axis_h, phase_h)
+            plane_w = plane_at(geometry, g.target_axis_w, phase_w)
+            to = target_at + (channel + k) * g.target_c + place(geometry, plane_d, z) * g.target_d
+            begin = g.lines_at + g.outputs_w * d * g.plane
             for h in range(min(block.height * g.outputs_h, g.target_p - block.p * g.outputs_h)):
                 at = begin + h % g.outputs_h * g.lines_pitch + h // g.outputs_h * line
-                row = to + place(geometry, plane_h, block.p * g.outputs_h + h) * g.target_h
-                if plain:
+                in_h = place(geometry, plane_h, block.p * g.outputs_h + h)
+                row = to + in_h * g.target_h
+                if in_h < 0:
+                    continue
+                if g.plain_target:
                     store_run(target, row + q, workspace, at, count, channel + k, finish)
                 else:
                     store_row(
-                        target, row, g.target_w, geometry, plane_w, 1, q, workspace, at, count, channel + k, finish
+                        target, row, g.target_w, geometry, plane_w, step, q, workspace, at, count, channel + k, finish
                     )  # fmt: skip

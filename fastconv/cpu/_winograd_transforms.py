@@ -2,7 +2,7 @@
 
 A lane holds one tile, or one filter, so that a transform is plain arithmetic on registers; the matrices are constants
 of the code (`fastconv.cpu._winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles.
-What a tile reads beyond its own m elements stands in a second copy of the line, m elements on, so that the tiles of
+What a tile reads beyond its own m elements stands in further copies of the line, m elements on, so that the tiles of
 several lines follow each other and fill registers also where lines are short.
 """
 
@@ -36,12 +36,11 @@ class Square(NamedTuple):
         return Square(*(filtering(each.taps, each.outputs) for each in self))
 
 
-# What kernels are compiled for, and the numbers that they know them by.
-FOUR, TWO, LINE = range(3)
+# What kernels are compiled for; they know them by their numbers.
 SQUARES = (
-    Square(filtering(4, 3), filtering(4, 3)),
-    Square(filtering(2, 3), filtering(2, 3)),
-    Square(filtering(1, 1), filtering(4, 3)),
+    *(Square(filtering(m, 3), filtering(m, 3)) for m in (2, 4, 6)),
+    *(Square(filtering(1, 1), filtering(m, r)) for m, r in ((4, 3), (4, 5), (2, 7))),
+    *(Square(filtering(m, r), filtering(1, 1)) for m, r in ((4, 3), (4, 5), (2, 7))),
 )
 
 
@@ -115,10 +114,12 @@ class _Lanes:
     # -- taking lines apart, and putting them together
 
     def phases(self, values):
-        """Every m-th element of m values after one another, from the first, the second, ... on; m is a power of two."""
+        """Every m-th element of m values after one another, from the first, the second, ... on."""
         count = len(values)
         if count == 1:
             return list(values)
+        if count % 2:
+            return [self._every(values, range(start, count * self.emitter.lanes, count)) for start in range(count)]
         lanes = range(2 * self.emitter.lanes)
         pairs = list(zip(values[::2], values[1::2], strict=True))
         halves = [self.phases([self.emitter.shuffle(*pair, lanes[start::2]) for pair in pairs]) for start in range(2)]
@@ -130,6 +131,9 @@ class _Lanes:
         if count == 1:
             return list(values)
         lanes = self.emitter.lanes
+        if count % 2:
+            order = [part * lanes + lane for lane in range(lanes) for part in range(count)]
+            return [self._every(values, order[begin : begin + lanes]) for begin in range(0, count * lanes, lanes)]
         halves = [self.by_turns(values[start::2]) for start in range(2)]
         order = [part + lane for lane in range(lanes) for part in (0, lanes)]
         return [
@@ -137,6 +141,14 @@ class _Lanes:
             for even, odd in zip(*halves, strict=True)
             for half in (0, lanes)
         ]
+
+    def _every(self, values, places):
+        """The elements at these places of three values after one another."""
+        lanes = self.emitter.lanes
+        first, second, third = values
+        joined = self.emitter.shuffle(first, second, [place if place < 2 * lanes else 0 for place in places])
+        order = [lane if place < 2 * lanes else place - lanes for lane, place in enumerate(places)]
+        return self.emitter.shuffle(joined, third, order)
 
 
 def _are_twins(first, second) -> bool:
@@ -158,7 +170,7 @@ def transform_data(typing_context, kind, array, at, phase_pitch, copy_pitch, lin
     """array[to + e * point_pitch] = B^T d B of a register of tiles, point by point.
 
     Row i of the first tile lies at ``at + i % m * phase_pitch + i // m * line``; `copy_pitch` further on, the same from
-    the m-th element on.
+    the m-th element on, and so on.
     """
     integer = types.int64
     square = SQUARES[kind.literal_value]
@@ -179,7 +191,10 @@ def transform_data(typing_context, kind, array, at, phase_pitch, copy_pitch, lin
             phase, further = i % square.height.outputs, i // square.height.outputs
             begin = builder.add(at, builder.mul(phase_pitch, index(phase)))
             begin = builder.add(begin, builder.mul(line, index(further)))
-            row = elements(begin) + elements(builder.add(begin, copy_pitch))
+            row = elements(begin)
+            for _ in range(square.width.further):
+                begin = builder.add(begin, copy_pitch)
+                row += elements(begin)
             rows.append(row[: square.width.products])
         points = lanes.applied_to_square(square.height.data, square.width.data, rows)
         begin = element(context, builder, signature.args[1], values, to)

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import literally
 
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.problem import ConvProblem, Op
-from ._axes import output_axis
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_steps
 from ._geometry import Tables, even_split, named, tensor_strides, with_sizes
 from ._kernel import first_integers, inner, never_inlined, place, plane_at, views
@@ -34,8 +33,18 @@ from ._launch import Launch, SummedLaunch
 from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, copy, fill
 from ._simd import lanes, transpose
 from ._tiles import TASKS_LEAST, WAITING, parts_of
-from ._winograd_sizes import ALIGNMENT, REGISTER_TILE_CYCLES, aligned, kinds, source_axis
-from ._winograd_transforms import FOUR, LINE, SQUARES, TWO, Square, transform_channels, transform_sums
+from ._winograd_sizes import (
+    ALIGNMENT,
+    ELEMENT_CYCLES,
+    REGISTER_TILE_CYCLES,
+    aligned,
+    kinds,
+    output_axis,
+    phases_of,
+    plane_extents,
+    source_axis,
+)
+from ._winograd_transforms import SQUARES, Square, transform_channels, transform_sums
 
 # Tiles of a block, and the most channels of one: sums of 64 x 64 channels take 590 KB.
 BLOCK_TILES = 64
@@ -79,7 +88,10 @@ class Gradient(NamedTuple):
     further_h: int  # elements of data beyond the outputs
     further_w: int
     points: int  # of a tile
-    planes: int  # of y
+    neighbours: int  # whether the pixels of a row, or the channels of a pixel, follow each other
+    planes: int  # of y: for each element along the depth those of all phases
+    phases_h: int
+    phases_w: int
     tiles_p: int
     tiles_q: int
     block_p: int  # tiles of a block
@@ -112,25 +124,18 @@ HEADER = len(Gradient._fields)
 # ---- kernels
 
 
-@kernel
-def _grad_weight_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(FOUR, task, x, w, y, constants, workspace, geometry)
+def _accumulation(kind: int) -> Kernel:
+    """The kernel of one of `SQUARES`."""
+
+    @kernel
+    def accumulate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        _accumulate(kind, task, x, w, y, constants, workspace, geometry)
+
+    return accumulate
 
 
-@kernel
-def _grad_weight_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(TWO, task, x, w, y, constants, workspace, geometry)
-
-
-@kernel
-def _grad_weight_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _accumulate(LINE, task, x, w, y, constants, workspace, geometry)
-
-
-KERNELS = {FOUR: _grad_weight_four, TWO: _grad_weight_two, LINE: _grad_weight_line}
+KERNELS = [_accumulation(kind) for kind in range(len(SQUARES))]
 
 
 @subroutine
@@ -155,7 +160,9 @@ def _accumulate(kind, task, x, w, y, constants, workspace, geometry):
     begin = run * g.items_per_task
     for item in range(begin, min(begin + g.items_per_task, g.images * g.planes * blocks)):
         image, rest = divmod(item, g.planes * blocks)
-        z, rest = divmod(rest, blocks)
+        plane, rest = divmod(rest, blocks)
+        z, phase = divmod(plane, g.phases_h * g.phases_w)
+        phase_h, phase_w = divmod(phase, g.phases_w)
         p, q = divmod(rest, g.blocks_q)
         p, q = p * g.block_p, q * g.block_q
         height, width = min(g.block_p, g.tiles_p - p), min(g.block_q, g.tiles_q - q)
@@ -164,13 +171,19 @@ def _accumulate(kind, task, x, w, y, constants, workspace, geometry):
             p * g.outputs_h, q * g.outputs_w,
             height * g.outputs_h + g.further_h, width * g.outputs_w + g.further_w,
         )  # fmt: skip
-        source = Pixels(x, image * g.x_n + first * g.x_c + in_d * g.x_d, g.x_c, g.x_h, g.x_w, g.x_axis_h, g.x_axis_w)
+        source = Pixels(
+            x, image * g.x_n + first * g.x_c + in_d * g.x_d, g.x_c, g.x_h, g.x_w,
+            plane_at(geometry, g.x_axis_h, phase_h), plane_at(geometry, g.x_axis_w, phase_w), g.neighbours,
+        )  # fmt: skip
         _transform_pixels(
             kind, 1, workspace, geometry, source, channels, constants[constants.size - 1], in_d < 0, window,
             height, width, g.data_at, g.data_pitch, g.data_point,
         )  # fmt: skip
         window = Window(p * g.outputs_h, q * g.outputs_w, height * g.outputs_h, width * g.outputs_w)
-        source = Pixels(y, image * g.y_n + row * g.y_c + z * g.y_d, g.y_c, g.y_h, g.y_w, g.y_axis_h, g.y_axis_w)
+        source = Pixels(
+            y, image * g.y_n + row * g.y_c + z * g.y_d, g.y_c, g.y_h, g.y_w,
+            plane_at(geometry, g.y_axis_h, phase_h), plane_at(geometry, g.y_axis_w, phase_w), g.neighbours,
+        )  # fmt: skip
         _transform_pixels(
             kind, 0, workspace, geometry, source, rows, y.dtype.type(0), False, window,
             height, width, g.outputs_at, g.outputs_pitch, g.outputs_point,
@@ -221,8 +234,9 @@ class Pixels(NamedTuple):
     channel_stride: int
     row_stride: int
     pixel_stride: int
-    axis_h: int  # positions of packed axes in the geometry vector
-    axis_w: int
+    plane_h: int  # positions of planes of packed axes in the geometry vector
+    plane_w: int
+    neighbours: int  # whether the pixels of a row, or the channels of a pixel, follow each other
 
 
 @subroutine
@@ -253,8 +267,8 @@ def _transform_pixels(
 def _gather_pixels(workspace, geometry, source, channel, channels, outside, window):
     """workspace[h, w, c] = the bordered plane of neighbouring channels, at most a register of them, in a window."""
     step = lanes(workspace)
-    plane_h, plane_w = plane_at(geometry, source.axis_h, 0), plane_at(geometry, source.axis_w, 0)
-    first, last = inner(geometry, plane_w, window.column, window.width)
+    plane_h, plane_w = source.plane_h, source.plane_w
+    first, last = inner(geometry, plane_w, window.column, window.width) if source.neighbours else (0, 0)
     channel_at = source.at + channel * source.channel_stride
     for h in range(window.height):
         in_h = place(geometry, plane_h, window.row + h)
@@ -327,15 +341,18 @@ def sizes_of(problem: ConvProblem) -> Sizes:
 def candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
     square = SQUARES[kind]
     steps, points = (square.height.outputs, square.width.outputs), square.products
-    tiles = -(-problem.output[1] // steps[0]), -(-problem.output[2] // steps[1])
+    planes, *extents = plane_extents(problem, Op.FORWARD)
+    tiles = -(-extents[0] // steps[0]), -(-extents[1] // steps[1])
     sources, targets = problem.C // problem.groups, problem.K // problem.groups
     lanes = lanes_of(problem.dtype)
     for width in itertools.islice(parts_of(tiles[1], BLOCK_TILES), 8):
         height = min(tiles[0], BLOCK_TILES // width)
         height = -(-tiles[0] // -(-tiles[0] // height))
-        items = problem.N * problem.output[0] * -(-tiles[0] // height) * -(-tiles[1] // width)
+        items = problem.N * planes * -(-tiles[0] // height) * -(-tiles[1] // width)
         columns, rows = width * steps[1], height * steps[0]
-        gather = rows * lanes * (-(-columns // lanes) * TRANSPOSED_CYCLES + ROW_CYCLES)
+        gather: float = rows * lanes * (-(-columns // lanes) * TRANSPOSED_CYCLES + ROW_CYCLES)
+        if problem.dilation[2] > 1 and problem.layout == "channels_first":
+            gather = rows * lanes * columns * ELEMENT_CYCLES
         transform = gather + height * width * points * TILE_POINT_CYCLES
         for channel_block in {even_split(sources, most) for most in (32, 64, 128)}:
             for row_block in {even_split(targets, most) for most in (32, 64, 128)}:
@@ -422,7 +439,9 @@ def launch_of(problem: ConvProblem, sizes: Sizes) -> SummedLaunch:
         **named("outputs_{}", "hw", (each.outputs for each in square)),
         **named("further_{}", "hw", further),
         points=square.products,
-        planes=problem.output[0],
+        neighbours=problem.dilation[2] == 1 or problem.layout == "channels_last",
+        planes=plane_extents(problem, Op.FORWARD)[0],
+        **named("phases_{}", "hw", (phases_of(problem, Op.FORWARD, axis) for axis in (1, 2))),
         **named("tiles_{}", "pq", sizes.tiles),
         **named("block_{}", "pq", sizes.block),
         **named("blocks_{}", "pq", blocks),

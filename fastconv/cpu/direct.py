@@ -39,7 +39,7 @@ from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _dots, _lines, _pointwise, _rowwise
 from ._activation import activation_code
-from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
+from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, with_sizes
@@ -58,8 +58,9 @@ from ._strips import (
     store_tile,
     tile_of,
     transpose_tile,
+    weight_block_of,
 )
-from ._tiles import Tiling, channels_of, role_fields, row_group, rows_are_joined, tiling
+from ._tiles import Tiling, channels_of, reads_in_place, role_fields, row_group, rows_are_joined, tiling, together
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -155,15 +156,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
-    channel_blocks = -(-g.sources // g.channel_block)
-    row_blocks = -(-g.targets // g.row_block)
-    run, rest = divmod(task, g.groups * channel_blocks * row_blocks)
-    group, rest = divmod(rest, channel_blocks * row_blocks)
-    first = rest // row_blocks * g.channel_block
-    row = rest % row_blocks * g.row_block
-    channels = min(g.channel_block, g.sources - first)
-    rows = min(g.row_block, g.targets - row)
-    channel = group * g.targets + row
+    run, group, first, channels, channel, rows = weight_block_of(g, task)
     begin = run * g.tiles_per_task
     for item in range(begin, min(begin + g.tiles_per_task, g.images * tiles)):
         image, number = divmod(item, tiles)
@@ -279,12 +272,14 @@ class _Memory:
 def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     spare = lanes_of(problem.dtype)
     strips = sizes.channel_block * sizes.channel_pitch
-    together = _together(problem, op)
+    phases_together = together(problem, op)
     keeps_sums = op is not Op.GRAD_WEIGHT and sizes.channel_block < channels_of(problem, op)[0]
     by_lines = _lines.serves(problem, op)
     if by_lines:
         keeps_sums = False
         panel, rows = 0, 1
+    elif sizes.row_by_row:
+        panel, rows = 0, 0
     elif op is Op.GRAD_WEIGHT:
         panel, rows = math.prod(sizes.tile) * sizes.pitch, sizes.channel_block * problem.taps
     else:
@@ -294,9 +289,9 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
             rows = -(-sizes.row_block // rows) * rows
     panel_at = _aligned(strips + spare)
     panel_pitch = _aligned(panel + spare)
-    sums_at = panel_at + together * panel_pitch
+    sums_at = panel_at + phases_together * panel_pitch
     phase_pitch = _aligned((rows + SPARE_ROWS) * sizes.pitch)
-    phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else together
+    phases = math.prod(problem.stride) if keeps_sums and op is Op.GRAD_INPUT else phases_together
     scratch_at = sums_at + phases * phase_pitch
     # Only FORWARD takes its weights one after the other.
     dots_pitch = _aligned(sizes.channel_block * problem.taps) if op is Op.FORWARD and not by_lines else 0
@@ -305,12 +300,6 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
         panel_at, panel_pitch, sums_at, phase_pitch, scratch_at, dots_at if dots_pitch else -1, dots_pitch,
         dots_at + _dots.MOST * dots_pitch, keeps_sums,
     )  # fmt: skip
-
-
-def _together(problem: ConvProblem, op: Op) -> int:
-    """Phases that are stored together: those that take turns in a row, where there are two."""
-    takes_turns = op is Op.GRAD_INPUT and problem.stride[2] == 2 and transposed_extent(problem, 2) > 1
-    return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
 
 
 def _aligned(elements: int) -> int:
@@ -339,8 +328,11 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
             taken = _taken_weights(phase, problem, sizes.channel_block, roles["weight_source"])
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
-    panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
     joined = _is_joined(problem, op, sizes)
+    in_place = joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources
+    if op is Op.GRAD_WEIGHT:
+        in_place = sizes.row_by_row and reads_in_place(problem)
+    panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
     vector = tables.vector(
         images=problem.N,
         **roles,
@@ -370,20 +362,20 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         **named("target_axis_{}", "dhw", target_at),
         plain=_is_plain(problem, op),
         joined=joined,
-        in_place=joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources,
+        in_place=in_place,
         in_source=by_lines and _lines.reads_source(problem, op),
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
-        rows_at=tables.add(roles["weight_target"] * np.arange(sizes.row_block)),
+        rows_at=tables.add(roles["target_c" if op is Op.GRAD_WEIGHT else "weight_target"] * np.arange(sizes.row_block)),
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
         pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),
-        together=_together(problem, op),
+        together=together(problem, op),
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    compiled = _rowwise.forward if sizes.row_by_row else (_lines.KERNELS if by_lines else KERNELS)[op]
+    compiled = (_rowwise.KERNELS if sizes.row_by_row else _lines.KERNELS if by_lines else KERNELS)[op]
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
     launch = Launch(compiled, tasks, problem.dtype, geometry, memory.elements)

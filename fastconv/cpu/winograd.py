@@ -14,6 +14,8 @@ does all of this for a block of tiles and some output channels, within a second-
 
 GRAD_INPUT is the same with the filters turned around, and input and output exchanged; GRAD_WEIGHT stands in
 `fastconv.cpu._winograd_weights`. A third axis is not transformed: the slices of a filter are further terms of the sum.
+A filter of dilation d meets every d-th row and column only: the outputs whose positions have the same remainders are
+an undilated convolution of a part of the input, and all such parts are planes of one.
 
 Sources: Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, "Fast Algorithms for Convolutional Neural
 Networks", CVPR 2016, section 4.
@@ -26,8 +28,9 @@ import math
 import numpy as np
 from numba import literally
 
-from ..core.algorithm import Algorithm, Array, Epilogue, Plan, Run, running_sum_error
-from ..core.jit import kernel, subroutine
+from ..core.algorithm import Algorithm, Array, Epilogue, KeptWeight, Plan, Run, running_sum_error
+from ..core.arrays import allocate
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
 from . import _winograd_weights
@@ -35,63 +38,55 @@ from ._activation import activation_code
 from ._axes import folding
 from ._extremes import is_extreme
 from ._gemm import Product, multiply
-from ._geometry import Tables, initialise, named, with_sizes
+from ._geometry import Integers, Tables, initialise, named, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
-from ._tiles import role_fields
-from ._winograd_sizes import Sizes, kinds, memory_of, sizes_of, source_axis, target_axis, target_extents
+from ._tiles import channels_of, role_fields
+from ._winograd_sizes import (
+    Memory,
+    Sizes,
+    depth_reach,
+    kinds,
+    memory_of,
+    phases_of,
+    plane_extents,
+    prepared_sizes_of,
+    sizes_of,
+    source_axis,
+    target_axis,
+)
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
-from ._winograd_transforms import FOUR, LINE, TWO
+from ._winograd_transforms import SQUARES
 
-# Error of the transforms, in units of rounding of the result's root mean square. With that of the sums, it is above the
-# largest errors of all served problems of bench/shapes and of others with 1 to 2048 channels: 1.05e-5 for F(4, 3),
-# 4.3e-6 for F(2, 3), 3.9e-6 along one axis.
-TRANSFORM_ERROR = {FOUR: 200, TWO: 60, LINE: 60}
+# Error of the transforms along one axis and along two, by products, in units of rounding of the result's root mean
+# square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others
+# with 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 6.4e-5 for F(6, 3), 3.9e-6 along one axis for 6
+# products and 7.5e-6 for 8.
+TRANSFORM_ERROR = {(1, 6): 60, (4, 4): 60, (6, 6): 200, (1, 8): 150, (8, 8): 1200}
+
+# Target channels of a task that transforms filters.
+PREPARED_ROWS = 16
 
 
 # ---- kernels
 
 
-@kernel
-def _forward_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(FOUR, 0, task, x, w, y, residual, constants, workspace, geometry)
+def _correlation(kind: int, flipped: int) -> Kernel:
+    """The kernel of one of `SQUARES`; flipped: whether it is GRAD_INPUT, where x and y change places."""
 
+    @kernel
+    def correlate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        source, target = (y, x) if flipped else (x, y)
+        _correlate(kind, flipped, task, source, w, target, residual, constants, workspace, geometry)
 
-@kernel
-def _forward_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(TWO, 0, task, x, w, y, residual, constants, workspace, geometry)
-
-
-@kernel
-def _forward_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(LINE, 0, task, x, w, y, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_four(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(FOUR, 1, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_two(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(TWO, 1, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_line(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(LINE, 1, task, y, w, x, residual, constants, workspace, geometry)
+    return correlate
 
 
 KERNELS = {
-    Op.FORWARD: (_forward_four, _forward_two, _forward_line),
-    Op.GRAD_INPUT: (_grad_input_four, _grad_input_two, _grad_input_line),
+    op: [_correlation(kind, flipped) for kind in range(len(SQUARES))]
+    for flipped, op in enumerate((Op.FORWARD, Op.GRAD_INPUT))
 }
 
 
@@ -99,11 +94,15 @@ KERNELS = {
 def _correlate(kind, flipped, task, source, weights, target, residual, constants, workspace, geometry):
     """One task: a run of blocks of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors; weights: (K, C / groups, taps); workspace: lines, data, filters, sums, lines of outputs.
+    source, target: tensors; weights: (K, C / groups, taps), or the filters that `_prepare` makes of it; workspace:
+    lines, data, filters unless they are given, sums, lines of outputs.
     """
     literally(kind)
     literally(flipped)
     g = header(geometry)
+    if g.prepares:
+        _prepare(kind, flipped, task, weights, target, geometry)
+        return
     blocks = g.blocks_z * g.blocks_p * g.blocks_q
     runs = -(-blocks // g.blocks_per_task)
     row_blocks = -(-g.targets // g.row_block)
@@ -114,6 +113,9 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
     rows = min(g.row_block, g.targets - row)
     source_at = image * g.source_n + group * g.sources * g.source_c
     weights_at = group * g.weight_group + row * g.weight_target
+    filters, filters_at = workspace, g.filters_at
+    if g.prepared:
+        filters, filters_at = weights, group * g.filters_group + row * g.filters_pitch
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
     stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
     begin = run * g.blocks_per_task
@@ -127,15 +129,18 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
             )  # fmt: skip
             for k in range(0, rows, g.filter_block):
                 held = min(g.filter_block, rows - k)
-                if number == begin or not stays:
+                at = filters_at
+                if g.prepared:
+                    at += first
+                elif number == begin or not stays:
                     transform_weights(
-                        kind, flipped, workspace, geometry,
+                        kind, flipped, workspace, at, geometry,
                         weights, weights_at + k * g.weight_target + first * g.weight_source, held, channels,
                     )  # fmt: skip
                 for e in range(g.points):
                     product = Product(
                         workspace, g.sums_at + e * g.sums_point + k * g.sums_pitch, g.sums_pitch,
-                        workspace, g.filters_at + e * g.filters_point,
+                        filters, at + e * g.filters_point,
                         workspace, g.data_at + e * g.data_point,
                         geometry, g.rows_at, g.taken_at, g.offsets_at, channels * g.slices, first == 0,
                     )  # fmt: skip
@@ -144,72 +149,120 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
         store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
 
 
+@subroutine
+def _prepare(kind, flipped, task, weights, filters, geometry):
+    """One task: filters[group, e, target, slice, source] = point e of the filters of some targets of a group."""
+    g = header(geometry)
+    group, row = divmod(task, -(-g.targets // PREPARED_ROWS))
+    row *= PREPARED_ROWS
+    transform_weights(
+        kind, flipped, filters, group * g.filters_group + row * g.filters_pitch, geometry,
+        weights, group * g.weight_group + row * g.weight_target, min(PREPARED_ROWS, g.targets - row), g.sources,
+    )  # fmt: skip
+
+
 # ---- plans
 
 
-def _launch_of(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> Run:
-    """What computes y or x."""
+class _Launches:
+    """What computes y or x with blocks of these sizes."""
+
+    def __init__(self, problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> None:
+        self._problem, self._op, self._sizes = problem, op, sizes
+        vector, self._memory = _vector(problem, op, sizes, epilogue)
+        self._convolve = self._launch(vector, sizes.tasks)
+        vector = vector.copy()
+        vector[Blocks._fields.index("prepares")] = 1
+        self._prepare = self._launch(vector, problem.groups * -(-channels_of(problem, op)[1] // PREPARED_ROWS))
+
+    def _launch(self, vector: Integers, tasks: int) -> Launch:
+        problem, op = self._problem, self._op
+        weight_size = self._memory.prepared_elements or math.prod(problem.w_shape)
+        geometry = with_sizes(vector, problem, op, weight_size, self._memory.elements)
+        return Launch(KERNELS[op][self._sizes.kind], tasks, problem.dtype, geometry, self._memory.elements)
+
+    def run(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+        """`Plan.run`; w: the weight, or what `transform` makes of it if the sizes say so."""
+        if self._op is Op.GRAD_INPUT and folding(self._problem):
+            initialise(x, self._problem, constants)
+        self._convolve(x, w, y, residual, constants, threads)
+
+    def transform(self, w: Array, threads: int) -> Array:
+        """The transformed filters, which do not depend on the extents of x."""
+        w, filters = w.ravel(), allocate(self._memory.prepared_elements, w.dtype)
+        x, y = (w, filters) if self._op is Op.FORWARD else (filters, w)
+        self._prepare(x, w, y, w, w, threads)
+        return filters
+
+
+def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> tuple[Integers, Memory]:
+    """The geometry vector but for the sizes of tensors."""
     memory = memory_of(problem, op, sizes)
     square, blocks = sizes.square, sizes.blocks
     roles = role_fields(problem, op)
+    phases = [phases_of(problem, op, axis) for axis in (1, 2)]
+    folds = op is Op.GRAD_INPUT and folding(problem)
     T, R, S = problem.filter
     tables = Tables(Blocks)
     heights, widths = square.height, square.width
     positions = (
-        blocks[0] * sizes.block[0] + problem.reach[0] - 1,
-        (blocks[1] * sizes.block[1] + 1) * heights.outputs,
-        (blocks[2] * sizes.block[2] + 1) * widths.outputs,
+        -(-blocks[0] * sizes.block[0] // phases[0] // phases[1]) + problem.reach[0] - 1,
+        (blocks[1] * sizes.block[1] + heights.further) * heights.outputs,
+        (blocks[2] * sizes.block[2] + widths.further) * widths.outputs,
     )
     source_axes, target_axes = (
         [tables.add(make(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
         for make in (source_axis, target_axis)
     )
     c, t = np.arange(sizes.channel_block)[:, None], np.arange(T)
+    fields = vars(memory).items()
     vector = tables.vector(
         **roles,
+        prepares=0,
+        prepared=sizes.prepared,
         channel_block=sizes.channel_block,
         row_block=sizes.row_block,
         filter_block=sizes.filter_block,
         weight_depth=-R * S if op is Op.GRAD_INPUT else R * S,
         weight_first=(T - 1) * R * S if op is Op.GRAD_INPUT else 0,
         slices=T,
-        depth_reach=problem.reach[0] - 1,
+        depth_reach=depth_reach(problem, op),
+        **named("phases_{}", "hw", phases),
         outputs_h=heights.outputs,
         outputs_w=widths.outputs,
-        halo_h=-(-(heights.products - heights.outputs) // heights.outputs),
-        lines_together=memory.lines_together,
+        further_h=heights.further,
+        further_w=widths.further,
         points=square.products,
-        **named("target_{}", "zpq", target_extents(problem, op)),
+        **named("target_{}", "pq", plane_extents(problem, op)[1:]),
         **named("tiles_{}", "zpq", sizes.tiles),
         **named("block_{}", "zpq", sizes.block),
         **named("blocks_{}", "zpq", blocks),
         blocks_per_task=sizes.blocks_per_task,
         plane=sizes.plane,
-        **{name: value for name, value in vars(memory).items() if name not in ("elements", "lines_together")},
+        **{name: value for name, value in fields if name not in ("elements", "prepared_elements")},
         **named("source_axis_{}", "dhw", source_axes),
         **named("target_axis_{}", "dhw", target_axes),
-        plain=roles["source_w"] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
-        accumulates=op is Op.GRAD_INPUT and folding(problem),
+        plain=roles["source_w"] == problem.dilation[2] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        plain_target=roles["target_w"] == problem.dilation[2] == 1 and not folds,
+        accumulates=folds,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
         rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
         taken_at=tables.add(c + memory.filters_slice * t),
-        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * problem.dilation[0] * t),
+        offsets_at=tables.add(c * memory.data_pitch + sizes.plane * math.prod(phases) * problem.dilation[0] * t),
     )
-    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
-    launch = Launch(KERNELS[op][sizes.kind], sizes.tasks, problem.dtype, geometry, memory.elements)
-
-    def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        initialise(x, problem, constants)
-        launch(x, w, y, residual, constants, threads)
-
-    return add_to_bias if op is Op.GRAD_INPUT and folding(problem) else launch
+    return vector, memory
 
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     sizes = _sizes(problem, op)
+    kept_weight = None
     if isinstance(sizes, Sizes):
-        run: Run = _launch_of(problem, op, sizes, epilogue)
+        run: Run = _Launches(problem, op, sizes, epilogue).run
+        prepared_sizes = prepared_sizes_of(problem, op)
+        if prepared_sizes is not None:
+            prepared = _Launches(problem, op, prepared_sizes, epilogue)
+            kept_weight = KeptWeight((op, sizes.kind, problem.groups), prepared.transform, prepared.run)
     else:
         run = _winograd_weights.launch_of(problem, sizes)
     largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
@@ -222,6 +275,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         run=run,
         limit=math.sqrt(largest / growth),
         is_extreme=is_extreme,
+        kept_weight=kept_weight,
         tiles={
             "outputs": sizes.square.width.outputs,
             "tiles": math.prod(sizes.block),
@@ -240,17 +294,15 @@ def _sizes(problem: ConvProblem, op: Op) -> Sizes | _winograd_weights.Sizes:
 
 
 def supports(problem: ConvProblem, op: Op) -> str | None:
-    taps = problem.filter[1:]
     if problem.is_exact:
         return "it computes in floating point, and integers must be exact"
     if problem.real_products != 1:
         return "it serves real numbers only"
     if not kinds(problem):
-        return f"it serves filters of 3 taps along W and of 1 or 3 along H, and not of {taps[0]}x{taps[1]}"
+        R, S = problem.filter[1:]
+        return f"it serves filters of 3x3, and of 3, 5 or 7 taps along H or W, and not of {R}x{S}"
     if problem.stride != (1, 1, 1):
         return "it serves a stride of 1 only"
-    if problem.dilation[1:] != (1, 1):
-        return "it serves dilated filters along D only"
     return None
 
 
@@ -265,7 +317,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
     """What the transforms add, and the sums of blocks, which are added up in turn."""
     sizes = _sizes(problem, op)
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return TRANSFORM_ERROR[sizes.kind] * precision + running_sum_error(problem, sizes.additions)
+    fewer, more = sorted(each.products for each in sizes.square)
+    return TRANSFORM_ERROR[fewer, more] * precision + running_sum_error(problem, sizes.additions)
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:

@@ -26,7 +26,7 @@ CANARY = 7.5
 GUARD = 64
 
 # Sizes at, before and behind the edges of register tiles (8 and 4 rows; 1, 2 and 3 vectors of 8 or 16), of tiles of
-# pixels, of lines (1, 2, 4, 7 or 8 at once, runs of 1, 2, 3, 5 and 7 taps), and of pixels left over (4 at most).
+# pixels, of lines (1, 2, 4, 7, 8 or 14 at once, runs of 1, 2, 3, 5 and 7 taps), and of pixels left over (4 at most).
 EDGES = [
     *[f"x=1x{C}x5x17 w={K}x{C}x3x3 p=1" for C in (1, 3, 8) for K in (1, 2, 3, 4, 5, 7, 8, 9, 12, 17)],
     *[f"x=2x3x4x{W} w=9x3x2x3 p=1" for W in (1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 65)],

@@ -60,6 +60,17 @@ def test_a_bad_weight_stays_in_its_output_channel(algorithm, bad):
     np.testing.assert_array_equal(y[0, 1], [np.nan, bad, bad, bad, bad])
 
 
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_the_padding_above_counts_as_numbers_too(algorithm):
+    """Lines of zeros are left out of sums with finite weights only."""
+    weight = np.ones((1, 1, 3, 3))
+    weight[0, 0, 0] = np.inf
+    y = fastconv.conv2d(np.ones((1, 1, 3, 4)), weight, padding=1, algorithm=algorithm)
+    np.testing.assert_array_equal(
+        y[0, 0], [[np.nan] * 4, [np.nan, np.inf, np.inf, np.nan], [np.nan, np.inf, np.inf, np.nan]]
+    )
+
+
 @pytest.mark.parametrize("algorithm", SPREADING)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("which", ["x", "weight", "pad_value"])

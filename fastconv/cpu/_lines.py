@@ -1,11 +1,14 @@
 """Direct kernels for a single target channel in each group: depthwise filters, and images of one channel.
 
-There is nothing that several target channels could share, so registers hold lines of the target, up to eight, one below
-the other, and the weights of a run of taps, one below the other, too. A line of the strip is loaded once for them all::
+There is nothing that several target channels could share, so registers hold lines of the target, up to fourteen, one
+below the other, and the weights of a run of taps, one below the other, too. A line of the source is loaded once for
+them all::
 
-    line p += w[r] * strip[p + r]      for the lines p and the taps r of a run: P + R - 1 loads for P * R multiply-adds
+    line p += w[r] * source[p + r]     for the lines p and the taps r of a run: P + R - 1 loads for P * R multiply-adds
 
-GRAD_WEIGHT keeps a vector of sums for each of several taps while it walks along the lines of y.
+The source is read where it lies, with masks at its sides; lines above and below it are left out, with their products.
+Only where something else than zeros is around it, or its elements are far apart, it is copied into a strip first; and
+where a weight is NaN or infinite, whose products with zeros count. GRAD_WEIGHT stands in `fastconv.cpu._line_weights`.
 """
 
 from __future__ import annotations
@@ -18,48 +21,40 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
+from numba import types, uint64
 from numpy.typing import NDArray
 
 from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
-from ._axes import folding
+from ._axes import Axis, Tap, folding
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
-from ._kernel import always_inlined, first_integers, never_inlined, number, views
-from ._rows import ROW_CYCLES, Finish, changes, finish_runs
+from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
+from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
 from ._simd import (
-    add_first_products,
+    REGISTERS,
+    RUNS,
     add_lines,
-    add_products,
     cleared,
+    interleave_lines,
     lanes,
     lanes_of_value,
-    load,
-    load_first,
+    prefetch,
     store_first_of_lines,
-    totals_of,
     tuple_of,
     zeros,
 )
-from ._strips import PHASE, gather_strips, header, store_tile, tile_of
-from ._tiles import TASKS_LEAST, Tiling, axes, channels_of, gather_cycles, halo_of, parts_of, planes_of, positions_of
+from ._strips import PHASE, header, tile_of
+from ._tiles import Tiling, axes, channels_of, gather_cycles, halo_of, line_tiles, parts_of, planes_of, positions_of
 
-# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it, and, where a plane is
-# small, in the first level.
+# Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it.
 STRIP_BYTES = 128 << 10
-SMALL_STRIP_BYTES = 16 << 10
-# Sums of GRAD_WEIGHT in registers: they divide the taps of 3x3, 5x5 and 7x7 with little waste (9 of 9, 25 of 27, 49 of
-# 54), and leave room in 16 registers.
-DOT_TERMS = 9
 # Cycles for each multiply-add of a vector in lines, for each run and for each segment, fitted to the problems of
-# bench/shapes/depthwise.txt in tiles of several sizes; and for each multiply-add in a sum of GRAD_WEIGHT: its loads
-# cross cache lines.
+# bench/shapes/depthwise.txt in tiles of several sizes.
 LINE_CYCLES = 1.0
 RUN_CYCLES = 7
 SEGMENT_CYCLES = 60
-DOT_CYCLES = 1.7
 # Cycles that a task takes to begin: an estimate, of its header, its place and the first fetches.
 TASK_CYCLES = 700
 # Pixels of a part of a line; fewer where many lines are read and written at once, whose distance is often near 4096
@@ -67,21 +62,33 @@ TASK_CYCLES = 700
 LINE_PIXELS = 4096
 TALL_PIXELS = 256
 # Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
-# registers. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or two lines at once take WIDE
-# vectors each.
-MANY_LINES, SEVEN_LINES, FEW_LINES = 8, 7, 4
+# registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or
+# two lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
+# 2.4 ms with seven, whose lines come from too many places at once.
+MOST_LINES, EIGHT_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 8, 7, 4
 WIDE = 4
-# Lengths of runs of taps, one below the other; from TALL on a filter is tall.
-RUNS = (7, 5, 3, 2, 1)
+# Taps one below the other from which on a filter is tall.
 TALL = 5
-# Integers of an entry of a table of runs: an offset, a weight, and the distance of the next weight.
-RUN = 3
+# Integers of an entry of a table of runs (`run_tables`).
+RUN = 10
+# Lines that lie a multiple of this apart share eight places of a first-level cache.
+PAGE_BYTES = 4096
+# Elements from what is read to what is fetched meanwhile, as planes follow each other: 8x64x112x112 with 3x3 and a
+# stride of two took 1.9 ms without.
+AHEAD = 4096
+# Beyond every position.
+FAR = 1 << 40
 
 
-def serves(problem: ConvProblem, op: Op) -> bool:
-    """Whether the kernels here compute a problem: one target channel, and strips of all its sources fit."""
-    _, targets = channels_of(problem, op)
-    return targets == 1 and problem.layout == "channels_first" and next(_tilings(problem, op), None) is not None
+def reads_source(problem: ConvProblem, op: Op) -> bool:
+    """Whether the source is read where it lies: its elements are at most two apart, and nothing but zeros is around.
+
+    Not where its lines all begin at the same place of a page, and more of them are read at once than fit there.
+    """
+    source = problem.output if op is Op.GRAD_INPUT else problem.input
+    if source[2] * np.dtype(problem.dtype).itemsize % PAGE_BYTES == 0 and max(run_lengths(problem)) >= TALL:
+        return False
+    return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and problem.pad_value == 0 and not folding(problem))
 
 
 # ---- kernels
@@ -101,7 +108,7 @@ def grad_input(task, x, w, y, residual, constants, workspace, geometry):
 
 @subroutine
 def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
-    """One task: a run of groups and a run of tiles of one image; workspace: strips of a block of groups, then sums."""
+    """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums."""
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     runs = -(-tiles // g.tiles_per_task)
@@ -109,49 +116,149 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
     image, rest = divmod(task, blocks * runs)
     block, run = divmod(rest, runs)
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
-    together = g.channel_block // g.sources
-    start, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
-    for tile_number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
-        tile = tile_of(g, tile_number)
-        for begin in range(start, end, together):
-            groups = min(together, end - begin)
-            source_at = image * g.source_n + begin * g.sources * g.source_c
-            gather_strips(workspace, geometry, source, source_at, groups * g.sources, tile, constants, begin == start)
-            for group in range(begin, begin + groups):
-                strip = (group - begin) * g.sources * g.channel_pitch
-                for phase in range(0, g.phases, g.together):
-                    entry = g.phases_at + phase * PHASE
-                    image_at = image * g.target_n
-                    if g.joined:
-                        at = image_at + group * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
-                        for d in range(tile.depth):
-                            _compute(Plane(
-                                target, at + d * g.target_d, g.target_h, tile.height, tile.width,
-                                workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
-                                weights, group * g.weight_group, geometry, geometry[entry + 1],
-                            ))  # fmt: skip
-                            if changes(finish, group, 1):
-                                finish_runs(
-                                    target, at + d * g.target_d, g.target_h, tile.height, tile.width, group, 0, finish
-                                )  # fmt: skip
+    begin, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
+    in_source = g.in_source != 0 and _are_finite(weights, begin * g.weight_group, (end - begin) * g.weight_group)
+    at_once = end - begin if in_source and tiles == 1 else 1  # else tiles follow each other, in memory, too
+    for group in range(begin, end, at_once):
+        for tile_number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
+            tile = tile_of(g, tile_number)
+            source_at = image * g.source_n + group * g.sources * g.source_c
+            if in_source:
+                lines = _in_source(g, geometry, source, source_at)
+            else:
+                _gather(workspace, geometry, source, source_at, tile, constants)
+                lines = _in_strip(g, workspace, tile)
+            for phase in range(0, g.phases, g.together):
+                _compute_phase(
+                    target, image * g.target_n, group, at_once, lines, 1 if in_source else 2, weights, workspace,
+                    geometry, tile, g.phases_at + phase * PHASE, finish,
+                )  # fmt: skip
+
+
+class Lines(NamedTuple):
+    """Where the source of groups lies: position (z, p, q) at place + group * step + z * depth + p * line + q * jump."""
+
+    array: types.Array
+    place: int
+    step: int
+    depth: int
+    line: int
+    jump: int
+
+
+@subroutine
+def _in_source(g, geometry, source, source_at):
+    """The tensor itself, around which there is nothing but zeros."""
+    steps = (geometry[g.source_axis_d + 1], geometry[g.source_axis_h + 1], geometry[g.source_axis_w + 1])
+    return Lines(source, source_at, g.sources * g.source_c, steps[0] * g.source_d, steps[1] * g.source_h, steps[2])
+
+
+@subroutine
+def _in_strip(g, workspace, tile):
+    plane = g.strip_h * g.strip_w
+    return Lines(workspace, -(tile.z * plane + tile.p * g.strip_w + tile.q), 0, plane, g.strip_w, 1)
+
+
+@subroutine
+def _are_finite(weights, at, count):
+    """Whether none is NaN or infinite: their products with the zeros around a tensor need not be computed then."""
+    total = weights[at] - weights[at]
+    for i in range(uint64(1), uint64(count)):
+        total += weights[uint64(at) + i] - weights[uint64(at) + i]
+    return total == 0
+
+
+@subroutine
+def _gather(workspace, geometry, source, source_at, tile, constants):
+    """workspace[c, plane, d, h, w] = the padded source around a tile, for the channels c of a group."""
+    never_inlined()
+    g = header(geometry)
+    outside = constants[constants.size - 1]
+    step = geometry[g.source_axis_w + 1]
+    at = 0
+    for channel in range(g.sources):
+        for plane in range(g.planes_d * g.planes_h * g.planes_w):
+            slot_d, rest = divmod(plane, g.planes_h * g.planes_w)
+            slot_h, slot_w = divmod(rest, g.planes_w)
+            plane_d = plane_at(geometry, g.source_axis_d, slot_d)
+            plane_h = plane_at(geometry, g.source_axis_h, slot_h)
+            plane_w = plane_at(geometry, g.source_axis_w, slot_w)
+            for line in range(g.strip_d * g.strip_h):
+                d, h = divmod(line, g.strip_h)
+                if d < tile.depth + g.strip_d - g.tile_z and h < tile.height + g.strip_h - g.tile_p:
+                    in_d, in_h = place(geometry, plane_d, tile.z + d), place(geometry, plane_h, tile.p + h)
+                    width = tile.width + g.strip_w - g.tile_q
+                    if in_d < 0 or in_h < 0:
+                        fill(workspace, at, width, outside)
                     else:
-                        for part in range(g.together):
-                            sums, runs_at = g.sums_at + part * g.phase_pitch, geometry[entry + part * PHASE + 1]
-                            for d in range(tile.depth):
-                                _compute(Plane(
-                                    workspace, sums + d * g.plane_pitch, g.line_pitch, tile.height, tile.width,
-                                    workspace, strip + d * g.strip_h * g.strip_w, g.strip_w,
-                                    weights, group * g.weight_group, geometry, runs_at,
-                                ))  # fmt: skip
-                        store_tile(
-                            target, image_at, workspace, g.sums_at, group, 1, geometry, tile, entry, finish
+                        begin = source_at + channel * g.source_c + in_d * g.source_d + in_h * g.source_h
+                        gather_row(
+                            workspace, at, width, source, begin, 1, outside, geometry, plane_w, step, tile.q
                         )  # fmt: skip
+                at += g.strip_w
+
+
+@subroutine
+def _compute_phase(
+    target, image_at, group, groups, lines, table, weights, workspace, geometry, tile, entry, finish
+):  # fmt: skip
+    """A tile of one phase of the target, or of two that take turns in its lines, for some groups."""
+    g = header(geometry)
+    plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
+    plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
+    plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
+    other = -1
+    height, width = tile.height, tile.width
+    if g.joined:
+        height, width = inner(geometry, plane_h, tile.p, height)[1], inner(geometry, plane_w, tile.q, width)[1]
+    if g.together == 2:
+        other = geometry[entry + PHASE + table]
+        width += inner(geometry, plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5]), tile.q, tile.width)[
+            1
+        ]
+    pitch = geometry[g.target_axis_h + 1] * g.target_h if g.joined else g.line_pitch
+    for d in range(tile.depth):
+        in_d = place(geometry, plane_d, tile.z + d)
+        if in_d < 0 or height == 0:
+            continue
+        at = image_at + group * g.target_c + in_d * g.target_d
+        begin = at + place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
+        for first in range(group, group + groups, groups if g.joined else 1):
+            _compute(Plane(
+                target if g.joined else workspace, begin if g.joined else g.sums_at, pitch, height, width,
+                lines.array, lines.place + (first - group) * lines.step, lines.depth, lines.line, lines.jump,
+                tile.z + d, tile.p, tile.q, weights, first * g.weight_group, geometry, geometry[entry + table], other,
+                groups if g.joined else 1, lines.step, g.target_c, g.weight_group,
+            ))  # fmt: skip
+            if not g.joined:
+                _scatter(target, at + (first - group) * g.target_c, workspace, geometry, tile, entry, first, finish)
+        if g.joined:
+            for k in range(groups):
+                if changes(finish, group + k, 1):
+                    finish_runs(target, begin + k * g.target_c, pitch, height, width, group + k, 0, finish)
+
+
+@subroutine
+def _scatter(target, plane_begin, workspace, geometry, tile, entry, group, finish):
+    """Store the sums of a plane of a phase, whose elements are not neighbours or are added to."""
+    never_inlined()
+    g = header(geometry)
+    plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
+    plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
+    for h in range(tile.height):
+        in_h = place(geometry, plane_h, tile.p + h)
+        if in_h >= 0:
+            store_row(
+                target, plane_begin + in_h * g.target_h, 1, geometry, plane_w, geometry[g.target_axis_w + 1], tile.q,
+                workspace, g.sums_at + h * g.line_pitch, tile.width, group, finish,
+            )  # fmt: skip
 
 
 class Plane(NamedTuple):
-    """target[p, q] = sum over the runs, and r < the length of each, of weights[first + r * step] * strip[place + r, q].
+    """target[p, q] = sum over the runs, and r < the length of each, of weights[first + r * step] * source[p + r, q].
 
-    The runs are integers in `table`, from runs_at on, as `runs` puts them there.
+    The runs are integers in `table`, from runs_at on, as `run_tables` puts them there. Where there are other runs, the
+    elements of the target are taken by turns from the sums over these and over those. So for some groups.
     """
 
     target: types.Array
@@ -159,181 +266,224 @@ class Plane(NamedTuple):
     pitch: int  # from one line of the target to the next
     height: int
     width: int
-    strips: types.Array
-    strip_at: int
-    line: int  # from one line of the strip to the next
+    source: types.Array
+    source_at: int
+    depth: int  # from one plane of the source to the next, from one line, and from one element
+    line: int
+    jump: int
+    z: int  # the position of target[0, 0]
+    p: int
+    q: int
     weights: types.Array
     weights_at: int
     table: types.Array
     runs_at: int
+    other_runs_at: int
+    groups: int
+    source_step: int  # from one group to the next
+    target_step: int
+    weight_step: int
 
 
 @subroutine
 def _compute(plane):
     """All sums of a `Plane`."""
-    is_tall = number(plane.table, plane.runs_at) + number(plane.table, plane.runs_at + 1) > 0
-    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.strips)), is_tall)
-    if at_once == MANY_LINES:
-        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), MANY_LINES))
-    elif at_once == SEVEN_LINES:
-        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), SEVEN_LINES))
-    elif at_once == FEW_LINES:
-        _compute_lines(plane, tuple_of(zeros(plane.strips, 1), FEW_LINES))
-    elif at_once == 2:
-        _compute_lines(plane, tuple_of(zeros(plane.strips, WIDE), 2))
+    never_inlined()
+    one, wide = zeros(plane.source, 1), zeros(plane.source, WIDE)
+    by_one, by_two = tuple_of(plane.jump, 1), tuple_of(plane.jump, 2)
+    if plane.other_runs_at >= 0:
+        if plane.height >= SEVEN_LINES:
+            _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
+        else:
+            _compute_pairs(plane, tuple_of(one, 1))
+    elif plane.jump == 2:
+        if plane.height >= FEW_LINES:
+            _compute_lines(plane, tuple_of(one, FEW_LINES), by_two)
+        else:
+            _compute_lines(plane, tuple_of(one, 1), by_two)
     else:
-        _compute_lines(plane, tuple_of(zeros(plane.strips, WIDE), 1))
+        is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
+        at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
+        if at_once == MOST_LINES:
+            _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
+        elif at_once == EIGHT_LINES:
+            _compute_lines(plane, tuple_of(one, EIGHT_LINES), by_one)
+        elif at_once == SEVEN_LINES:
+            _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
+        elif at_once == 2:
+            _compute_lines(plane, tuple_of(wide, 2), by_one)
+        else:
+            _compute_lines(plane, tuple_of(wide, 1), by_one)
 
 
 @subroutine
 def lines_at_once(height, vectors, is_tall):
-    """Lines that are computed at once, of a plane of this height and so many vectors.
+    """Lines that are computed at once, of a plane of this height and so many vectors: the most that waste the fewest.
 
     For a filter that is not tall what matters is the memory, which prefers few lines with long segments: pairs.
     """
-    if height < FEW_LINES or not (is_tall or vectors <= WIDE // 2):
+    if height < SEVEN_LINES or not (is_tall or vectors <= WIDE // 2):
         return min(height, 2)
-    if height < SEVEN_LINES:
-        return FEW_LINES
-    blocks = -(-height // MANY_LINES)
-    return SEVEN_LINES if blocks * SEVEN_LINES >= height else MANY_LINES
+    found = SEVEN_LINES
+    for lines in (EIGHT_LINES, MOST_LINES):
+        if height >= lines and -(-height // lines) * lines <= -(-height // found) * found:
+            found = lines
+    return found
 
 
 @subroutine
-def _compute_lines(plane, sums):
+def _compute_lines(plane, sums, jump):
     """`_compute`, as many lines at once as the tuple has sums, whose type says how wide.
 
     The last lines are computed with those before them once more, rather than in fewer at once.
     """
     never_inlined()
     step = lanes_of_value(sums[0])
-    for h in range(0, plane.height, len(sums)):
-        p = min(h, plane.height - len(sums))
-        for q in range(0, plane.width, step):
-            _compute_segments(plane, sums, p, q, min(step, plane.width - q))
+    for group in range(plane.groups):
+        for h in range(0, plane.height, len(sums)):
+            p = min(h, plane.height - len(sums))
+            _prefetch(plane, group, p, len(sums))
+            for q in range(0, plane.width, step):
+                sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
+                at = plane.target_at + group * plane.target_step + p * plane.pitch + q
+                store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
 
 
 @subroutine
-def _compute_segments(plane, sums, p, q, count):
-    """`count` pixels of as many lines as there are sums, from (p, q) on. The lengths are those of RUNS, as literals."""
+def _compute_pairs(plane, sums):
+    """`_compute_lines` of two phases, whose sums are stored by turns."""
+    never_inlined()
+    step = lanes_of_value(sums[0])
+    for group in range(plane.groups):
+        for h in range(0, plane.height, len(sums)):
+            p = min(h, plane.height - len(sums))
+            _prefetch(plane, group, p, len(sums))
+            for q in range(0, -(-plane.width // 2), step):
+                even, odd = sums, sums
+                for runs_at in (plane.runs_at, plane.other_runs_at):
+                    even, odd = odd, _sums_over(plane, sums, tuple_of(plane.jump, 1), runs_at, group, p, q)
+                at = plane.target_at + group * plane.target_step + p * plane.pitch + 2 * q
+                left = plane.width - 2 * q
+                first, second = interleave_lines(even, odd)
+                store_first_of_lines(plane.target, at, plane.pitch, min(step, left), first)
+                store_first_of_lines(plane.target, at + step, plane.pitch, max(0, min(step, left - step)), second)
+
+
+@subroutine
+def _prefetch(plane, group, p, lines):
+    """Begin to fetch what comes AHEAD of some lines of the source, if these follow each other."""
+    source_at = plane.source_at + group * plane.source_step + plane.z * plane.depth + (plane.p + p) * plane.line
+    for i in range(AHEAD, AHEAD + lines * plane.line, lanes(plane.source)):
+        prefetch(plane.source, source_at + i)
+
+
+@subroutine
+def _sums_over(plane, sums, jump, runs_at, group, p, q):
+    """As many lines as there are sums, from (p, q) of the target on."""
     always_inlined()
     sums = cleared(sums)
-    begin = plane.strip_at + p * plane.line + q
-    counts_at, entry = plane.runs_at, plane.runs_at + len(RUNS)
-    sums, entry = _add_runs(plane, sums, 7, begin, counts_at, entry)
-    sums, entry = _add_runs(plane, sums, 5, begin, counts_at + 1, entry)
-    sums, entry = _add_runs(plane, sums, 3, begin, counts_at + 2, entry)
-    sums, entry = _add_runs(plane, sums, 2, begin, counts_at + 3, entry)
-    sums, entry = _add_runs(plane, sums, 1, begin, counts_at + 4, entry)
-    store_first_of_lines(plane.target, plane.target_at + p * plane.pitch + q, plane.pitch, count, sums)
-
-
-@subroutine
-def _add_runs(plane, sums, length, begin, count_at, entry):
-    """The sums plus the products of the runs of one length, a literal, from `entry` on; and the entry behind them."""
-    always_inlined()
-    for _ in range(number(plane.table, count_at)):
-        sums = add_lines(
-            sums, length, plane.strips, begin + number(plane.table, entry), plane.line,
-            plane.weights, plane.weights_at + number(plane.table, entry + 1), number(plane.table, entry + 2),
-        )  # fmt: skip
+    source_at, weights_at = group * plane.source_step, plane.weights_at + group * plane.weight_step
+    step = lanes_of_value(sums[0])
+    entry = runs_at + 1
+    for _ in range(number(plane.table, runs_at)):
+        first, last, low, high = _within(plane, 0, p, q, entry)
+        low, high = max(0, low), min(step, high)
+        taps = number(plane.table, entry + 9)
+        if low < high and first < len(sums) + taps - 1 and last > 0:
+            sums = add_lines(
+                sums, taps, jump, plane.source, source_at + _place_of(plane, 0, p, q, entry), plane.line,
+                first, last, low, high,
+                plane.weights, weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
+            )  # fmt: skip
         entry += RUN
-    return sums, entry
-
-
-@kernel
-def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: a run of groups and a run of tiles of all images.
-
-    w: (runs, groups, C / groups, taps), to be added up over the runs; workspace: strips of a block of groups.
-    """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    g = header(geometry)
-    tiles = g.tiles_z * g.tiles_p * g.tiles_q
-    entry = g.phases_at
-    blocks = -(-g.groups // g.row_block)
-    run, block = divmod(task, blocks)
-    together = g.channel_block // g.sources
-    terms = g.sources * geometry[entry]
-    first_item = run * g.tiles_per_task
-    start, end = block * g.row_block, min((block + 1) * g.row_block, g.groups)
-    for begin in range(start, end, together):
-        groups = min(together, end - begin)
-        for item in range(first_item, min(first_item + g.tiles_per_task, g.images * tiles)):
-            image, tile_number = divmod(item, tiles)
-            tile = tile_of(g, tile_number)
-            source_at = image * g.source_n + begin * g.sources * g.source_c
-            gather_strips(
-                workspace,
-                geometry,
-                x,
-                source_at,
-                groups * g.sources,
-                tile,
-                constants,
-                tiles > 1 or (begin == start and item == first_item),
-            )
-            for group in range(begin, begin + groups):
-                strip = (group - begin) * g.sources * g.channel_pitch
-                y_at = image * g.target_n + group * g.target_c
-                _add_dots(
-                    w, (run * g.groups + group) * terms, terms, y, y_at, workspace, strip,
-                    g, geometry, geometry[entry + 1], tile, item == first_item,
-                )  # fmt: skip
+    return sums
 
 
 @subroutine
-def _add_dots(w, w_at, terms, y, y_at, workspace, strip, g, geometry, offsets_at, tile, fresh):
-    """w[j] = or += the sum over the pixels of a tile of y times the strip at the j-th offset."""
-    step = lanes(workspace)
-    zero = tuple_of(zeros(workspace, 1), DOT_TERMS)
-    for j in range(0, terms, DOT_TERMS):
-        offsets = first_integers(geometry[offsets_at + j :], DOT_TERMS)
-        totals = zero
-        for d in range(tile.depth):
-            for h in range(tile.height):
-                line = y_at + (tile.z + d) * g.target_d + (tile.p + h) * g.target_h + tile.q
-                begin = strip + (d * g.strip_h + h) * g.strip_w
-                q = 0
-                while q + step <= tile.width:
-                    totals = add_products(totals, load(y, line + q, 1), workspace, begin + q, offsets)
-                    q += step
-                if q < tile.width:
-                    held = tile.width - q
-                    seen = load_first(y, line + q, held, 1)
-                    totals = add_first_products(totals, seen, workspace, begin + q, offsets, held)
-        sums = totals_of(totals)
-        for i in range(min(DOT_TERMS, terms - j)):
-            w[w_at + j + i] = sums[i] if fresh else w[w_at + j + i] + sums[i]
+def _place_of(plane, d, p, q, entry):
+    """Where the first line of a run begins, for (d, p, q) of the target."""
+    always_inlined()
+    position = (plane.z + d) * plane.depth + (plane.p + p) * plane.line + (plane.q + q) * plane.jump
+    return plane.source_at + number(plane.table, entry) + position
 
 
-KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}
+@subroutine
+def _within(plane, d, p, q, entry):
+    """First line of a run that exists, for (d, p, q) of the target, and past the last; first element, and past it."""
+    always_inlined()
+    d, p, q = plane.z + d, plane.p + p, plane.q + q
+    first, last = number(plane.table, entry + 3) - p, number(plane.table, entry + 4) - p
+    if d < number(plane.table, entry + 1) or d >= number(plane.table, entry + 2):
+        last = first
+    return first, last, number(plane.table, entry + 5) - q, number(plane.table, entry + 6) - q
+
+
+KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input}
 
 
 # ---- sizes
 
 
-def runs(offsets: NDArray[np.int64], taken: NDArray[np.int64], line: int) -> NDArray[np.int64]:
-    """The table of a `Plane`: how many runs there are of each length, then their offsets, weights and steps.
+def run_tables(
+    taps: tuple[list[tuple[int, Tap]], ...], axes: list[Axis], roles: dict[str, int],
+    problem: ConvProblem, sizes: Tiling,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """The runs of a phase, as a `Plane` finds them: in the source itself, and in strips.
 
-    offsets: what the first line reads, for each of its weights. A run are taps one below the other, `line` elements
-    apart, whose weights are equally far from each other.
+    taps: of the phase, by axis; axes: the planes of the source. How many runs there are, then, for each, where its
+    first line begins for position (0, 0, 0); the first position that finds an element and the one past the last, along
+    each axis; its first weight, the distance of the next, and how many there are.
     """
-    weights = dict(zip(offsets.tolist(), taken.tolist(), strict=True))
-    found: dict[int, list[tuple[int, int, int]]] = {length: [] for length in RUNS}
-    while weights:
-        place = min(weights)
-        weight = weights[place]
-        step = weights.get(place + line, weight) - weight
-        count = 0
-        while weights.get(place + count * line) == weight + count * step:
-            del weights[place + count * line]
+    _, height, width = problem.filter
+    planes, strip = sizes.planes, sizes.strip
+    in_source: list[list[int]] = []
+    in_strip: list[list[int]] = []
+    for c, (t, tap_d), (s, tap_w), (r, tap_h, step, length) in itertools.product(
+        range(roles["sources"]), taps[0], taps[2], list(_columns(taps[1]))
+    ):
+        last = [c * roles["weight_source"] + (t * height + r) * width + s, step * width, length]
+        reads = [_reads(axis, tap) for axis, tap in zip(axes, (tap_d, tap_h, tap_w), strict=True)]
+        source = c * roles["source_c"] + sum(
+            each[0] * roles[f"source_{axis}"] for each, axis in zip(reads, "dhw", strict=True)
+        )
+        plane = (tap_d.slot * planes[1] + tap_h.slot) * planes[2] + tap_w.slot
+        shift = (tap_d.shift * strip[1] + tap_h.shift) * strip[2] + tap_w.shift
+        place = c * sizes.channel_pitch + plane * math.prod(strip) + shift
+        everywhere = [-FAR, FAR, -FAR, FAR, 0, sizes.tiles[2] * sizes.tile[2]]
+        in_source.append([source, *reads[0][1:], *reads[1][1:], *reads[2][1:], *last])
+        in_strip.append([place, *everywhere, *last])
+    return (
+        np.array([len(in_source), *itertools.chain(*in_source)], np.int64),
+        np.array([len(in_strip), *itertools.chain(*in_strip)], np.int64),
+    )
+
+
+def _columns(taps: list[tuple[int, Tap]]) -> Iterator[tuple[int, Tap, int, int]]:
+    """Runs of taps that read neighbouring lines: the first, its number, the step to the next number, the length."""
+    left = sorted(taps, key=lambda each: each[1])
+    while left:
+        r, tap = left[0]
+        step = next((other - r for other, each in left[1:] if each == (tap.slot, tap.shift + 1)), 0)
+        count = 1
+        while count < len(left) and left[count] == (r + count * step, Tap(tap.slot, tap.shift + count)):
             count += 1
+        done = 0
         for length in split(count):
-            found[length].append((place, weight, step))
-            place, weight = place + length * line, weight + length * step
-    entries = itertools.chain.from_iterable(found[length] for length in RUNS)
-    return np.array([*(len(found[length]) for length in RUNS), *itertools.chain.from_iterable(entries)], np.int64)
+            yield r + done * step, Tap(tap.slot, tap.shift + done), step, length
+            done += length
+        left = left[count:]
+
+
+def _reads(axis: Axis, tap: Tap) -> tuple[int, int, int]:
+    """The element that a tap reads at position 0, there or not, and the positions between which it reads elements."""
+    first, last = axis.runs[tap.slot].tolist()
+    if first == last:
+        return 0, 0, 0
+    return (
+        int(axis.index[tap.slot, first]) - axis.step * first + axis.step * tap.shift,
+        first - tap.shift,
+        last - tap.shift,
+    )
 
 
 def run_lengths(problem: ConvProblem) -> list[int]:
@@ -356,53 +506,44 @@ def split(count: int) -> Iterator[int]:
 @lru_cache(maxsize=1024)
 def tiling(problem: ConvProblem, op: Op) -> Tiling:
     """The sizes that take the least time on this machine's number of threads."""
-    threads = TASKS_LEAST if op is Op.GRAD_WEIGHT else local_machine().threads
-    return min(_tilings(problem, op), key=lambda each: each.time(threads))
+    return min(tilings(problem, op), key=lambda each: each.time(local_machine().threads))
 
 
-def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+    """Those whose strips fit."""
     sources, _ = channels_of(problem, op)
     positions, halo, planes = positions_of(problem, op), halo_of(problem, op), planes_of(problem, op)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     whole = op is Op.GRAD_INPUT and folding(problem)
-    width = _part_of_line(problem, op, positions[2], lanes)
+    width = _part_of_line(problem, positions[2], lanes)
     line_bytes = sources * math.prod(planes) * (width + halo[2]) * size
-    for tile in _tile_choices(positions, halo, STRIP_BYTES // line_bytes, width):
+    for tile in line_tiles(positions, halo, STRIP_BYTES // line_bytes, width):
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
-        bytes = sources * math.prod(planes) * math.prod(strip) * size
-        together = max(1, min(problem.groups, SMALL_STRIP_BYTES // bytes))
-        one = sources * gather_cycles(problem, op, strip, lanes) + _product_cycles(problem, op, tile, lanes)
+        one = _product_cycles(problem, op, tile, lanes)
+        if not reads_source(problem, op):
+            one += sources * gather_cycles(problem, op, strip, lanes)
         tiles = math.prod(-(-extent // part) for extent, part in zip(positions, tile, strict=True))
         items = tiles * problem.N
         for groups in itertools.islice(parts_of(problem.groups, problem.groups), 24):
             blocks = -(-problem.groups // groups)
             per_task = tiles if whole else 1
-            parts = 1
-            if op is Op.GRAD_WEIGHT:
-                per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
-                parts = -(-items // per_task)
-            tasks = blocks * (parts if op is Op.GRAD_WEIGHT else problem.N * -(-tiles // per_task))
+            tasks = blocks * problem.N * -(-tiles // per_task)
             yield Tiling(
-                positions, tile, strip, planes, together * sources, groups, False, math.prod(strip), tasks,
-                tiles_per_task=per_task, parts=parts,
-                cycles=tasks * TASK_CYCLES + problem.groups * items * one,
+                positions, tile, strip, planes, sources, groups, False, math.prod(strip), tasks,
+                tiles_per_task=per_task, cycles=tasks * TASK_CYCLES + problem.groups * items * one,
             )  # fmt: skip
 
 
-def _part_of_line(problem: ConvProblem, op: Op, width: int, lanes: int) -> int:
+def _part_of_line(problem: ConvProblem, width: int, lanes: int) -> int:
     """Pixels of the equal parts, of whole vectors, that lines are cut into."""
-    most = TALL_PIXELS if op is not Op.GRAD_WEIGHT and max(run_lengths(problem)) >= TALL else LINE_PIXELS
+    most = TALL_PIXELS if max(run_lengths(problem)) >= TALL else LINE_PIXELS
     return min(width, -(-even_split(width, most) // lanes) * lanes)
 
 
 def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> float:
     """Of one tile of one target channel, its gathering aside."""
     sources, _ = channels_of(problem, op)
-    vectors = -(-tile[2] // lanes)
-    if op is Op.GRAD_WEIGHT:
-        lines = tile[0] * tile[1] * (vectors * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
-        return -(-sources * problem.taps // DOT_TERMS) * lines * vector_steps(problem)
-    lengths = run_lengths(problem)
+    vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
     at_once: int = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
     wide = 1 if at_once > 2 else WIDE
     segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)
@@ -410,14 +551,3 @@ def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> flo
     products = problem.taps * at_once * wide * LINE_CYCLES * vector_steps(problem)
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     return segments * (sources * (products + runs * RUN_CYCLES) + phases * SEGMENT_CYCLES)
-
-
-def _tile_choices(positions: Axes, halo: Axes, lines: int, part: int) -> Iterator[Axes]:
-    """Parts of lines, or whole lines, or whole planes, of strips of at most this many lines."""
-    depth, height, width = positions
-    most = lines // (1 + halo[0]) - halo[1]
-    if most > 0:
-        yield from ((1, part_of, part) for part_of in itertools.islice(parts_of(height, most), 24))
-        if most >= height and part == width:
-            planes = lines // (height + halo[1]) - halo[0]
-            yield from ((part_of, height, width) for part_of in itertools.islice(parts_of(depth, planes), 8))

@@ -43,6 +43,8 @@ def _register_bytes() -> int:
 
 
 REGISTER_BYTES = _register_bytes()
+# AVX-512 has 32 of them, AVX2 16.
+REGISTERS = 32 if REGISTER_BYTES == 64 else 16
 
 
 class Vector(types.Type):  # type: ignore[misc]
@@ -68,7 +70,7 @@ class Emitter:
     """
 
     def __init__(self, builder: ir.IRBuilder, dtype: types.Type, vectors: float = 1) -> None:
-        self.builder = builder
+        self.builder, self.dtype, self.vectors = builder, dtype, vectors
         self.is_complex = isinstance(dtype, types.Complex)
         real = dtype.underlying_float if self.is_complex else dtype
         self.is_float = isinstance(real, types.Float)
@@ -108,9 +110,12 @@ class Emitter:
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
+        return self._masked_load(pointer, self._first(count))
+
+    def _masked_load(self, pointer, mask):
         lanes = self.lanes * self.width
         nothing = ir.Constant(ir.VectorType(self.scalar, lanes), None)
-        return self._apart(self.load_masked(self.address(pointer, lanes), self._first(count), nothing))
+        return self._apart(self.load_masked(self.address(pointer, lanes), mask, nothing))
 
     def load_masked(self, address, mask, others):
         """The reals of a vector in memory where the mask is set, and those of another elsewhere."""
@@ -126,6 +131,29 @@ class Emitter:
         lanes = others.type.count
         function = self._function("llvm.masked.gather", f"{lanes}", others.type, arguments, f".v{lanes}p0")
         return self.builder.call(function, [addresses, ir.Constant(LANE, self.bits // 8), mask, others])
+
+    def load_between(self, pointer, low, high, jump):
+        """Elements 0, jump, 2 * jump, ... from an address on: those from `low` to before `high`, zeros for the others.
+
+        Only the memory from the first of these to the last is touched. 0 <= low < high <= lanes; jump is 1 or 2.
+        """
+        if jump == 2:
+            double = Emitter(self.builder, self.dtype, self.vectors * 2)
+            last = self.builder.sub(self.builder.add(high, high), index(1))
+            parts = double.load_between(pointer, self.builder.add(low, low), last, 1)
+            return tuple(self.shuffle(part, part, range(0, 2 * self.lanes, 2)) for part in parts)
+        return self._masked_load(pointer, self._between(low, high))
+
+    def _between(self, low, high):
+        """A mask of lanes, made of an integer: of two compared vectors LLVM would make it again for every load."""
+        lanes = self.lanes * self.width
+        bits = ir.IntType(max(64, lanes))
+        low, high = (self.builder.zext(self.builder.mul(each, index(self.width)), bits) for each in (low, high))
+        ones = ir.Constant(bits, -1)
+        begun = self.builder.shl(ones, low)
+        ended = self.builder.lshr(ones, self.builder.sub(ir.Constant(bits, bits.width), high))
+        mask = self.builder.trunc(self.builder.and_(begun, ended), ir.IntType(lanes))
+        return self.builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
@@ -399,29 +427,99 @@ def add_first_products(typing_context, totals, factor, array, at, offsets, count
     return totals(totals, value, array, types.int64, offsets, types.int64), codegen
 
 
-@intrinsic(prefer_literal=True)
-def add_lines(typing_context, sums, taps, array, at, line, factors, factors_at, factors_step):
+# Lengths of runs of taps, one below the other, for which there is code of its own.
+RUNS = (7, 5, 3, 2, 1)
+
+
+@intrinsic
+def add_lines(
+    typing_context, sums, taps, jump, array, at, line, first, last, low, high, factors, factors_at, factors_step
+):  # fmt: skip
     """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
 
-    sums: a tuple, of lines one below the other; taps: a literal. What is loaded serves all sums that it reaches.
+    sums: a tuple, of lines one below the other; taps: one of RUNS; jump: any tuple of length 1 or 2, how far apart the
+    elements lie that are read. What is loaded serves all sums that it reaches. Lines p + r outside first, ...,
+    last - 1 are left out, elements outside low, ..., high - 1 count as zeros; neither is read.
     """
-    value, integer = sums.dtype, types.int64
+    integer = types.int64
 
     def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        totals = list(map(emitter.unpack, cgutils.unpack_tuple(builder, arguments[0])))
-        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
-        line, step = arguments[4], arguments[7]
-        first = element(context, builder, signature.args[5], arguments[5], arguments[6])
-        count = taps.literal_value
-        weights = [emitter.splat(builder.gep(first, [builder.mul(step, index(r))])) for r in range(count)]
-        for i in range(len(totals) + count - 1):
-            loaded = emitter.load(builder.gep(begin, [builder.mul(line, index(i))]))
-            for r in range(max(0, i - len(totals) + 1), min(count, i + 1)):
-                totals[i - r] = emitter.fma(weights[r], loaded, totals[i - r])
-        return context.make_tuple(builder, signature.return_type, list(map(emitter.pack, totals)))
+        emitter = _emitter(builder, sums.dtype)
+        begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
+        factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
+        lines = _Lines(emitter, begin, arguments[5:10], jump.count)
 
-    return sums(sums, taps, array, integer, integer, factors, integer, integer), codegen
+        def added(totals, count):
+            weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
+            for i in range(len(totals) + count - 1):
+                reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
+                before = builder.block
+                with builder.if_then(lines.is_inside(i), likely=True):
+                    loaded = lines.load(i)
+                    sums = [
+                        emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached
+                    ]
+                    behind = builder.block
+                for r, sum in zip(reached, sums, strict=True):
+                    totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
+            return totals
+
+        return context.make_tuple(
+            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added)
+        )
+
+    return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
+
+
+def _by_length(builder, taps, packed, added):
+    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS."""
+    values = _unpacked(builder, packed)
+    end = builder.append_basic_block("end")
+    ways = []
+    for count in RUNS:
+        if count == RUNS[-1]:
+            ways.append((added(list(values), count), builder.block))
+            builder.branch(end)
+        else:
+            with builder.if_then(builder.icmp_signed("==", taps, index(count))):
+                ways.append((added(list(values), count), builder.block))
+                builder.branch(end)
+    builder.position_at_end(end)
+    return [_either(builder, *((way[0][place], way[1]) for way in ways)) for place in range(len(values))]
+
+
+def _emitter(builder, value):
+    return Emitter(builder, value.dtype, value.vectors)
+
+
+def _unpacked(builder, values):
+    return list(cgutils.unpack_tuple(builder, values))
+
+
+def _either(builder, *ways):
+    """The value of the way that was taken, each a value and the block that it comes from."""
+    found = builder.phi(ways[0][0].type)
+    for value, block in ways:
+        found.add_incoming(value, block)
+    return found
+
+
+class _Lines:
+    """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
+
+    def __init__(self, emitter, begin, bounds, jump):
+        line, first, last, low, high = bounds
+        self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
+        self._count = emitter.builder.sub(last, first)
+        self._between = low, high, jump
+
+    def is_inside(self, i):
+        builder = self._emitter.builder
+        return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
+
+    def load(self, i):
+        builder = self._emitter.builder
+        return self._emitter.load_between(builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between)
 
 
 @intrinsic
@@ -438,6 +536,26 @@ def store_first_of_lines(typing_context, array, at, line, count, values):
         return context.get_dummy_value()
 
     return types.void(array, integer, integer, integer, values), codegen
+
+
+@intrinsic
+def interleave_lines(typing_context, even, odd):
+    """Two tuples: of the first and of the second half of each even value and its odd value by turns."""
+    value = even.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        pairs = list(zip(*(map(emitter.unpack, _unpacked(builder, each)) for each in arguments), strict=True))
+        halves = []
+        for begin in (0, emitter.lanes // 2):
+            lanes = [part + begin + lane for lane in range(emitter.lanes // 2) for part in (0, emitter.lanes)]
+            values = [
+                emitter.pack(tuple(emitter.shuffle(a, b, lanes) for a, b in zip(*pair, strict=True))) for pair in pairs
+            ]
+            halves.append(context.make_tuple(builder, even, values))
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(even, 2)(even, odd), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -95,6 +95,7 @@ class Strips(NamedTuple):
     plain: int  # whether rows are gathered from elements at most two apart, with nothing but padding around
     joined: int  # whether the rows of a plane of a tile follow each other in the target
     in_place: int  # whether sums may be added up in the target, where tiles are whole vectors and rows
+    in_source: int  # whether the kernels of lines read the source where it lies
     accumulates: int  # whether the target is added to
     activation: int
     has_residual: int

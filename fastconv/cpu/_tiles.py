@@ -197,6 +197,17 @@ def _tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Itera
         yield from ((part, height, width) for part in itertools.islice(parts_of(depth, pixels // plane), 12))
 
 
+def line_tiles(positions: Axes, halo: Axes, lines: int, part: int) -> Iterator[Axes]:
+    """Tiles of the kernels of lines: parts of lines, or whole lines or planes, of strips of at most this many lines."""
+    depth, height, width = positions
+    most = lines // (1 + halo[0]) - halo[1]
+    if most > 0:
+        yield from ((1, part_of, part) for part_of in itertools.islice(parts_of(height, most), 24))
+        if most >= height and part == width:
+            planes = lines // (height + halo[1]) - halo[0]
+            yield from ((part_of, height, width) for part_of in itertools.islice(parts_of(depth, planes), 8))
+
+
 @lru_cache(maxsize=1024)
 def tiling(problem: ConvProblem, op: Op) -> Tiling:
     """The sizes that take the least time on this machine's number of threads."""

@@ -16,8 +16,8 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 
 with the tile of y transposed, so that a vector holds neighbouring k.
 
-Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines`, filters of one
-element in `fastconv.cpu._pointwise`, wide images in `fastconv.cpu._rowwise`. The sizes of tiles are chosen in
+Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
+`_line_weights`, filters of one element in `_pointwise`, wide images in `_rowwise`. The sizes of tiles are chosen in
 `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
@@ -37,7 +37,7 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _lines, _pointwise, _rowwise
+from . import _dots, _line_weights, _lines, _pointwise, _rowwise
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
@@ -178,6 +178,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
+LINE_KERNELS = {**_lines.KERNELS, Op.GRAD_WEIGHT: _line_weights.grad_weight}
 
 
 # ---- plans
@@ -274,7 +275,7 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     strips = sizes.channel_block * sizes.channel_pitch
     phases_together = together(problem, op)
     keeps_sums = op is not Op.GRAD_WEIGHT and sizes.channel_block < channels_of(problem, op)[0]
-    by_lines = _lines.serves(problem, op)
+    by_lines = _by_lines(problem, op)
     if by_lines:
         keeps_sums = False
         panel, rows = 0, 1
@@ -310,7 +311,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
     if _pointwise.serves(problem, op):
         return _pointwise.plan(whole, problem, op, epilogue)
-    by_lines = _lines.serves(problem, op)
+    by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
     source_axes, target_axes, phases = _axes_and_phases(problem, op, sizes)
@@ -319,16 +320,18 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     tables = Tables(Strips)
     source_at = [tables.add(axis.packed()) for axis in source_axes]
     target_at = [tables.add(axis.packed()) for axis in target_axes]
-    block = sources if by_lines else sizes.channel_block
     entries: list[int] = []
     for phase in phases:
-        taken, offsets = _taken_weights(phase, problem, block, roles["weight_source"]), _offsets(phase, sizes, block)
         if by_lines and op is not Op.GRAD_WEIGHT:
-            offsets = _lines.runs(offsets, taken, sizes.strip[2])
-        elif sizes.row_by_row and op is Op.GRAD_WEIGHT and reads_in_place(problem):
-            offsets = roles["source_c"] * np.arange(block)
-        elif by_lines:
-            offsets = np.append(offsets, np.repeat(offsets[-1:], _lines.DOT_TERMS))
+            offsets, taken = _lines.run_tables(phase.taps, source_axes, roles, problem, sizes)
+        else:
+            block = sources if by_lines else sizes.channel_block
+            offsets = _offsets(phase, sizes, block)
+            taken = _taken_weights(phase, problem, block, roles["weight_source"])
+            if by_lines:
+                offsets = np.append(offsets, np.repeat(offsets[-1:], _line_weights.DOT_TERMS))
+            elif op is Op.GRAD_WEIGHT and sizes.row_by_row and reads_in_place(problem):
+                offsets = roles["source_c"] * np.arange(block)
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
     joined = _is_joined(problem, op, sizes)
@@ -366,6 +369,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         plain=_is_plain(problem, op),
         joined=joined,
         in_place=in_place,
+        in_source=by_lines and op is not Op.GRAD_WEIGHT and _lines.reads_source(problem, op),
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
@@ -377,10 +381,10 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    compiled = (_rowwise.KERNELS if sizes.row_by_row else _lines.KERNELS if by_lines else KERNELS)[op]
+    kernels = _rowwise.KERNELS if sizes.row_by_row else LINE_KERNELS if by_lines else KERNELS
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    launch = Launch(compiled, tasks, problem.dtype, geometry, memory.elements)
+    launch = Launch(kernels[op], tasks, problem.dtype, geometry, memory.elements)
 
     def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         initialise(x, whole, constants)
@@ -404,7 +408,17 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
 
 
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:
-    return _lines.tiling(problem, op) if _lines.serves(problem, op) else tiling(problem, op)
+    if not _by_lines(problem, op):
+        return tiling(problem, op)
+    return _line_weights.tiling(problem) if op is Op.GRAD_WEIGHT else _lines.tiling(problem, op)
+
+
+def _by_lines(problem: ConvProblem, op: Op) -> bool:
+    """Whether the kernels of lines compute a problem: one target channel, and strips of all its sources fit."""
+    if problem.layout == "channels_last" or channels_of(problem, op)[1] != 1:
+        return False
+    tilings = _line_weights.tilings(problem) if op is Op.GRAD_WEIGHT else _lines.tilings(problem, op)
+    return next(tilings, None) is not None
 
 
 def _is_plain(problem: ConvProblem, op: Op) -> bool:
@@ -419,8 +433,8 @@ def _is_joined(problem: ConvProblem, op: Op, sizes: Tiling) -> bool:
 
     For the kernels of lines: whether these can be added up in the target.
     """
-    if _lines.serves(problem, op):
-        return op is not Op.GRAD_INPUT or (problem.stride == (1, 1, 1) and not folding(problem))
+    if _by_lines(problem, op):
+        return op is not Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
     return rows_are_joined(problem, op, sizes.tile, op is Op.GRAD_WEIGHT or sizes.line_pitch == sizes.tile[2])
 
 

@@ -6,7 +6,7 @@
 (8, 16, 64, 64)
 """
 
-from . import grad
+from . import grad, ndimage, signal
 from .core.errors import UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -28,6 +28,8 @@ __all__ = [
     "conv_transpose_output_shape",
     "explain",
     "grad",
+    "ndimage",
     "parameter_count",
     "prepare",
+    "signal",
 ]

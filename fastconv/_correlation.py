@@ -18,17 +18,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._magnitudes import spread
+from ._magnitudes import seconds, spread
 from ._separable import separation
-from .core.arrays import Array
+from .core.arrays import Array, allocate
 from .core.boundary import OUTSIDE, source_index
 from .core.evaluate import Call
 from .core.problem import ConvProblem, Op
-from .core.selector import find
+from .core.recent import remembered
+from .core.selector import explain_problem, seconds_alone
 from .functional import DTypes, Shape, conv_call, dtypes_of
 
 # Largest error of a result over the magnitudes in its own window that "auto" accepts: half of the digits of the type.
 HALF_OF_THE_DIGITS = {4: 2.0**-12, 8: 2.0**-26}
+# Bytes of a band of an array that goes through several passes, and the least rows of it for each tap: of the rows that
+# a band reads, some are read again by the next.
+BAND_BYTES = 2 << 20
+LEAST_BAND = 4
 WIDER = {"float32": "float64", "complex64": "complex128"}
 
 
@@ -66,21 +71,68 @@ def correlate_stacks(x: Array, w: Array, border: Border, algorithm: str = "auto"
         If a named algorithm must not meet the data.
     """
     shape = (x.shape[0], *_outputs(x.shape[1:], w.shape[1:], border))
-    batch, extents, taps, padding = _folded(x.shape, w.shape, border.padding)
+    groups = w.shape[0]
+    batch, extents, taps, padding = _folded(x.shape, w.shape, border, dtypes_of(x, w), algorithm)
     border = border._replace(padding=padding)
-    images, groups = batch // w.shape[0], w.shape[0]
-    x, w = x.reshape(images, groups, *extents), w.reshape(groups, 1, *taps)
-    target = None if out is None else out.reshape(images, groups, *_outputs(extents, taps, border))
+    x, w = x.reshape(batch // groups, groups, *extents), w.reshape(groups, 1, *taps)
+    target = None if out is None else out.reshape(batch // groups, groups, *_outputs(extents, taps, border))
     sums = _in_three_axes if len(extents) <= 3 else _tap_by_tap
     result = sums(x, w, border, algorithm, target)
     return result.reshape(shape) if out is None else out
 
 
+class Pass(NamedTuple):
+    """One of several correlations that follow each other; weights: as many axes as the array."""
+
+    weights: Array
+    border: Border
+
+
+def correlate_in_passes(x: Array, passes: Sequence[Pass], out: Array | None = None) -> Array:
+    """Correlations one after the other, in the type of x, which is that of all weights.
+
+    A large array is gone through in bands of its first axis, so that what one pass gives to the next stays in a cache,
+    and is written to the same memory each time.
+
+    Parameters
+    ----------
+    x : array of any rank
+    passes
+        At least one.
+    out
+        As in `correlate`.
+    """
+    extents = x.shape
+    for weights, border in passes:
+        extents = _outputs(extents, weights.shape, border)
+    down = [number for number, (weights, _) in enumerate(passes) if weights.shape[0] > 1] or [0]
+    weights, border = passes[down[0]]
+    taps, (low, _) = weights.shape[0], border.padding[0]
+    rows = max(BAND_BYTES * x.shape[0] // x.nbytes, LEAST_BAND * taps)
+    if len(passes) == 1 or len(down) > 1 or 2 * rows > extents[0] or border.mode == "circular":
+        return _one_after_another(x, passes, out)
+    result = allocate(extents, x.dtype) if out is None else out
+    bands = extents[0] // rows
+    for begin, end in itertools.pairwise(extents[0] * band // bands for band in range(bands + 1)):
+        stop = end + taps - 1 - low
+        pads = (max(0, low - begin), max(0, stop - x.shape[0])), *border.padding[1:]
+        here = list(passes)
+        here[down[0]] = Pass(weights, border._replace(padding=pads))
+        _one_after_another(x[max(0, begin - low) : stop], here, result[begin:end])
+    return result
+
+
+def _one_after_another(x: Array, passes: Sequence[Pass], out: Array | None) -> Array:
+    for number, (weights, border) in enumerate(passes, start=1):
+        x = correlate(x, weights, border, out=out if number == len(passes) else None)
+    return x
+
+
 def algorithm_for(x: Array, w: Array, border: Border) -> str:
     """What "auto" takes for arrays of these shapes and types; of more than three axes, for the last three."""
-    batch, extents, taps, padding = _folded(x.shape, w.shape, border.padding)
-    shapes = (batch // w.shape[0], w.shape[0], *extents[-3:]), (w.shape[0], 1, *taps[-3:])
-    call = _call(*shapes, dtypes_of(x, w), border._replace(padding=padding[-3:]), "auto")
+    folded = _folded(x.shape, w.shape, border, dtypes_of(x, w), "auto")
+    inner = _Folded(folded.batch, folded.extents[-3:], folded.taps[-3:], folded.padding[-3:])
+    call = _folded_call(inner, w.shape[0], border, dtypes_of(x, w), "auto")
     return call.plan.algorithm if call.plan else "direct"
 
 
@@ -96,20 +148,38 @@ class _Folded(NamedTuple):
     padding: tuple[tuple[int, int], ...]
 
 
-def _folded(x_shape: tuple[int, ...], w_shape: tuple[int, ...], padding: tuple[tuple[int, int], ...]) -> _Folded:
-    """Join each axis without filter and padding to the one before it, if that is such a one or the batch."""
+@remembered
+def _folded(x_shape: Shape, w_shape: Shape, border: Border, dtypes: DTypes, algorithm: str) -> _Folded:
+    """Join axes without filter and padding to each other, and the first ones to the batch if that is cheaper."""
+    ways = [_joined(x_shape, w_shape, border, to_batch) for to_batch in (True, False)]
+    if w_shape[0] > 1 or ways[0] == ways[1] or len(ways[1].extents) > 3:
+        return ways[w_shape[0] > 1]
+
+    def price(way: _Folded) -> float:
+        call = _folded_call(way, w_shape[0], border, dtypes, algorithm)
+        return seconds_alone(call.problem, Op.FORWARD, call.plan.algorithm) if call.plan else 0.0
+
+    return min(ways, key=price)
+
+
+def _folded_call(way: _Folded, groups: int, border: Border, dtypes: DTypes, algorithm: str) -> Call:
+    shapes = (way.batch // groups, groups, *way.extents), (groups, 1, *way.taps)
+    return _call(*shapes, dtypes, border._replace(padding=way.padding), algorithm)
+
+
+def _joined(x_shape: Shape, w_shape: Shape, border: Border, to_batch: bool) -> _Folded:
     batch = x_shape[0]
     axes: list[tuple[int, int, tuple[int, int]]] = []
-    joins = w_shape[0] == 1
-    for n, f, pads in zip(x_shape[1:], w_shape[1:], padding, strict=True):
+    is_open = to_batch
+    for n, f, pads in zip(x_shape[1:], w_shape[1:], border.padding, strict=True):
         is_idle = f == 1 and pads == (0, 0)
-        if is_idle and joins and not axes:
+        if is_idle and is_open and not axes:
             batch *= n
-        elif is_idle and joins:
+        elif is_idle and is_open:
             axes[-1] = (axes[-1][0] * n, 1, (0, 0))
         else:
             axes.append((n, f, pads))
-        joins = is_idle if axes else joins
+            is_open = is_idle
     axes = axes or [(1, 1, (0, 0))]
     return _Folded(batch, tuple(n for n, _, _ in axes), tuple(f for _, f, _ in axes), tuple(pads for *_, pads in axes))
 
@@ -166,10 +236,12 @@ def _in_three_axes(x: Array, w: Array, border: Border, algorithm: str, out: Arra
     if algorithm == "auto":
         passes = separation(call.problem, w[0, 0])
         if passes is not None:
-            return _in_passes(x, passes.factors, border, out)
+            return _separately(x, passes.factors, border, out)
         if call.plan is not None and call.plan.limit is not None:
-            apart = spread(x, w.shape[2:])
-            if apart > _bearable_spread(call.problem, call.plan.algorithm):
+            transformed = _transformed(call.problem, call.plan.algorithm)
+            if not transformed.is_cheaper:
+                call = _call(x.shape, w.shape, dtypes_of(x, w), border, "direct")
+            elif spread(x, w.shape[2:]) > transformed.bearable_spread:
                 return _in_more_digits(x, w, border, call, out)
     return call(x, w, None, out=out)
 
@@ -181,15 +253,18 @@ def _call(x_shape: Shape, w_shape: Shape, dtypes: DTypes, border: Border, algori
     )  # fmt: skip
 
 
-def _in_passes(x: Array, factors: tuple[Array, ...], border: Border, out: Array | None) -> Array:
+def _separately(x: Array, factors: tuple[Array, ...], border: Border, out: Array | None) -> Array:
     """One pass for each factor; what lies in the padding has gone through the passes before."""
-    value = border.value
+    lead = x.shape[:1] if x.shape[0] > 1 else ()
+    passes, value = [], border.value
     for axis, factor in enumerate(factors):
-        pads = tuple(pads if number == axis else (0, 0) for number, pads in enumerate(border.padding))
-        is_last = axis == len(factors) - 1
-        x = _in_three_axes(x, factor[None, None], Border(pads, border.mode, value), "auto", out if is_last else None)
+        pads = ((0, 0),) * (len(lead) + axis) + (border.padding[axis],) + ((0, 0),) * (len(factors) - axis - 1)
+        passes.append(Pass(factor.reshape((1,) * len(lead) + factor.shape), Border(pads, border.mode, value)))
         value = value * factor.sum().item()
-    return x
+    extents = x.shape[2:]
+    target = None if out is None else out.reshape(*lead, *out.shape[2:])
+    result = correlate_in_passes(x.reshape(*lead, *extents), passes, target)
+    return result.reshape(x.shape[0], 1, *result.shape[len(lead) :]) if out is None else out
 
 
 def _in_more_digits(x: Array, w: Array, border: Border, call: Call, out: Array | None) -> Array:
@@ -202,7 +277,25 @@ def _in_more_digits(x: Array, w: Array, border: Border, call: Call, out: Array |
     return _handed(result.astype(dtype), out)
 
 
+class _Transformed(NamedTuple):
+    """What is known of a problem that "auto" gives to an algorithm with transforms.
+
+    Attributes
+    ----------
+    is_cheaper
+        Whether the transform is cheaper than the direct sums, with the look at the magnitudes before it.
+    bearable_spread
+        How far magnitudes may lie apart for half of the digits to be left.
+    """
+
+    is_cheaper: bool
+    bearable_spread: float
+
+
 @lru_cache(maxsize=1024)
-def _bearable_spread(problem: ConvProblem, algorithm: str) -> float:
-    """How far magnitudes may lie apart for an algorithm to leave half of the digits."""
-    return HALF_OF_THE_DIGITS[problem.computed.real_bytes] / find(algorithm).error_bound(problem.computed, Op.FORWARD)
+def _transformed(problem: ConvProblem, algorithm: str) -> _Transformed:
+    candidates = explain_problem(problem, Op.FORWARD).candidates
+    taken, lead = candidates[algorithm], 3 - problem.rank
+    looking = problem.N * problem.C * seconds(problem.input[lead:], problem.filter[lead:])
+    digits = HALF_OF_THE_DIGITS[problem.computed.real_bytes]
+    return _Transformed(taken.seconds + looking < candidates["direct"].seconds, digits / taken.error_bound)

@@ -11,11 +11,12 @@ SciPy sums in float64 and converts each sum to the type of the output. Here
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._correlation import Border, correlate
+from ._correlation import Border, Pass, correlate, correlate_in_passes
 from ._dialect import leave
 from .core.arrays import Array, is_plain
 from .core.problem import COMPUTE_DTYPES
@@ -77,7 +78,7 @@ class Target(NamedTuple):
         return self.array
 
 
-def target_of(output: Any, array: Array, is_complex: bool = False) -> Target:
+def target_of(output: Any, array: Array, is_complex: bool) -> Target:
     """What ``output=`` means for an input."""
     given = None
     if output is None:
@@ -89,20 +90,49 @@ def target_of(output: Any, array: Array, is_complex: bool = False) -> Target:
         dtype = given.dtype
         if given.shape != array.shape or not given.flags.writeable:
             leave()
-    if dtype.name not in COMPUTE_DTYPES or dtype == np.float16 or (is_complex and dtype.kind != "c"):
+    if dtype.name not in COMPUTE_DTYPES or dtype == np.float16 or is_complex != (dtype.kind == "c"):
         leave()
     return Target(dtype, given)
 
 
+class Step(NamedTuple):
+    """Weights of as many axes as the array, float64 or complex128, and where they stand."""
+
+    weights: Array
+    window: Window
+
+
 def filtered(array: Array, weights: Array, window: Window, output: Any) -> Array:
-    """The correlation of an array with weights of as many axes, float64 or complex128."""
-    is_complex = "c" in (array.dtype.kind, weights.dtype.kind)
-    target = target_of(output, array, is_complex)
-    if is_complex:
+    """The correlation of an array with weights, into what ``output=`` means."""
+    target = target_of(output, array, "c" in (array.dtype.kind, weights.dtype.kind))
+    return _filtered(array, weights, window, target)
+
+
+def filtered_in_steps(array: Array, steps: Sequence[Step], target: Target) -> Array:
+    """Correlations with real weights one after the other, each of which gives the type of the target."""
+    if not steps:
+        return target.take(array.astype(target.dtype))
+    if target.dtype.kind == "f" and array.dtype.kind != "c" and target.dtype in (array.dtype, np.float64):
+        passes = [Pass(weights.astype(target.dtype), window.border(weights.shape)) for weights, window in steps]
+        x = array.astype(target.dtype, copy=False)
+        return target.take(correlate_in_passes(x, passes, _writable(target, array)))
+    for weights, window in steps[:-1]:
+        array = _filtered(array, weights, window, target._replace(array=None))
+    return _filtered(array, *steps[-1], target)
+
+
+def _filtered(array: Array, weights: Array, window: Window, target: Target) -> Array:
+    if target.dtype.kind == "c":
         return target.take(_of_complex(array, weights, window, target.dtype))
-    if target.dtype.kind == "c" or isinstance(window.cval, (complex, np.complexfloating)):
-        leave()
     return target.take(_of_real(array, weights, window.border(weights.shape), target))
+
+
+def _writable(target: Target, array: Array) -> Array | None:
+    """The target's array if a result of its type can be written to it straight away, while the input is read."""
+    out = target.array
+    if out is None or not is_plain(out, target.dtype) or np.may_share_memory(out, array):
+        return None
+    return out
 
 
 def _of_complex(array: Array, weights: Array, window: Window, dtype: np.dtype[Any]) -> Array:
@@ -115,8 +145,6 @@ def _of_complex(array: Array, weights: Array, window: Window, dtype: np.dtype[An
         return _of_real(getattr(array, of_array), taps, window.border(weights.shape, of_array), part)
 
     if array.dtype.kind != "c":
-        if isinstance(window.cval, (complex, np.complexfloating)):
-            leave()
         result.real, result.imag = correlated("real", "real"), correlated("real", "imag")
     elif weights.dtype.kind != "c":
         result.real, result.imag = correlated("real", "real"), correlated("imag", "real")
@@ -134,9 +162,7 @@ def _of_real(array: Array, weights: Array, border: Border, target: Target) -> Ar
             return _of_integers(array, weights, border, dtype.itemsize).astype(dtype)
         return _cut(array, weights, border, dtype)
     computed = np.dtype("float32" if array.dtype == dtype == np.float32 else "float64")
-    out = target.array
-    if out is not None and (not is_plain(out, computed) or np.may_share_memory(out, array)):
-        out = None
+    out = _writable(target, array) if dtype == computed else None
     result = correlate(array.astype(computed, copy=False), weights.astype(computed), border, out=out)
     return result.astype(dtype, copy=False) if out is None else out
 

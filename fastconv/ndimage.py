@@ -401,7 +401,7 @@ def laplace(
         As `scipy.ndimage.laplace`.
     """
     array = served_array(input)
-    target = _filters.target_of(output, array)
+    target = _filters.target_of(output, array, array.dtype.kind == "c")
     chosen = _chosen_axes(axes, array.ndim)
     total = None
     for axis, beyond in zip(chosen, _each(mode, len(chosen)), strict=True):
@@ -424,6 +424,8 @@ def _arguments(
         leave()
     chosen = _chosen_axes(axes, array.ndim)
     if mode not in _filters.PADDING_MODES or filter.ndim != len(chosen) or filter.size == 0 or np.ndim(cval) != 0:
+        leave()
+    if np.iscomplexobj(cval) and array.dtype.kind != "c":
         leave()
     origins = _each(origin, len(chosen))
     if len(chosen) < array.ndim:
@@ -457,14 +459,13 @@ def _each(given: Any, count: int) -> list[Any]:
 
 
 def _in_passes(array: Array, passes: Sequence[Pass], output: Any, cval: Any) -> Array:
-    """Correlations one after the other, all but the last into new arrays of the output's type."""
+    """Correlations one after the other, each of them to the type of the output."""
     target = _filters.target_of(output, array, array.dtype.kind == "c")
-    result = array
-    for number, (weights, axis, mode, origin) in enumerate(passes, start=1):
-        result, filter, window = _arguments(result, weights, mode, cval, origin, axis)
-        is_last = number == len(passes) and target.array is not None
-        result = _filters.filtered(result, np.conj(filter), window, target.array if is_last else target.dtype)
-    return target.take(array.astype(target.dtype) if result is array else result)
+    steps = []
+    for weights, axis, mode, origin in passes:
+        _, filter, window = _arguments(array, weights, mode, cval, origin, axis)
+        steps.append(_filters.Step(filter, window))
+    return _filters.filtered_in_steps(array, steps, target)
 
 
 def _gaussian(sigma: float, order: int, radius: int) -> Array:

@@ -316,6 +316,8 @@ def _by_method(first: Array, second: Array, mode: str, method: str) -> Array:
         leave()
     parts = _parts(mode, first.shape, second.shape)
     if method == "fft":
+        if all(1 in pair for pair in zip(first.shape, second.shape, strict=True)):
+            leave()  # SciPy multiplies
         first, second = _transformable(first), _transformable(second)
     result = _convolved(first, second, parts, method)
     if result.dtype == dtype:

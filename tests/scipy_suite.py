@@ -7,7 +7,9 @@ keeps them afterwards; the rest of SciPy keeps its own.
 from __future__ import annotations
 
 import importlib
+import itertools
 import types
+from collections.abc import Collection
 from unittest import mock
 
 import numpy as np
@@ -24,6 +26,7 @@ MARKERS = (
     "skip_xp_backends",
     "slow",
     "thread_unsafe",
+    "xfail_on_32bit",
     "xfail_xp_backends",
     "xslow",
 )
@@ -47,8 +50,18 @@ def module_of_tests(name, replaced, names, replacement):
             pytest.skip(f"this SciPy comes without {name}", allow_module_level=True)
     namespace = types.ModuleType(original.__name__)
     namespace.__dict__.update(vars(original) | functions)
+    _list_parameters(module)
     setattr(module, replaced.rpartition(".")[2], namespace)
     return module
+
+
+def _list_parameters(module):
+    """Make lists of the iterators among the parameters, of which newer versions of pytest warn."""
+    holders = [module, *(each for each in vars(module).values() if isinstance(each, type))]
+    tests = [test for holder in holders for name, test in vars(holder).items() if name.startswith("test")]
+    for mark in itertools.chain.from_iterable(getattr(test, "pytestmark", []) for test in tests):
+        if mark.name == "parametrize" and not isinstance(mark.args[1], Collection):
+            object.__setattr__(mark, "args", (mark.args[0], list(mark.args[1]), *mark.args[2:]))
 
 
 def xp_of_numpy():
@@ -64,5 +77,3 @@ def mark_left_out(items):
         for name, reason in LEFT_OUT.items():
             if item.nodeid.endswith(name):
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-
-

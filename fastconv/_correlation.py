@@ -30,9 +30,10 @@ from .functional import DTypes, Shape, conv_call, dtypes_of
 
 # Largest error of a result over the magnitudes in its own window that "auto" accepts: half of the digits of the type.
 HALF_OF_THE_DIGITS = {4: 2.0**-12, 8: 2.0**-26}
-# Bytes of a band of an array that goes through several passes, and the least rows of it for each tap: of the rows that
-# a band reads, some are read again by the next.
-BAND_BYTES = 2 << 20
+# Bytes of a band of an array that goes through several passes: two passes of 17 taps over 2048 x 2048 elements of
+# float32 took 8.6 ms as a whole, 5.2 ms in bands of 4 MiB, and 6.8 ms in bands of 512 KiB. And the least rows of a band
+# for each tap: some of the rows that it reads are read again by the next.
+BAND_BYTES = 4 << 20
 LEAST_BAND = 4
 WIDER = {"float32": "float64", "complex64": "complex128"}
 

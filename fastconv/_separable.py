@@ -49,8 +49,8 @@ class Separation:
             f"{'x'.join(map(str, factor.shape))} {name}"
             for factor, name in zip(self.factors, self.prices.algorithms, strict=True)
         )
-        times = f"{self.prices.passes * 1e3:.3f} ms predicted for {self.prices.whole * 1e3:.3f} ms"
-        return f"separable: {passes}, {times}; taken by fastconv.signal and fastconv.ndimage"
+        times = f"{self.prices.passes * 1e3:.3f} ms predicted instead of {self.prices.whole * 1e3:.3f} ms"
+        return f"separable: {passes}, {times}: fastconv.signal and fastconv.ndimage take it so"
 
 
 def separation(problem: ConvProblem, weight: Array) -> Separation | None:

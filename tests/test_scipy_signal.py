@@ -19,3 +19,8 @@ globals().update({name: test for name, test in vars(_theirs).items() if name.sta
 @pytest.fixture
 def xp():
     return scipy_suite.xp_of_numpy()
+
+
+@pytest.fixture
+def num_parallel_threads():
+    return 1

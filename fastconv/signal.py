@@ -122,7 +122,7 @@ def convolve2d(
         As `scipy.signal.convolve2d`.
     """
     first, second = _pair(in1, in2)
-    return _in_the_plane(first, second, _parts(mode, first.shape, second.shape), boundary, fillvalue)
+    return _in_the_plane(first, second, mode, False, boundary, fillvalue)
 
 
 @or_scipy("scipy.signal")
@@ -146,8 +146,7 @@ def correlate2d(
         As `scipy.signal.correlate2d`.
     """
     first, second = _pair(in1, in2)
-    parts = _parts(mode, first.shape, second.shape, after=True)
-    result = _in_the_plane(first, np.flip(np.conj(second)), parts, boundary, fillvalue)
+    result = _in_the_plane(first, np.flip(np.conj(second)), mode, True, boundary, fillvalue)
     is_swapped = mode == "valid" and any(n < m for n, m in zip(first.shape, second.shape, strict=True))
     return np.conj(result) if is_swapped and result.dtype.kind == "c" else result  # the smaller is conjugated
 
@@ -312,7 +311,7 @@ def _parts(mode: str, first: Sequence[int], second: Sequence[int], after: bool =
 def _by_method(first: Array, second: Array, mode: str, method: str) -> Array:
     """What `convolve` gives."""
     dtype = np.result_type(first, second)
-    if method not in METHODS:
+    if method not in METHODS or (dtype == np.float16 and first.ndim > 1 and method != "fft"):
         leave()
     parts = _parts(mode, first.shape, second.shape)
     if method == "fft":
@@ -351,20 +350,19 @@ def _placed(first: Array, second: Array, parts: list[Part]) -> tuple[Array, Arra
     return x[tuple(reached)], np.flip(second, tuple(range(1, second.ndim))), Border(tuple(pads))
 
 
-def _in_the_plane(first: Array, second: Array, parts: list[Part], boundary: str, fillvalue: Any) -> Array:
-    """The convolution of one array, continued beyond its boundary, with another."""
+def _in_the_plane(first: Array, second: Array, mode: str, after: bool, boundary: str, fillvalue: Any) -> Array:
+    """The convolution of one array, continued beyond its boundary, with another; after: as `_parts` takes it."""
+    parts = _parts(mode, first.shape, second.shape, after)
     dtype = np.result_type(first, second)
     fits = isinstance(fillvalue, (int, float, complex, np.number)) and (dtype.kind == "c" or np.isrealobj(fillvalue))
     if first.ndim != 2 or boundary not in BOUNDARIES or dtype == np.float16 or not fits:
         leave()
-    mode = BOUNDARIES[boundary]
-    if mode == "constant" and fillvalue == 0:
+    padding_mode = BOUNDARIES[boundary]
+    if mode == "valid" or (padding_mode == "constant" and fillvalue == 0):
         return _convolved(first, second, parts, "auto")
     extents = zip(first.shape, second.shape, parts, strict=True)
     pads = tuple((m - 1 - part.start, part.start + part.length - n) for n, m, part in extents)
-    if min(map(min, pads)) < 0:  # "valid": the boundary plays no part
-        return _convolved(first, second, parts, "auto")
-    border = Border(pads, mode, fillvalue if mode == "constant" else 0)
+    border = Border(pads, padding_mode, fillvalue if padding_mode == "constant" else 0)
     return _correlation.correlate(first, np.flip(second), border)
 
 

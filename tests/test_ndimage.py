@@ -12,40 +12,41 @@ from scipy import ndimage as scipy_ndimage
 
 from fastconv import ndimage
 
-from .test_signal import random
+from .test_signal import random, result_or_error
 
 MODES = ("reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant")
 REAL = ("uint8", "int16", "int32", "int64", "uint16", "float32", "float64")
 DTYPES = (*REAL, "complex64", "complex128")
 
 
-def assert_same(ours, theirs):
-    """The same type and shape, integers in every bit, and other numbers within some roundings of the largest."""
+def assert_same(ours, theirs, scale=0.0):
+    """The same type and shape, integers in every bit, and other numbers within some roundings.
+
+    scale: the sum of the magnitudes of the terms of a result; the largest result where it is not given.
+    """
     assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
     if ours.dtype.kind in "iu":
         np.testing.assert_array_equal(ours, theirs)
     else:
-        scale = np.max(np.abs(theirs), initial=1e-3)
+        scale = max(scale, np.max(np.abs(theirs), initial=1e-3))
         tolerance = 3e-6 if np.finfo(ours.dtype).eps > 1e-10 else 1e-14
         assert np.max(np.abs(ours - theirs), initial=0) <= tolerance * scale
 
 
 def both(name, *arguments, **options):
     """What both libraries give, or the error that both raise."""
-    try:
-        theirs = getattr(scipy_ndimage, name)(*arguments, **options)
-    except Exception as error:
-        with pytest.raises(type(error)) as raised:
-            getattr(ndimage, name)(*arguments, **options)
-        assert str(raised.value) == str(error)
-        return None
-    return getattr(ndimage, name)(*arguments, **options), theirs
+    theirs, refusal = result_or_error(getattr(scipy_ndimage, name), *arguments, **options)
+    ours, error = result_or_error(getattr(ndimage, name), *arguments, **options)
+    assert (type(error), str(error)) == (type(refusal), str(refusal))
+    return None if error else (ours, theirs)
 
 
 def check(name, *arguments, **options):
     found = both(name, *arguments, **options)
     if found:
-        assert_same(*found)
+        # Of a filter: its weights, and the largest element that they meet.
+        terms = float(np.sum(np.abs(arguments[1]))) if len(arguments) > 1 else 4.0
+        assert_same(*found, scale=terms * max(np.max(np.abs(arguments[0]), initial=0), abs(options.get("cval", 0))))
 
 
 @st.composite

@@ -237,7 +237,7 @@ def _in_three_axes(x: Array, w: Array, border: Border, algorithm: str, out: Arra
     if algorithm == "auto":
         passes = separation(call.problem, w[0, 0])
         if passes is not None:
-            return _separately(x, passes.factors, border, out)
+            return _separately(x, passes.factors, border, call, out)
         if call.plan is not None and call.plan.limit is not None:
             transformed = _transformed(call.problem, call.plan.algorithm)
             if not transformed.is_cheaper:
@@ -254,18 +254,20 @@ def _call(x_shape: Shape, w_shape: Shape, dtypes: DTypes, border: Border, algori
     )  # fmt: skip
 
 
-def _separately(x: Array, factors: tuple[Array, ...], border: Border, out: Array | None) -> Array:
+def _separately(x: Array, factors: tuple[Array, ...], border: Border, call: Call, out: Array | None) -> Array:
     """One pass for each factor; what lies in the padding has gone through the passes before."""
+    x = x.astype(call.computed_dtype, copy=False)
     lead = x.shape[:1] if x.shape[0] > 1 else ()
     passes, value = [], border.value
     for axis, factor in enumerate(factors):
         pads = ((0, 0),) * (len(lead) + axis) + (border.padding[axis],) + ((0, 0),) * (len(factors) - axis - 1)
         passes.append(Pass(factor.reshape((1,) * len(lead) + factor.shape), Border(pads, border.mode, value)))
         value = value * factor.sum().item()
-    extents = x.shape[2:]
-    target = None if out is None else out.reshape(*lead, *out.shape[2:])
-    result = correlate_in_passes(x.reshape(*lead, *extents), passes, target)
-    return result.reshape(x.shape[0], 1, *result.shape[len(lead) :]) if out is None else out
+    target = None if out is None or out.dtype != x.dtype else out.reshape(*lead, *out.shape[2:])
+    result = correlate_in_passes(x.reshape(*lead, *x.shape[2:]), passes, target)
+    if target is not None:
+        return target.reshape(call.shape)
+    return _handed(result.reshape(call.shape).astype(call.dtype, copy=False), out)
 
 
 def _in_more_digits(x: Array, w: Array, border: Border, call: Call, out: Array | None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
@@ -49,3 +50,17 @@ def served_array(value: ArrayLike) -> Array:
     if array.dtype.name not in COMPUTE_DTYPES or array.size == 0 or array.ndim == 0:
         leave()
     return array
+
+
+def chosen_axes(axes: Any, rank: int) -> list[int]:
+    """The axes that ``axes=`` means, by number, those from the end too; all where it is None."""
+    if axes is None:
+        return list(range(rank))
+    try:
+        given = [operator.index(axis) for axis in (axes if np.iterable(axes) else [axes])]
+    except TypeError:
+        leave()
+    chosen = [axis + rank if axis < 0 else axis for axis in given]
+    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(rank)):
+        leave()
+    return chosen

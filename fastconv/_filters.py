@@ -18,7 +18,7 @@ import numpy as np
 
 from ._correlation import Border, Pass, correlate, correlate_in_passes
 from ._dialect import leave
-from .core.arrays import Array, is_plain
+from .core.arrays import Array, allocate, is_plain
 from .core.problem import COMPUTE_DTYPES
 
 # The names of `scipy.ndimage` for what lies beyond the edge, and those of fastconv.
@@ -139,7 +139,7 @@ def _writable(target: Target, array: Array) -> Array | None:
 
 def _of_complex(array: Array, weights: Array, window: Window, dtype: np.dtype[Any]) -> Array:
     """Real and imaginary parts apart, so that a NaN in one does not reach the other."""
-    result = np.empty(array.shape, dtype)
+    result = allocate(array.shape, dtype)
     part = Target(result.real.dtype, None)
 
     def correlated(of_array: str, of_weights: str) -> Array:

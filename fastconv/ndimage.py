@@ -7,6 +7,7 @@ to SciPy itself, is told in docs/scipy.md.
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _filters
-from ._dialect import leave, or_scipy, served_array
+from ._dialect import chosen_axes, leave, or_scipy, served_array
 from ._filters import Window
 from .core.arrays import Array
 
@@ -78,6 +79,7 @@ def correlate(
         As `scipy.ndimage.correlate`.
     """
     array, filter, window = _arguments(input, weights, mode, cval, origin, axes)
+    _leave_what_is_not_finite(array, filter)
     return _filters.filtered(array, np.conj(filter), window, output)
 
 
@@ -109,6 +111,7 @@ def convolve(
         As `scipy.ndimage.convolve`.
     """
     array, filter, window = _arguments(input, weights, mode, cval, origin, axes)
+    _leave_what_is_not_finite(array, filter)
     return _filters.filtered(array, np.flip(filter), window.reversed(filter.shape), output)
 
 
@@ -251,7 +254,7 @@ def gaussian_filter(
         As `scipy.ndimage.gaussian_filter`.
     """
     array = served_array(input)
-    chosen = _chosen_axes(axes, array.ndim)
+    chosen = chosen_axes(axes, array.ndim)
     sigmas, orders, modes, radii = (_each(given, len(chosen)) for given in (sigma, order, mode, radius))
     passes = []
     for axis, deviation, derivative, beyond, reach in zip(chosen, sigmas, orders, modes, radii, strict=True):
@@ -334,7 +337,7 @@ def uniform_filter(
     """
     array = served_array(input)
     target = _filters.target_of(output, array, array.dtype.kind == "c")
-    chosen = _chosen_axes(axes, array.ndim)
+    chosen = chosen_axes(axes, array.ndim)
     result = array
     for axis, extent, beyond, moved in zip(chosen, *(_each(g, len(chosen)) for g in (size, mode, origin)), strict=True):
         if extent > 1:
@@ -368,10 +371,10 @@ def sobel(
         As `scipy.ndimage.sobel`.
     """
     array = served_array(input)
-    (along,) = _chosen_axes(axis, array.ndim)
+    (along,) = chosen_axes(axis, array.ndim)
     modes = _each(mode, array.ndim)
-    passes: list[Pass] = [([-1, 0, 1], along, modes[along], 0)]
-    passes += [([1, 2, 1], other, modes[other], 0) for other in range(array.ndim) if other != along]
+    passes: list[Along] = [([-1, 0, 1], along, modes[along])]
+    passes += [([1, 2, 1], other, modes[other]) for other in range(array.ndim) if other != along]
     return _in_passes(array, passes, output, cval)
 
 
@@ -402,17 +405,17 @@ def laplace(
     """
     array = served_array(input)
     target = _filters.target_of(output, array, array.dtype.kind == "c")
-    chosen = _chosen_axes(axes, array.ndim)
+    chosen = chosen_axes(axes, array.ndim)
     total = None
     for axis, beyond in zip(chosen, _each(mode, len(chosen)), strict=True):
-        once = _in_passes(array, [([1, -2, 1], axis, beyond, 0)], target.dtype, cval)
+        once = _in_passes(array, [([1, -2, 1], axis, beyond)], target.dtype, cval)
         total = once if total is None else np.add(total, once, out=total)
     return target.take(array.astype(target.dtype) if total is None else total)
 
 
 # ---- arguments
 
-Pass = tuple[ArrayLike, int, str, int]  # weights, axis, mode, origin
+Along = tuple[ArrayLike, int, str]  # weights, axis, mode
 
 
 def _arguments(
@@ -422,7 +425,7 @@ def _arguments(
     array, filter = served_array(input), np.asarray(weights)
     if array.dtype == np.float16 or filter.dtype.kind not in "biufc" or mode.__hash__ is None:
         leave()
-    chosen = _chosen_axes(axes, array.ndim)
+    chosen = chosen_axes(axes, array.ndim)
     if mode not in _filters.PADDING_MODES or filter.ndim != len(chosen) or filter.size == 0 or np.ndim(cval) != 0:
         leave()
     if np.iscomplexobj(cval) and array.dtype.kind != "c":
@@ -436,18 +439,13 @@ def _arguments(
     return array, filter, Window(_filters.PADDING_MODES[mode], cval, tuple(map(operator.index, origins)))
 
 
-def _chosen_axes(axes: Any, rank: int) -> list[int]:
-    """The axes by number, those from the end too."""
-    if axes is None:
-        return list(range(rank))
-    try:
-        given = [operator.index(axis) for axis in (axes if np.iterable(axes) else [axes])]
-    except TypeError:
-        leave()
-    chosen = [axis + rank if axis < 0 else axis for axis in given]
-    if len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(rank)):
-        leave()
-    return chosen
+def _leave_what_is_not_finite(array: Array, weights: Array) -> None:
+    """SciPy leaves out elements under a weight of 0, where a NaN does no harm; a product would be NaN."""
+    if weights.all() or array.dtype.kind in "iu":
+        return
+    with np.errstate(all="ignore"):
+        if not np.isfinite(array.sum()):
+            leave()
 
 
 def _each(given: Any, count: int) -> list[Any]:
@@ -458,12 +456,12 @@ def _each(given: Any, count: int) -> list[Any]:
     return values
 
 
-def _in_passes(array: Array, passes: Sequence[Pass], output: Any, cval: Any) -> Array:
+def _in_passes(array: Array, passes: Sequence[Along], output: Any, cval: Any) -> Array:
     """Correlations one after the other, each of them to the type of the output."""
     target = _filters.target_of(output, array, array.dtype.kind == "c")
     steps = []
-    for weights, axis, mode, origin in passes:
-        _, filter, window = _arguments(array, weights, mode, cval, origin, axis)
+    for weights, axis, mode in passes:
+        _, filter, window = _arguments(array, weights, mode, cval, 0, axis)
         steps.append(_filters.Step(filter, window))
     return _filters.filtered_in_steps(array, steps, target)
 
@@ -475,7 +473,7 @@ def _gaussian(sigma: float, order: int, radius: int) -> Array:
 
         (q * exp)' = (q' - q * x / sigma**2) * exp
     """
-    if order < 0 or isinstance(radius, float) or radius < 0:
+    if order < 0 or not isinstance(radius, numbers.Integral) or radius < 0:
         leave()
     variance = float(sigma) * float(sigma)
     x = np.arange(-radius, radius + 1)

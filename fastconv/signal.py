@@ -8,7 +8,6 @@ docs/scipy.md.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from . import _correlation
 from ._correlation import Border
-from ._dialect import leave, or_scipy, served_array
+from ._dialect import chosen_axes, leave, or_scipy, served_array
 from .core.arrays import Array
 from .core.problem import COMPUTE_DTYPES
 
@@ -175,7 +174,7 @@ def fftconvolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", axes: int | 
         As `scipy.signal.fftconvolve`.
     """
     first, second = (_transformable(array) for array in _pair(in1, in2))
-    chosen = _chosen_axes(axes, first.ndim)
+    chosen = chosen_axes(axes, first.ndim)
     along = [a for a in chosen if first.shape[a] != 1 and second.shape[a] != 1]
     across = [a for a in range(first.ndim) if a not in along]
     outer = [max(first.shape[a], second.shape[a]) for a in across]
@@ -270,20 +269,6 @@ def _pair(in1: ArrayLike, in2: ArrayLike) -> tuple[Array, Array]:
     if first.ndim != second.ndim or np.result_type(first, second).name not in COMPUTE_DTYPES:
         leave()
     return first, second
-
-
-def _chosen_axes(axes: Any, rank: int) -> list[int]:
-    """The axes by number, those from the end too."""
-    if axes is None:
-        return list(range(rank))
-    try:
-        given = [operator.index(axis) for axis in (axes if np.iterable(axes) else [axes])]
-    except TypeError:
-        leave()
-    chosen = [axis + rank if axis < 0 else axis for axis in given]
-    if not chosen or len(set(chosen)) != len(chosen) or not set(chosen) <= set(range(rank)):
-        leave()
-    return chosen
 
 
 class Part(NamedTuple):

@@ -272,6 +272,15 @@ def test_a_nan_reaches_its_window_only(weights):
     np.testing.assert_array_equal(np.isnan(ndimage.correlate(array, weights)), expected)
 
 
+@pytest.mark.parametrize("name", ["correlate", "convolve"])
+def test_a_nan_under_a_weight_of_zero_does_no_harm(name):
+    array = np.random.default_rng(0).standard_normal((9, 9))
+    array[4, 4] = np.nan
+    found = both(name, array, [[0, 1, 0], [1, -4, 1], [0, 1, 0]])
+    np.testing.assert_allclose(*found)
+    assert np.isnan(found[0]).sum() == 5
+
+
 @pytest.mark.parametrize("sigma", [2, 5, 20])
 def test_single_precision_is_good_to_some_roundings(sigma):
     array = np.random.default_rng(0).random((700, 600), np.float32) + 1

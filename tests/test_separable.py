@@ -72,3 +72,11 @@ def test_in_every_mode_of_signal(mode):
     array, weights = np.random.default_rng(0).random((900, 800)), outer(21, 25)
     ours = fastconv.signal.convolve2d(array, weights, mode)
     np.testing.assert_allclose(ours, scipy_signal.fftconvolve(array, weights, mode), atol=1e-11)
+
+
+@pytest.mark.parametrize(("array", "weights"), [("int16", "float32"), ("float32", "float64"), ("float64", "float32")])
+def test_of_two_types(array, weights):
+    x, w = (100 * np.random.default_rng(0).random((900, 800))).astype(array), outer(21, 25, dtype=weights)
+    ours, theirs = fastconv.signal.convolve2d(x, w), scipy_signal.fftconvolve(x.astype(float), w.astype(float))
+    assert ours.dtype == np.result_type(x, w)
+    np.testing.assert_allclose(ours, theirs, atol=np.abs(theirs).max() * (1e-5 if ours.dtype == np.float32 else 1e-6))

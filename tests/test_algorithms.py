@@ -123,6 +123,10 @@ LARGER = [
     "x=1x24x40x40 w=24x1x5x5 p=2 g=24",
     "x=1x4x9x40x41 w=6x4x3x3x3 p=1 s=1x2x1",
     "x=1x2x50x50 w=2x2x21x21 p=10",
+    *(f"x=3x600x5x5 w=40x600x1x1 {dtype}" for dtype in ("f32", "f64", "c64")),
+    "x=2x48x14x14 w=32x24x1x1 g=2",
+    *(f"x=2x3x20x200 w=16x3x3x3 p=1 {dtype}" for dtype in ("f32", "f64", "c64")),
+    "x=1x2x31x205 w=8x2x3x4 s=2 p=1",
 ]
 
 

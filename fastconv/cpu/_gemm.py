@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from ..core.jit import subroutine
 from ..core.problem import ConvProblem
 from ._geometry import even_split
+from ._kernel import never_inlined
 from ._simd import INDEX, REGISTER_BYTES, Emitter, cpu_features, element, index, lanes
 
 
@@ -113,6 +114,23 @@ class Product(NamedTuple):
 
 
 @subroutine
+def multiply_last(product, rows, column, count):
+    """The columns of a `Product` that fill no vector: `count` from `column` on; only these are written.
+
+    rows: whole register tiles.
+    """
+    for k in range(0, rows, ROWS):
+        _add_tile(ROWS, 1, product, k, column, ROWS, None, count)
+
+
+class Fetched(NamedTuple):
+    """What a register tile fetches for a later one: with each of the first terms, an element `ahead` of its first."""
+
+    ahead: int
+    terms: int
+
+
+@subroutine
 def multiply(product, rows, columns):
     """A `Product` of this many rows and columns.
 
@@ -128,36 +146,61 @@ def multiply(product, rows, columns):
             while v < vectors:
                 left = vectors - v
                 if left >= VECTORS and left != VECTORS + 1:  # 4 vectors are 2 + 2 rather than 3 + 1
-                    _add_tile(ROWS, VECTORS, product, k, v * step, held)
+                    _add_tile(ROWS, VECTORS, product, k, v * step, held, None, None)
                     v += VECTORS
                 elif left >= 2:
-                    _add_tile(ROWS, 2, product, k, v * step, held)
+                    _add_tile(ROWS, 2, product, k, v * step, held, None, None)
                     v += 2
                 elif 2 * (columns - v * step) > step:
-                    _add_tile(ROWS, 1, product, k, v * step, held)
+                    _add_tile(ROWS, 1, product, k, v * step, held, None, None)
                     v += 1
                 else:
-                    _add_tile(ROWS, HALF, product, k, v * step, held)
+                    _add_tile(ROWS, HALF, product, k, v * step, held, None, None)
                     v += 1
             k += ROWS
         elif held > 2:
             while v < vectors:
                 if vectors - v >= FEW_VECTORS:
-                    _add_tile(FEW_ROWS, FEW_VECTORS, product, k, v * step, held)
+                    _add_tile(FEW_ROWS, FEW_VECTORS, product, k, v * step, held, None, None)
                     v += FEW_VECTORS
                 else:
-                    _add_tile(FEW_ROWS, 1, product, k, v * step, held)
+                    _add_tile(FEW_ROWS, 1, product, k, v * step, held, None, None)
                     v += 1
             k += FEW_ROWS
         else:
             while v < vectors:
                 if vectors - v >= SINGLE_VECTORS:
-                    _add_tile(1, SINGLE_VECTORS, product, k, v * step, held)
+                    _add_tile(1, SINGLE_VECTORS, product, k, v * step, held, None, None)
                     v += SINGLE_VECTORS
                 else:
-                    _add_tile(1, 1, product, k, v * step, held)
+                    _add_tile(1, 1, product, k, v * step, held, None, None)
                     v += 1
             k += 1
+
+
+@subroutine
+def multiply_by_columns(product, rows, columns):
+    """`multiply` for whole register tiles of rows and whole vectors: all rows of a few columns, then of the next.
+
+    So columns that come from far serve all rows while they are near, the next ones are fetched meanwhile, and they need
+    not be packed.
+    """
+    never_inlined()
+    step = lanes(product.sums)
+    column = 0
+    while column < columns:
+        left = (columns - column) // step
+        width = VECTORS if left >= VECTORS and left != VECTORS + 1 else min(2, left)
+        for k in range(0, rows, ROWS):
+            # The first rows fetch one of the next vectors each.
+            fetched = Fetched(width * step + k // ROWS * step, product.terms if k < VECTORS * ROWS else 0)
+            if width == VECTORS:
+                _add_tile(ROWS, VECTORS, product, k, column, ROWS, fetched, None)
+            elif width == 2:
+                _add_tile(ROWS, 2, product, k, column, ROWS, fetched, None)
+            else:
+                _add_tile(ROWS, 1, product, k, column, ROWS, fetched, None)
+        column += width * step
 
 
 def _not_unrolled(builder, number):
@@ -171,11 +214,12 @@ def _not_unrolled(builder, number):
 
 
 @intrinsic(prefer_literal=True)
-def _add_tile(typing_context, rows, vectors, product, k, column, held):
+def _add_tile(typing_context, rows, vectors, product, k, column, held, fetched, count):
     """The tile of a `Product` at row k and this column, in registers.
 
     rows, vectors: literal extents, the latter perhaps HALF; held: rows from k on that exist, the others repeat the
-    last; terms: at least 1.
+    last; fetched: a `Fetched` or None; count: columns of a single vector that are written, or None for all; terms: at
+    least 1.
     """
     integer = types.int64
     height, width = rows.literal_value, vectors.literal_value
@@ -183,7 +227,12 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held):
     def codegen(context, builder, signature, arguments):
         kinds = Product(*signature.args[2].types)
         values = Product(*cgutils.unpack_tuple(builder, arguments[2]))
-        _, _, _, k, column, held = arguments
+        _, _, _, k, column, held, fetched, count = arguments
+        if isinstance(signature.args[6], types.BaseTuple):
+            fetched = Fetched(*cgutils.unpack_tuple(builder, fetched))
+        else:
+            fetched = None
+        count = count if isinstance(signature.args[7], types.Integer) else None
         emitter = Emitter(builder, kinds.sums.dtype, 1 if width else 0.5)
         at = builder.add(values.sums_at, builder.add(builder.mul(k, values.pitch), column))
         sums = element(context, builder, kinds.sums, values.sums, at)
@@ -203,13 +252,15 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held):
         part = height if not emitter.is_complex else max(1, min(height, COMPLEX_SUMS // max(1, width)))
         for begin in range(0, height, part):
             chosen = slice(begin, begin + part)
-            _emit_loop(emitter, values, lefts[chosen], targets[chosen], right, taken, offset, max(1, width))
+            _emit_loop(
+                emitter, values, lefts[chosen], targets[chosen], right, taken, offset, max(1, width), fetched, count
+            )  # fmt: skip
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, product, integer, integer, integer), codegen
+    return types.void(rows, vectors, product, integer, integer, integer, fetched, count), codegen
 
 
-def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width):
+def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fetched, count):
     """The loop over the terms of one tile."""
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
@@ -223,6 +274,10 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width):
     j = builder.phi(INDEX)
     totals = [tuple(builder.phi(emitter.part) for _ in start) for start in begun]
     pixels = builder.gep(right, [builder.load(builder.gep(offset, [j]))])
+    if fetched is not None:
+        # In a block of its own: in that of the products, the optimiser moves no load past it, and spills sums.
+        with builder.if_then(builder.icmp_signed("<", j, fetched.terms)):
+            emitter.prefetch(builder.gep(pixels, [fetched.ahead]))
     place = builder.load(builder.gep(taken, [j]))
     loaded = [emitter.load(builder.gep(pixels, [column])) for column in columns]
     added = []
@@ -231,30 +286,41 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width):
         added += [emitter.fma(weight, loaded[v], totals[number * width + v]) for v in range(width)]
     following = _not_unrolled(builder, builder.add(j, index(1)))
     j.add_incoming(index(0), before)
-    j.add_incoming(following, loop)
+    end = builder.block
+    j.add_incoming(following, end)
     for phis, starts, parts in zip(totals, begun, added, strict=True):
         for phi, start, part in zip(phis, starts, parts, strict=True):
             phi.add_incoming(start, before)
-            phi.add_incoming(part, loop)
+            phi.add_incoming(part, end)
     builder.cbranch(builder.icmp_signed("<", following, values.terms), loop, after)
     builder.position_at_end(after)
-    _emit_end(emitter, values.fresh, places, added)
+    _emit_end(emitter, values.fresh, places, added, count)
 
 
-def _emit_end(emitter, fresh, places, added):
+def _emit_end(emitter, fresh, places, added, count):
     """Store the sums, or add them to what is at the places.
 
     Added at the end, the rounding errors of many tiles grow with their number and not with that of all terms.
     """
     builder = emitter.builder
+
+    def load(place):
+        return emitter.load(place) if count is None else emitter.load_first(place, count)
+
+    def store(value, place):
+        if count is None:
+            emitter.store(value, place)
+        else:
+            emitter.store_first(value, place, count)
+
     storing, adding, done = map(builder.append_basic_block, ("fresh", "add", "done"))
     builder.cbranch(fresh, storing, adding)
     builder.position_at_end(storing)
     for place, value in zip(places, added, strict=True):
-        emitter.store(value, place)
+        store(value, place)
     builder.branch(done)
     builder.position_at_end(adding)
     for place, value in zip(places, added, strict=True):
-        emitter.store(emitter.add(emitter.load(place), value), place)
+        store(emitter.add(load(place), value), place)
     builder.branch(done)
     builder.position_at_end(done)

@@ -150,6 +150,32 @@ def tile_of(g, rank):
     )  # fmt: skip
 
 
+class Block(NamedTuple):
+    """What a task of FORWARD or GRAD_INPUT works on."""
+
+    image: int
+    run: int  # of tiles
+    channel: int  # the first of the target channels, of all groups
+    rows: int  # target channels
+    source_at: int  # the first source channel of the group in that image
+    weights_at: int
+
+
+@subroutine
+def block_of(g, task):
+    tiles = g.tiles_z * g.tiles_p * g.tiles_q
+    runs = -(-tiles // g.tiles_per_task)
+    blocks = -(-g.targets // g.row_block)
+    image, rest = divmod(task, g.groups * runs * blocks)
+    group, rest = divmod(rest, runs * blocks)
+    run, block = divmod(rest, blocks)
+    begin = block * g.row_block
+    return Block(
+        image, run, group * g.targets + begin, min(g.row_block, g.targets - begin),
+        image * g.source_n + group * g.sources * g.source_c, group * g.weight_group + begin * g.weight_target,
+    )  # fmt: skip
+
+
 @subroutine
 def columns_of(g, tile):
     """Columns of sums from the first pixel of a tile to its last, border columns between them included."""

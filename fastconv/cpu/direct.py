@@ -14,8 +14,11 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 
     w[k, j] = sum over i of y[k, i] * strip[offset[j] + pixel[i]]
 
-with the tile of y transposed, so that a vector holds neighbouring k. Groups with a single target channel go to
-`fastconv.cpu._lines`; the sizes of tiles are chosen in `fastconv.cpu._tiles`.
+with the tile of y transposed, so that a vector holds neighbouring k.
+
+Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines`, filters of one
+element in `fastconv.cpu._pointwise`, wide images in `fastconv.cpu._rowwise`. The sizes of tiles are chosen in
+`fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -34,7 +37,7 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _lines
+from . import _dots, _lines, _pointwise, _rowwise
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes, transposed_extent
 from ._dots import multiply_by_dots
@@ -47,6 +50,7 @@ from ._simd import lanes
 from ._strips import (
     PHASE,
     Strips,
+    block_of,
     columns_of,
     gather_strips,
     header,
@@ -84,16 +88,7 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
-    runs = -(-tiles // g.tiles_per_task)
-    blocks = -(-g.targets // g.row_block)
-    image, rest = divmod(task, g.groups * runs * blocks)
-    group, rest = divmod(rest, runs * blocks)
-    run, block = divmod(rest, blocks)
-    begin = block * g.row_block
-    rows = min(g.row_block, g.targets - begin)
-    channel = group * g.targets + begin
-    source_at = image * g.source_n + group * g.sources * g.source_c
-    weights_at = group * g.weight_group + begin * g.weight_target
+    image, run, channel, rows, source_at, weights_at = block_of(g, task)
     finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
     is_changed = changes(finish, channel, rows)
     for number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
@@ -324,6 +319,8 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
+    if _pointwise.serves(problem, op):
+        return _pointwise.plan(whole, problem, op, epilogue)
     by_lines = _lines.serves(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
@@ -386,7 +383,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    compiled = (_lines.KERNELS if by_lines else KERNELS)[op]
+    compiled = _rowwise.forward if sizes.row_by_row else (_lines.KERNELS if by_lines else KERNELS)[op]
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
     launch = Launch(compiled, tasks, problem.dtype, geometry, memory.elements)
@@ -406,6 +403,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
             "channels": sizes.channel_block,
             "rows": sizes.row_block,
             "packed": int(sizes.packed),
+            "row_by_row": int(sizes.row_by_row),
             "tasks": tasks,
         },
     )
@@ -441,6 +439,8 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
+    if _pointwise.serves(problem, op):
+        return _pointwise.workspace(problem, op)
     return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
@@ -454,7 +454,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
-    sizes = _tiling(_collapsed(problem), op)
+    collapsed = _collapsed(problem)
+    sizes = (_pointwise.sizes_of if _pointwise.serves(collapsed, op) else _tiling)(collapsed, op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

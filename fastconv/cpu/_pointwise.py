@@ -1,0 +1,301 @@
+"""Direct convolution with filters of one element: the tensors are the matrices as they are.
+
+With a stride of 1 and no padding an image is a matrix of channels and pixels, which is multiplied in place::
+
+    y[k, i] = sum over c of w[k, c] * x[c, i]
+
+Nothing is gathered: what one panel of pixels needs is fetched while the one before it is multiplied. Pixels that fill
+no vector are copied and multiplied apart. GRAD_INPUT is the same with the roles of channels and tensors exchanged.
+
+Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM Trans. Math. Softw. 34 (2008),
+section 4 (panels of one operand that stay in the second-level cache).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.algorithm import Epilogue, Plan
+from ..core.jit import kernel, subroutine
+from ..core.machine import local_machine
+from ..core.problem import ConvProblem, Op
+from . import _dots
+from ._activation import activation_code
+from ._dots import multiply_by_dots
+from ._gemm import (
+    ROWS,
+    SPARE_ROWS,
+    TILE_CYCLES,
+    VECTORS,
+    Product,
+    lanes_of,
+    multiply,
+    multiply_by_columns,
+    vector_steps,
+)
+from ._geometry import Tables, even_split, with_sizes
+from ._kernel import first_integers, never_inlined, views
+from ._launch import Launch
+from ._rows import Finish, changes, copy, finish_runs, store_run, transpose_all
+from ._simd import lanes
+from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
+
+
+class Panels(NamedTuple):
+    """The header of the geometry vector."""
+
+    sizes_1: int
+    sizes_2: int
+    sizes_3: int
+    sizes_4: int
+    sizes_5: int
+    sizes_6: int
+    sizes_7: int
+    groups: int
+    sources: int  # channels of one group
+    targets: int
+    source_n: int  # strides in elements
+    source_c: int
+    target_n: int
+    target_c: int
+    weight_group: int
+    weight_source: int
+    weight_target: int
+    pixels: int
+    row_block: int  # target channels and pixels of a task
+    pixel_block: int
+    pitch: int  # of what is copied
+    sums_at: int  # positions in the workspace
+    turned_at: int  # sums of pixels, a row of channels each
+    dots_at: int
+    dots_pitch: int
+    activation: int
+    has_residual: int
+    by_dots: int  # whether weights of neighbouring channels are neighbours
+    rows_at: int  # tables: the first weight of each row, the weights and pixels of each term, in the tensor and copied
+    taken_at: int
+    offsets_at: int
+    copied_at: int
+    pixels_at: int  # those that are left over
+
+
+HEADER = len(Panels._fields)
+
+
+@kernel
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _multiply_channels(task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _multiply_channels(task, y, w, x, residual, constants, workspace, geometry)
+
+
+@subroutine
+def _multiply_channels(task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a block of pixels, one block of target channels of one group of one image.
+
+    source, target: (N, channels, pixels); weights: (K, C / groups); workspace: left pixels, their sums.
+    """
+    g = Panels(*first_integers(geometry, HEADER))
+    blocks, row_blocks = -(-g.pixels // g.pixel_block), -(-g.targets // g.row_block)
+    image, rest = divmod(task, g.groups * blocks * row_blocks)
+    group, rest = divmod(rest, blocks * row_blocks)
+    row, block = divmod(rest, blocks)
+    row, pixel = row * g.row_block, block * g.pixel_block
+    rows = min(g.row_block, g.targets - row)
+    pixels = min(g.pixel_block, g.pixels - pixel)
+    channel = group * g.targets + row
+    source_at = image * g.source_n + group * g.sources * g.source_c + pixel
+    target_at = image * g.target_n + channel * g.target_c + pixel
+    weights_at = group * g.weight_group + row * g.weight_target
+    left = pixels % lanes(workspace)
+    whole = pixels - left
+    product = Product(
+        target, target_at, g.target_c, weights, weights_at, source, source_at,
+        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, True,
+    )  # fmt: skip
+    multiply_by_columns(product, rows, whole)
+    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    finished = whole
+    if left and g.by_dots and left <= _dots.MOST:
+        _copy_left(workspace, g, source, source_at + whole, left)
+        product = Product(
+            target, target_at, g.target_c, weights, weights_at, workspace, -whole,
+            geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
+        )  # fmt: skip
+        multiply_by_dots(product, g.dots_at, g.dots_pitch, rows, whole, left)
+        finished = pixels
+    if changes(finish, channel, rows):
+        finish_runs(target, target_at, g.target_c, rows, finished, channel, 1, finish)
+    if finished < pixels:
+        _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at + whole, rows, left)
+        for k in range(rows):
+            store_run(
+                target, target_at + k * g.target_c + whole, workspace, g.sums_at + k * g.pitch, left, channel + k,
+                finish,
+            )  # fmt: skip
+
+
+@subroutine
+def _copy_left(workspace, g, source, source_at, left):
+    """workspace[c, i] = source[c, i], for the pixels that are left over."""
+    for c in range(g.sources):
+        copy(workspace, c * g.pitch, source, source_at + c * g.source_c, left)
+
+
+@subroutine
+def _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at, rows, left):
+    """The sums of pixels that are left over, (rows, pitch) in the workspace.
+
+    Where weights of neighbouring target channels are neighbours, a vector holds those, and no lane is idle.
+    """
+    never_inlined()
+    if g.by_dots or rows % lanes(workspace):
+        _copy_left(workspace, g, source, source_at, left)
+        product = Product(
+            workspace, g.sums_at, g.pitch, weights, weights_at, workspace, 0,
+            geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
+        )  # fmt: skip
+        multiply(product, rows, left)
+    else:
+        product = Product(
+            workspace, g.turned_at, rows, source, source_at, weights, weights_at,
+            geometry, g.pixels_at, g.offsets_at, g.taken_at, g.sources, True,
+        )  # fmt: skip
+        multiply(product, left, rows)
+        transpose_all(workspace, g.sums_at, g.pitch, workspace, g.turned_at, rows, left, rows)
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input}
+
+
+# ---- plans
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Blocks of a task."""
+
+    row_block: int
+    pixel_block: int
+    tasks: int
+    cycles: float  # of all tasks, one after the other
+
+    def time(self, threads: int) -> float:
+        """As `fastconv.cpu._tiles.Tiling.time`."""
+        return self.cycles / self.tasks * (-(-self.tasks // threads) + WAITING)
+
+
+def serves(problem: ConvProblem, op: Op) -> bool:
+    """Whether this computes a problem whose axes are one (`fastconv.cpu.direct`)."""
+    targets = role_fields(problem, op)["targets"]
+    return (
+        op is not Op.GRAD_WEIGHT
+        and problem.layout == "channels_first"
+        and problem.taps == 1
+        and problem.input == problem.output == (1, 1, problem.input[2])
+        and problem.stride == (1, 1, 1)
+        and not any(map(any, problem.padding))
+        and targets % ROWS == 0
+        and problem.output[2] >= lanes_of(problem.dtype)
+    )
+
+
+def parts(extent: int, unit: int) -> list[int]:
+    """Sizes, in whole units, of about equal parts of an extent."""
+    units = -(-extent // unit)
+    return sorted({even_split(units, most) * unit for most in range(1, units + 1)})
+
+
+def _steps(op: Op, columns: int, lanes: int) -> float:
+    """Vectors of columns that take as long."""
+    return _dots.steps(columns, lanes) if op is Op.FORWARD else columns / lanes
+
+
+@lru_cache(maxsize=1024)
+def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
+    """The blocks that take the least time."""
+    roles = role_fields(problem, op)
+    sources, targets, groups = roles["sources"], roles["targets"], problem.N * problem.groups
+    pixels, lanes = problem.output[2], lanes_of(problem.dtype)
+    size = np.dtype(problem.dtype).itemsize
+    panel = VECTORS * lanes
+    choices = []
+    for row_block in parts(targets, ROWS):
+        for block in parts(pixels, panel):
+            if row_block * block * size <= SUMS_BYTES or block == panel:
+                tasks = groups * -(-targets // row_block) * -(-pixels // block)
+                tiles = row_block // ROWS * -(-block // panel)
+                product = row_block * sources * _steps(op, min(pixels, block), lanes) * vector_steps(problem)
+                fetched = sources * min(pixels, block) * size / LINE_BYTES * LINE_CYCLES
+                cycles = tasks * (product + tiles * TILE_CYCLES + fetched + TASK_CYCLES)
+                choices.append(Sizes(row_block, block, tasks, cycles))
+    return min(choices, key=lambda each: each.time(local_machine().threads))
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Places in the workspace, in elements; each part ends with a vector to spare."""
+
+    sums_at: int
+    turned_at: int
+    dots_at: int
+    dots_pitch: int
+    elements: int
+
+
+def _memory(problem: ConvProblem, op: Op) -> _Memory:
+    lanes, sources = lanes_of(problem.dtype), role_fields(problem, op)["sources"]
+    rows = sizes_of(problem, op).row_block + SPARE_ROWS + 1
+    sums_at = (sources + 1) * lanes
+    turned_at = sums_at + rows * lanes
+    dots_at = turned_at + (lanes + SPARE_ROWS) * rows
+    dots_pitch = -(-sources // lanes) * lanes
+    return _Memory(sums_at, turned_at, dots_at, dots_pitch, dots_at + _dots.MOST * dots_pitch)
+
+
+def workspace(problem: ConvProblem, op: Op) -> int:
+    """Scratch memory of a thread, in bytes."""
+    return _memory(problem, op).elements * np.dtype(problem.dtype).itemsize
+
+
+def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    """The plan of a problem, as it was and with its axes made one."""
+    sizes, memory, roles = sizes_of(problem, op), _memory(problem, op), role_fields(problem, op)
+    lanes = lanes_of(problem.dtype)
+    tables = Tables(Panels)
+    c = np.arange(roles["sources"])
+    vector = tables.vector(
+        **{name: value for name, value in roles.items() if name in Panels._fields},
+        pixels=problem.output[2],
+        row_block=sizes.row_block,
+        pixel_block=sizes.pixel_block,
+        pitch=lanes,
+        **{name: value for name, value in vars(memory).items() if name != "elements"},
+        activation=activation_code(epilogue, problem.dtype),
+        has_residual=epilogue.residual,
+        by_dots=op is Op.FORWARD,
+        rows_at=tables.add(roles["weight_target"] * np.arange(sizes.row_block)),
+        taken_at=tables.add(roles["weight_source"] * c),
+        offsets_at=tables.add(roles["source_c"] * c),
+        copied_at=tables.add(lanes * c),
+        pixels_at=tables.add(np.arange(lanes)),
+    )
+    geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
+    return Plan(
+        algorithm="direct",
+        problem=whole,
+        op=op,
+        workspace_bytes=workspace(problem, op),
+        run=Launch(KERNELS[op], sizes.tasks, problem.dtype, geometry, memory.elements),
+        tiles={"pixels": sizes.pixel_block, "rows": sizes.row_block, "tasks": sizes.tasks},
+    )

@@ -259,10 +259,8 @@ def gaussian_filter(
     passes = []
     for axis, deviation, derivative, beyond, reach in zip(chosen, sigmas, orders, modes, radii, strict=True):
         if deviation > 1e-15:
-            weights = _gaussian(
-                deviation, derivative, int(truncate * float(deviation) + 0.5) if reach is None else reach
-            )
-            passes.append((weights, axis, beyond, 0))
+            radius_here = int(truncate * float(deviation) + 0.5) if reach is None else reach
+            passes.append((_gaussian(deviation, derivative, radius_here), axis, beyond))
     return _in_passes(array, passes, output, cval)
 
 

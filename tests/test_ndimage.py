@@ -142,15 +142,15 @@ def test_named_filters_are_scipys(name, arguments, options, mode, dtype):
 
 
 @pytest.mark.parametrize("dtype", REAL)
-def test_constant_images_are_cut_as_in_scipy(dtype):
+def test_even_areas_are_cut_as_in_scipy(dtype):
     """A mean of equal numbers is that number but for rounding, which decides what is left of it when it is cut."""
-    array = np.full((40, 40), 77).astype(dtype)
-    for name, arguments in (
-        ("gaussian_filter", (2.0,)),
-        ("uniform_filter", (5,)),
-        ("correlate", (np.ones((3, 3)) / 9,)),
-    ):
-        check(name, array, *arguments, output=np.uint8)
+    array = np.repeat(np.arange(256), 40).reshape(256, 40).astype(dtype)
+    for sigma in (0.7, 1, 2.0, 3.3):
+        check("gaussian_filter1d", array, sigma, output=np.uint8)
+    for size in (3, 5, 7, 10):
+        check("correlate1d", array, np.ones(size) / size, output=np.uint8)
+        check("uniform_filter1d", array, size, output=np.uint8)
+    check("correlate", array, np.ones((1, 9)) / 9, output=np.uint8)
 
 
 def test_modes_for_each_axis():

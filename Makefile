@@ -8,6 +8,7 @@ RUN := $(VENV)/bin/python
 demo: $(VENV)/.examples
 	$(RUN) examples/photo_filters.py --output demo
 	$(RUN) examples/digits_cnn.py --output demo
+	$(RUN) examples/deblur.py --output demo
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest

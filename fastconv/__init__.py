@@ -10,6 +10,8 @@ from . import grad, ndimage, signal
 from .core.errors import UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .operators import conv_matrix, conv_operator
+from .patches import col2im, fold, im2col, unfold, windows
 from .prepared import Prepared, prepare
 from .shapes import conv_output_shape, conv_transpose_output_shape, parameter_count
 
@@ -18,18 +20,25 @@ __version__ = "0.1.0"
 __all__ = [
     "Prepared",
     "UnsupportedError",
+    "col2im",
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_matrix",
+    "conv_operator",
     "conv_output_shape",
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
     "conv_transpose_output_shape",
     "explain",
+    "fold",
     "grad",
+    "im2col",
     "ndimage",
     "parameter_count",
     "prepare",
     "signal",
+    "unfold",
+    "windows",
 ]

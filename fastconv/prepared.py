@@ -90,6 +90,35 @@ def prepare(
         return Prepared(weight, bias_array(bias, weight.shape[0]), parameters)
 
 
+class WeightForms:
+    """A weight that stays, in the forms in which plans take it; each is made once.
+
+    Parameters
+    ----------
+    weight
+        Nobody may change it.
+    num_threads
+        Most threads to use, or None for all of Numba's.
+    """
+
+    def __init__(self, weight: Array, num_threads: int | None) -> None:
+        self._weight, self._num_threads = weight, num_threads
+        self._plain: dict[np.dtype[Any], Array] = {}
+        self._kept: dict[Hashable, Array | None] = {}
+
+    def of(self, call: Call) -> tuple[Array, Array | None]:
+        """The weight as a call's plan takes it, and what the plan makes of it: None if nothing."""
+        weight = self._plain.get(call.computed_dtype)
+        if weight is None:
+            weight = self._plain[call.computed_dtype] = plain(self._weight, call.computed_dtype)
+        if call.plan is None or call.plan.kept_weight is None:
+            return weight, None
+        key = (call.plan.algorithm, call.plan.kept_weight.key, call.computed_dtype)
+        if key not in self._kept:
+            self._kept[key] = call.kept_weight(weight, self._num_threads)
+        return weight, self._kept[key]
+
+
 class _Ready(NamedTuple):
     """What is kept for one kind of x: `kept` is what the plan made of the weight, None if nothing."""
 
@@ -116,9 +145,7 @@ class Prepared:
         self._parameters = copy.deepcopy(parameters)
         self._window = [value for name, value in self._parameters.items() if name not in ("num_threads", "flip")]
         self._num_threads = parameters["num_threads"]
-        self._oriented = flipped(self.weight, parameters["flip"])
-        self._weights: dict[np.dtype[Any], Array] = {}
-        self._kept_weights: dict[Hashable, Array | None] = {}
+        self._forms = WeightForms(flipped(self.weight, parameters["flip"]), parameters["num_threads"])
         self._ready: dict[tuple[Any, ...], _Ready] = {}
         _check_without_x(self.weight, self.bias, **parameters)
 
@@ -176,21 +203,10 @@ class Prepared:
             activation,
             None if add is None else add.shape,
         )
-        weight = self._weights.get(call.computed_dtype)
-        if weight is None:
-            weight = self._weights[call.computed_dtype] = plain(self._oriented, call.computed_dtype)
-        ready = _Ready(call, weight, call.constants(self.bias), self._kept_weight(call, weight))
+        weight, kept = self._forms.of(call)
+        ready = _Ready(call, weight, call.constants(self.bias), kept)
         keep(self._ready, kind, ready, MOST_KINDS)
         return ready
-
-    def _kept_weight(self, call: Call, weight: Array) -> Array | None:
-        """What the plan makes of the weight: once for all plans that make the same of it."""
-        if call.plan is None or call.plan.kept_weight is None:
-            return None
-        key = (call.plan.algorithm, call.plan.kept_weight.key, call.computed_dtype)
-        if key not in self._kept_weights:
-            self._kept_weights[key] = call.kept_weight(weight, self._num_threads)
-        return self._kept_weights[key]
 
     def _line(self, x: ArrayLike) -> str:
         p = self._parameters

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 import fastconv
-from fastconv import explanation, prepared
+from fastconv import explanation, operators, patches, prepared
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -18,7 +18,9 @@ def test_the_readme():
     assert (failed, tried > 10) == (0, True)
 
 
-@pytest.mark.parametrize("module", [fastconv, explanation, prepared], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [fastconv, explanation, operators, patches, prepared], ids=lambda module: module.__name__
+)
 def test_docstrings(module):
     failed, tried = doctest.testmod(module, extraglobs={"fastconv": fastconv})
     assert (failed, tried > 0) == (0, True)

@@ -14,6 +14,7 @@ from .problem import ConvProblem, Op
 
 Array = NDArray[Any]
 Run = Callable[[Array, Array, Array, Array, Array, int], None]
+PatchRun = Callable[[Array, Array, Array, int], None]  # x, patch matrix, value outside, threads
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
 

@@ -326,6 +326,94 @@ class ConvProblem:
         x_shape = (N, channels_out, *result) if layout == "channels_first" else (N, *result, channels_out)
         return cls.from_shapes(x_shape, weight_shape, strides, pads, dilations, groups, layout=layout, dtype=dtype)
 
+    @classmethod
+    def from_patches(
+        cls,
+        x_shape: Sequence[int],
+        kernel_size: Extents,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        *,
+        padding_mode: str = "zeros",
+        pad_value: complex = 0,
+        layout: str = "channels_first",
+        dtype: str = "float32",
+    ) -> ConvProblem:
+        """The convolution whose y is the patch matrix of x: K = C * taps, each filter with a single one in it.
+
+        Its rank is the length of `kernel_size`; an integer stands for as many axes as x has, and for two where x may
+        or may not have a batch.
+        """
+        x_shape = _shape("x", x_shape)
+        rank = _length(kernel_size) or {2: 1, 5: 3}.get(len(x_shape), 2)
+        filter_extents = _kernel_extents(kernel_size, rank)
+        _, C, _ = _split(x_shape, rank, _one_of("layout", layout, LAYOUTS), "x")
+        if C < 1:
+            raise RejectedError("x.shape", x_shape, "needs at least one channel")
+        try:
+            return cls.from_shapes(
+                x_shape,
+                (C * math.prod(filter_extents), 1, *filter_extents),
+                stride,
+                padding,
+                dilation,
+                C,
+                padding_mode=padding_mode,
+                pad_value=pad_value,
+                layout=layout,
+                dtype=dtype,
+            )
+        except RejectedError as error:
+            if error.argument != "weight.shape":
+                raise
+            raise RejectedError("kernel_size", kernel_size, error.allowed) from None
+
+    @classmethod
+    def from_folded(
+        cls,
+        shape: Sequence[int],
+        output_size: Extents,
+        kernel_size: Extents,
+        stride: Extents = 1,
+        padding: Padding = 0,
+        dilation: Extents = 1,
+        *,
+        padding_mode: str = "zeros",
+        layout: str = "channels_first",
+        dtype: str = "float32",
+    ) -> ConvProblem:
+        """The convolution of `from_patches` whose y, with its pixels as one axis, has this shape.
+
+        Its rank is the length of `output_size`, or of `kernel_size` where that is an integer, or two; the extents of x
+        are `output_size`.
+        """
+        shape = _shape("x", shape)
+        rank = _length(output_size) or _length(kernel_size) or 2
+        filter_extents = _kernel_extents(kernel_size, rank)
+        extents = _per_axis("output_size", output_size, rank, 1)
+        if len(shape) not in (2, 3):
+            raise RejectedError("x.shape", shape, "must have 3 axes, or 2 without the batch")
+        (*batch, rows, pixels), taps = shape, math.prod(filter_extents)
+        if _one_of("layout", layout, LAYOUTS) == "channels_last":
+            rows, pixels = pixels, rows
+        if rows < 1 or rows % taps:
+            raise RejectedError("x.shape", shape, f"the axis of {rows} must be the channels times the {taps} taps")
+        channels = (rows // taps,)
+        problem = cls.from_patches(
+            (*batch, *channels, *extents) if layout == "channels_first" else (*batch, *extents, *channels),
+            filter_extents,
+            stride,
+            padding,
+            dilation,
+            padding_mode="zeros" if padding_mode == "constant" else padding_mode,
+            layout=layout,
+            dtype=dtype,
+        )
+        if problem.pixels != pixels:
+            raise RejectedError("x.shape", shape, f"the axis of {pixels} must be the {problem.pixels} patches")
+        return problem
+
     def _checked(self) -> ConvProblem:
         """Refuse what no algorithm can mean."""
         if self.K < 1:
@@ -474,6 +562,17 @@ def _per_axis(argument: str, value: Any, rank: int, least: int) -> tuple[int, ..
     if len(value) != rank:
         raise RejectedError(argument, value, f"must be one integer, or one for each of the {rank} axes")
     return tuple(_integer(argument, element, least) for element in value)
+
+
+def _length(value: Any) -> int:
+    """Elements of a sequence, and 0 for what is none."""
+    return len(value) if hasattr(value, "__len__") and not isinstance(value, (str, bytes)) else 0
+
+
+def _kernel_extents(kernel_size: Any, rank: int) -> tuple[int, ...]:
+    if rank not in (1, 2, 3):
+        raise RejectedError("kernel_size", kernel_size, "must be one integer, or one for each of 1, 2 or 3 axes")
+    return _per_axis("kernel_size", kernel_size, rank, 1)
 
 
 def _split(shape: Sequence[int], rank: int, layout: str, argument: str) -> tuple[int, int, tuple[int, ...]]:

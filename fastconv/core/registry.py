@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from .algorithm import Algorithm
+from .algorithm import Algorithm, PatchRun
+from .problem import ConvProblem, Op
 
 _MODULES = {
     "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
@@ -21,3 +22,9 @@ def algorithms(device: str = "cpu") -> tuple[Algorithm, ...]:
 def algorithm_names(device: str = "cpu") -> tuple[str, ...]:
     """What ``algorithm=`` takes, without importing anything."""
     return ("auto", *(module.rpartition(".")[2] for module in _MODULES[device]))
+
+
+def patch_plan(problem: ConvProblem, op: Op, pixel_rows: bool, device: str = "cpu") -> PatchRun:
+    """What copies patches, or adds them up, on a device (`fastconv.cpu.patches.plan`)."""
+    run: PatchRun = importlib.import_module(f"fastconv.{device}.patches").plan(problem, op, pixel_rows)
+    return run

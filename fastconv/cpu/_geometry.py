@@ -59,15 +59,20 @@ def with_sizes(
     what a kernel takes in place of x.
     """
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
-    vector[:SIZES] = (
+    sizes = (
         math.prod(problem.x_shape) if x_size is None else x_size,
         weight_size,
         math.prod(problem.y_shape),
         math.prod(problem.result_shape(op)),
         channels + more_constants + 1,
         workspace,
-        vector.size,
     )
+    return sized(vector, sizes)
+
+
+def sized(vector: Integers, sizes: tuple[int, ...]) -> Integers:
+    """Write the sizes of x, w, y, residual, constants and workspace over the first numbers of a geometry vector."""
+    vector[:SIZES] = (*sizes, vector.size)
     vector.flags.writeable = False
     return vector
 

@@ -55,11 +55,27 @@ def first_integers(typing_context, vector, count):
 
     def codegen(context, builder, signature, arguments):
         data = make_array(signature.args[0])(context, builder, arguments[0]).data
-        places = [ir.Constant(ir.IntType(64), place) for place in range(count.literal_value)]
-        values = [builder.load(builder.gep(data, [place])) for place in places]
-        return context.make_tuple(builder, signature.return_type, values)
+        return _tuple_of(context, builder, signature, data)
 
     return types.UniTuple(types.int64, count.literal_value)(vector, count), codegen
+
+
+@intrinsic(prefer_literal=True)
+def integers_at(typing_context, vector, at, count):
+    """`count` elements of a vector, from vector[at] on, as a tuple; count is a literal."""
+
+    def codegen(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        return _tuple_of(context, builder, signature, builder.gep(data, [arguments[1]]))
+
+    return types.UniTuple(types.int64, count.literal_value)(vector, types.int64, count), codegen
+
+
+def _tuple_of(context, builder, signature, pointer):
+    """The integers from an address on, as the tuple that the signature returns."""
+    places = [ir.Constant(ir.IntType(64), place) for place in range(signature.return_type.count)]
+    values = [builder.load(builder.gep(pointer, [place])) for place in places]
+    return context.make_tuple(builder, signature.return_type, values)
 
 
 @subroutine

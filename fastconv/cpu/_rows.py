@@ -24,6 +24,7 @@ from ._simd import (
     store,
     store_first,
     transpose,
+    zeros,
 )
 
 # Cycles for each row that is gathered or stored, and for each vector of it: 0.7 ns for a row of one masked vector on
@@ -253,12 +254,62 @@ def gather_channels(
 
 
 @subroutine
-def add_row(target, target_at, stride, geometry, plane, position, source, source_at, count):
-    """Add source[q] to `position + q` of a plane, for q < count; positions outside are dropped."""
-    for q in range(count):
+def add_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count):
+    """Add source[q] to `position + q` of a plane, for q < count; positions outside are dropped.
+
+    target_at, stride: first element of the axis in `target`, and the distance of its elements. Nobody else may write
+    to the axis meanwhile: elements between those that are added to are written back as they are.
+    """
+    first, last = inner(geometry, plane, position, count)
+    _add_each(target, target_at, stride, geometry, plane, position, source, source_at, 0, first)
+    if first < last:
+        begin = target_at + place(geometry, plane, position + first) * stride
+        jump = step * stride
+        if jump == 1:
+            add_run(target, begin, source, source_at + first, last - first)
+        elif step == 2 and stride == 1:
+            add_to_every_second(target, begin, source, source_at + first, last - first)
+        else:
+            for q in range(uint64(last - first)):
+                target[uint64(begin) + q * uint64(jump)] += source[uint64(source_at + first) + q]
+    _add_each(target, target_at, stride, geometry, plane, position, source, source_at, last, count)
+
+
+@subroutine
+def _add_each(target, target_at, stride, geometry, plane, position, source, source_at, begin, end):
+    """The part of `add_row` in which every position is looked up."""
+    for q in range(begin, end):
         element = place(geometry, plane, position + q)
         if element >= 0:
             target[target_at + element * stride] += source[source_at + q]
+
+
+@subroutine
+def add_run(target, target_at, source, source_at, count):
+    """target[i] += source[i] for i < count."""
+    step = lanes(source)
+    i = 0
+    while i + step <= count:
+        store(target, target_at + i, load(target, target_at + i, 1) + load(source, source_at + i, 1))
+        i += step
+    if i < count:
+        held = count - i
+        total = load_first(target, target_at + i, held, 1) + load_first(source, source_at + i, held, 1)
+        store_first(target, target_at + i, held, total)
+
+
+@subroutine
+def add_to_every_second(target, target_at, source, source_at, count):
+    """target[2 * i] += source[i] for i < count."""
+    step = lanes(source)
+    nothing = zeros(source, 1)
+    for i in range(0, count, step):
+        value = load_first(source, source_at + i, min(step, count - i), 1)
+        held = 2 * (count - i) - 1
+        at = target_at + 2 * i
+        first, second = load_first(target, at, held, 1), load_first(target, at + step, held - step, 1)
+        store_first(target, at, held, first + interleaved(value, nothing, 0))
+        store_first(target, at + step, held - step, second + interleaved(value, nothing, 1))
 
 
 @subroutine
@@ -271,7 +322,7 @@ def store_row(target, target_at, stride, geometry, plane, step, position, source
     jump = step * stride
     begin = target_at + place(geometry, plane, position + first) * stride
     if finish.accumulates:
-        add_row(target, target_at, stride, geometry, plane, position, source, source_at, count)
+        add_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count)
     elif first < last:
         if jump == 1:
             store_run(target, begin, source, source_at + first, last - first, channel, finish)
@@ -357,7 +408,8 @@ def store_channels(
     first, last = inner(geometry, plane, position, count)
     if finish.accumulates:
         for c in range(channels):
-            add_row(target, target_at + c, stride, geometry, plane, position, source, source_at + c * pitch, count)
+            at = source_at + c * pitch
+            add_row(target, target_at + c, stride, geometry, plane, step, position, source, at, count)
     elif first < last:
         begin = target_at + place(geometry, plane, position + first) * stride
         store_run_of_channels(

@@ -1,23 +1,25 @@
-"""Direct convolution of wide images: the rows of a strip are multiplied one by one, into the target in place.
+"""Direct convolution of wide images: the rows of a strip are multiplied one by one.
 
 Where a row of output pixels fills vectors well by itself, the border columns between the rows of a strip need neither
-be computed nor packed away, and sums need no place of their own: the register tiles are stored where they belong.
+be computed nor packed away. In FORWARD the sums need no place of their own: the register tiles are stored where they
+belong. In GRAD_WEIGHT a vector holds neighbouring pixels, and y is read as it is.
 """
 
 from __future__ import annotations
 
 from ..core.jit import kernel
+from ..core.problem import Op
 from . import _dots
-from ._dots import multiply_by_dots
+from ._dots import Lines, multiply_by_dots, multiply_lines
 from ._gemm import Product, multiply, multiply_last
 from ._kernel import views
 from ._rows import Finish, changes, finish_runs
 from ._simd import lanes
-from ._strips import block_of, gather_strips, header, tile_of
+from ._strips import block_of, gather_strips, header, tile_of, weight_block_of
 
 
 @kernel
-def forward(task, x, w, y, residual, constants, workspace, geometry):
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
     """One task: a tile of a single plane, one block of target channels of one group of one image.
 
     x, y: channels first; w: (K, C / groups, taps); workspace: strips.
@@ -47,3 +49,39 @@ def forward(task, x, w, y, residual, constants, workspace, geometry):
             multiply_by_dots(product, g.dots_at, g.dots_pitch, block.rows, tile.width - left, left)
         if is_changed:
             finish_runs(y, at, g.target_c, block.rows, tile.width, block.channel, 1, finish)
+
+
+@kernel
+def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: a run of tiles of all images, one block of input and one of output channels of one group.
+
+    x, y: channels first; w: (runs, K, C / groups, taps), to be added up over the runs; workspace: strips.
+    """
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    g = header(geometry)
+    tiles = g.tiles_z * g.tiles_p * g.tiles_q
+    taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
+    run, group, first, channels, channel, rows = weight_block_of(g, task)
+    width = g.sources * taps
+    w_at = (run * g.groups * g.targets + channel) * width + first * taps
+    begin = run * g.tiles_per_task
+    for item in range(begin, min(begin + g.tiles_per_task, g.images * tiles)):
+        image, number = divmod(item, tiles)
+        tile = tile_of(g, number)
+        source_at = image * g.source_n + (group * g.sources + first) * g.source_c
+        y_at = (
+            image * g.target_n + channel * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
+        )  # fmt: skip
+        if g.in_place:
+            right, right_at = x, source_at + tile.q
+        else:
+            gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
+            right, right_at = workspace, 0
+        product = Product(
+            w, w_at, width, y, y_at, right, right_at,
+            geometry, g.rows_at, 0, offsets_at, tile.width, item == begin,
+        )  # fmt: skip
+        multiply_lines(product, rows, channels * taps, Lines(tile.height, g.target_h, g.strip_w))
+
+
+KERNELS = {Op.FORWARD: _forward, Op.GRAD_WEIGHT: _grad_weight}

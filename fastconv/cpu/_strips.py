@@ -176,6 +176,31 @@ def block_of(g, task):
     )  # fmt: skip
 
 
+class WeightBlock(NamedTuple):
+    """What a task of GRAD_WEIGHT works on."""
+
+    run: int  # of the tiles of all images
+    group: int
+    first: int  # of the source channels of the group
+    channels: int
+    channel: int  # the first of the target channels, of all groups
+    rows: int  # target channels
+
+
+@subroutine
+def weight_block_of(g, task):
+    channel_blocks = -(-g.sources // g.channel_block)
+    row_blocks = -(-g.targets // g.row_block)
+    run, rest = divmod(task, g.groups * channel_blocks * row_blocks)
+    group, rest = divmod(rest, channel_blocks * row_blocks)
+    block, row = divmod(rest, row_blocks)
+    first, row = block * g.channel_block, row * g.row_block
+    return WeightBlock(
+        run, group, first, min(g.channel_block, g.sources - first), group * g.targets + row,
+        min(g.row_block, g.targets - row),
+    )  # fmt: skip
+
+
 @subroutine
 def columns_of(g, tile):
     """Columns of sums from the first pixel of a tile to its last, border columns between them included."""

@@ -25,8 +25,7 @@ from ._rows import ROW_CYCLES, STORED_CYCLES, STORED_ROW_CYCLES, TRANSPOSED_CYCL
 # Pixels of a tile: ten times the widest register tile of float32. Eight rows of sums take half of a first-level cache
 # of 32 KiB.
 TILE_PIXELS = 480
-# Pixels of a row that is multiplied at once: with a few filter taps above each other, they stay in a first-level cache
-# of 32 KiB.
+# Pixels of a row that is multiplied at once: the eight rows of y of a register tile take a first-level cache of 32 KiB.
 ROW_PIXELS = 960
 # Strips, panels and sums of a task, each a quarter of a second-level cache of 1 MiB.
 STRIP_BYTES = 256 << 10
@@ -195,7 +194,11 @@ def _tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Itera
 @lru_cache(maxsize=1024)
 def tiling(problem: ConvProblem, op: Op) -> Tiling:
     """The sizes that take the least time on this machine's number of threads."""
-    makes = {Op.FORWARD: (_tilings, _row_tilings), Op.GRAD_INPUT: (_tilings,), Op.GRAD_WEIGHT: (_weight_tilings,)}[op]
+    makes = {
+        Op.FORWARD: (_tilings, _row_tilings),
+        Op.GRAD_INPUT: (_tilings,),
+        Op.GRAD_WEIGHT: (_weight_tilings, _weight_row_tilings),
+    }[op]
     threads = TASKS_LEAST if op is Op.GRAD_WEIGHT else local_machine().threads
     return min(itertools.chain(*(make(problem, op) for make in makes)), key=lambda each: each.time(threads))
 
@@ -314,7 +317,9 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             blocks = problem.groups * -(-sources // block) * row_blocks
             per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
             parts = -(-items // per_task)
-            turned = row_block * _vectors(pixels, lanes) * TRANSPOSED_CYCLES
+            turned = row_block * (
+                _vectors(pixels, lanes) * TRANSPOSED_CYCLES + pixels * size / LINE_BYTES * LINE_CYCLES
+            )
             steps = row_steps(block * problem.taps) * column_steps(row_block, lanes)
             register_tiles = -(-block * problem.taps // ROWS) * -(-vectors // VECTORS)
             product = pixels * steps * vector_steps(problem) + register_tiles * TILE_CYCLES
@@ -324,4 +329,43 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, vectors * lanes, blocks * parts,
                 tiles_per_task=per_task, parts=parts, cycles=blocks * (items * item + parts * last),
+            )  # fmt: skip
+
+
+def reads_in_place(problem: ConvProblem) -> bool:
+    """Whether the only tap of a filter reads every element of x, which is one row."""
+    return problem.taps == 1 and problem.input == problem.output and problem.stride == (1, 1, 1)
+
+
+def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+    """Tilings of GRAD_WEIGHT whose rows are multiplied one by one."""
+    sources, targets = channels_of(problem, op)
+    halo, planes = halo_of(problem, op), planes_of(problem, op)
+    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
+    if problem.layout == "channels_last" or problem.real_products != 1:
+        return
+    depth, height, width = problem.output
+    in_place = reads_in_place(problem)
+    for part, lines in itertools.product(
+        itertools.islice(parts_of(width, ROW_PIXELS), 4), itertools.islice(parts_of(height, height), 24)
+    ):
+        tile = (1, lines, part)
+        strip = axes(held + more for held, more in zip(tile, halo, strict=True))
+        items = problem.N * depth * -(-height // lines) * -(-width // part)
+        most = STRIP_BYTES // (math.prod(planes) * math.prod(strip) * size)
+        row_blocks = {min(targets, whole_rows(targets, STRIP_BYTES // (lines * part * size) or 1)), targets}
+        for block, row_block in itertools.product(itertools.islice(parts_of(sources, max(1, most)), 6), row_blocks):
+            blocks = problem.groups * -(-sources // block) * -(-targets // row_block)
+            per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
+            runs = -(-items // per_task)
+            columns = block * problem.taps
+            register_tiles = -(-row_block // ROWS) * (columns // _dots.LINE_COLUMNS + columns % _dots.LINE_COLUMNS)
+            steps = -(-row_block // ROWS) * ROWS * columns * _vectors(part, lanes) * lines
+            item: float = steps + register_tiles * (_dots.SUMS_CYCLES + lines * _dots.line_cycles(part, lanes))
+            item += row_block * lines * part * size / LINE_BYTES * LINE_CYCLES
+            item += 0 if in_place else block * gather_cycles(problem, op, strip, lanes)
+            cycles = blocks * (items * item + runs * TASK_CYCLES)
+            yield Tiling(
+                problem.output, tile, strip, planes, block, row_block, False, lanes, blocks * runs,
+                tiles_per_task=per_task, parts=runs, row_by_row=True, cycles=cycles,
             )  # fmt: skip

@@ -58,8 +58,9 @@ from ._strips import (
     store_tile,
     tile_of,
     transpose_tile,
+    weight_block_of,
 )
-from ._tiles import Tiling, channels_of, role_fields, row_group, rows_are_joined, tiling
+from ._tiles import Tiling, channels_of, reads_in_place, role_fields, row_group, rows_are_joined, tiling
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -155,15 +156,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
-    channel_blocks = -(-g.sources // g.channel_block)
-    row_blocks = -(-g.targets // g.row_block)
-    run, rest = divmod(task, g.groups * channel_blocks * row_blocks)
-    group, rest = divmod(rest, channel_blocks * row_blocks)
-    first = rest // row_blocks * g.channel_block
-    row = rest % row_blocks * g.row_block
-    channels = min(g.channel_block, g.sources - first)
-    rows = min(g.row_block, g.targets - row)
-    channel = group * g.targets + row
+    run, group, first, channels, channel, rows = weight_block_of(g, task)
     begin = run * g.tiles_per_task
     for item in range(begin, min(begin + g.tiles_per_task, g.images * tiles)):
         image, number = divmod(item, tiles)
@@ -285,6 +278,8 @@ def _memory(problem: ConvProblem, op: Op, sizes: Tiling) -> _Memory:
     if by_lines:
         keeps_sums = False
         panel, rows = 0, 1
+    elif sizes.row_by_row:
+        panel, rows = 0, 0
     elif op is Op.GRAD_WEIGHT:
         panel, rows = math.prod(sizes.tile) * sizes.pitch, sizes.channel_block * problem.taps
     else:
@@ -336,12 +331,17 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         taken, offsets = _taken_weights(phase, problem, block, roles["weight_source"]), _offsets(phase, sizes, block)
         if by_lines and op is not Op.GRAD_WEIGHT:
             offsets = _lines.runs(offsets, taken, sizes.strip[2])
+        elif sizes.row_by_row and op is Op.GRAD_WEIGHT and reads_in_place(problem):
+            offsets = roles["source_c"] * np.arange(block)
         elif by_lines:
             offsets = np.append(offsets, np.repeat(offsets[-1:], _lines.DOT_TERMS))
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
-    panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
     joined = _is_joined(problem, op, sizes)
+    in_place = joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources
+    if op is Op.GRAD_WEIGHT:
+        in_place = sizes.row_by_row and reads_in_place(problem)
+    panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
     vector = tables.vector(
         images=problem.N,
         **roles,
@@ -371,11 +371,11 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         **named("target_axis_{}", "dhw", target_at),
         plain=_is_plain(problem, op),
         joined=joined,
-        in_place=joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources,
+        in_place=in_place,
         accumulates=folded,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
-        rows_at=tables.add(roles["weight_target"] * np.arange(sizes.row_block)),
+        rows_at=tables.add(roles["target_c" if op is Op.GRAD_WEIGHT else "weight_target"] * np.arange(sizes.row_block)),
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
         pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),
@@ -383,7 +383,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    compiled = _rowwise.forward if sizes.row_by_row else (_lines.KERNELS if by_lines else KERNELS)[op]
+    compiled = (_rowwise.KERNELS if sizes.row_by_row else _lines.KERNELS if by_lines else KERNELS)[op]
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
     launch = Launch(compiled, tasks, problem.dtype, geometry, memory.elements)

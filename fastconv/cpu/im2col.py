@@ -1,8 +1,7 @@
 """im2col: store the patch matrix, a slab at a time, and multiply it by the weight matrix.
 
-Column i of the patch matrix holds what output pixel i sees, row j = (c, t, r, s) one tap of one channel::
+With the patch matrix of `fastconv.cpu._patches`, whose column i holds what output pixel i sees::
 
-    patch[j, i] = x_padded[c, i * stride + (t, r, s) * dilation]
     FORWARD      y[k, i]    = sum over j of w[k, j] * patch[j, i]
     GRAD_INPUT   patch[j, i] = sum over k of w[k, j] * y[k, i],  added back to where it came from (col2im)
     GRAD_WEIGHT  w[k, j]    = sum over i of y[k, i] * patch[j, i]
@@ -17,7 +16,6 @@ IWFHR 2006, section 3 (unrolling convolution into a matrix product).
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +28,6 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from ._activation import activation_code, finish
-from ._axes import input_axis
 from ._gemm import (
     ROWS,
     SPARE_ROWS,
@@ -44,19 +41,17 @@ from ._gemm import (
     vector_steps,
     whole_rows,
 )
-from ._geometry import Tables, even_split, initialise, named, tensor_strides, with_sizes
-from ._kernel import first_integers, never_inlined, place, plane_at, views
+from ._geometry import Tables, even_split, initialise, tensor_strides, with_sizes
+from ._kernel import first_integers, views
 from ._launch import Launch, SummedLaunch
+from ._patches import add_patches, gather, scatter
 from ._rows import (
     ROW_CYCLES,
     STORED_CYCLES,
     TRANSPOSED_CYCLES,
     VECTOR_CYCLES,
     Finish,
-    add_row,
     copy,
-    fill,
-    gather_row,
     store_run,
     store_run_of_channels,
     transpose_all,
@@ -74,8 +69,11 @@ ROWS_LEAST = 16
 # Time of a product over its multiply-adds: weights come from the second level for every slab, and the slab itself for
 # every eight rows. Fitted to resnet.txt and vgg.txt on the machine of docs/performance.md.
 PRODUCT_SLOWNESS = 1.25
-# Cycles to add one element of the slab to where it came from: a look-up, a load, an addition and a store.
+# Cycles to add one element of the slab to where it came from, a load, an addition and a store; and to add a vector,
+# where elements of x follow each other or are two apart: 64x56x56, 3x3, and 3x224x224, 7x7 of stride 2, took 1.3 and
+# 2.0 ms on the machine of docs/performance.md.
 ADDED_CYCLES = 4
+ADDED_VECTOR_CYCLES = 4
 
 
 class Slabs(NamedTuple):
@@ -104,21 +102,12 @@ class Slabs(NamedTuple):
     runs: int  # slabs that the pixels of one image make
     runs_per_task: int  # GRAD_WEIGHT: of all images
     pixels: int
-    output_h: int
-    output_w: int
     x_n: int  # strides in elements
-    x_c: int
-    x_d: int
-    x_h: int
-    x_w: int
+    x_group: int
     y_n: int
     y_c: int
     y_pixel: int
-    axis_d: int  # positions of the packed input axes in the vector
-    axis_h: int
-    axis_w: int
-    taps: int
-    taps_at: int  # for each tap its slot and shift in d, h and w
+    patches_at: int  # the table of `fastconv.cpu._patches.Patches`
     slab_rows_at: int  # the rows of the slab
     y_rows_at: int  # GRAD_WEIGHT: the pixels of y transposed
     taken_at: int  # the weights of each term
@@ -128,7 +117,6 @@ class Slabs(NamedTuple):
 
 
 HEADER = len(Slabs._fields)
-TAP = 6
 
 
 # ---- kernels
@@ -152,9 +140,10 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
     channel = group * g.output_channels + block * g.channel_block
     outside = constants[constants.size - 1]
     ending = Finish(constants, residual, g.has_residual, g.activation, 0)
+    x_at = image * g.x_n + group * g.x_group
     for first in range(0, g.patch_rows, g.row_block):
         terms = min(g.row_block, g.patch_rows - first)
-        _copy_patches(workspace, x, geometry, image, group, first, terms, pixel, count, outside, True)
+        gather(workspace, 0, g.pitch, x, x_at, geometry, g.patches_at, first, terms, pixel, count, outside)
         product = Product(
             workspace, g.sums_at, g.pitch, w, channel * g.patch_rows + first, workspace, 0,
             geometry, g.weight_rows_at, g.taken_at, g.slab_rows_at, terms, first == 0,
@@ -183,6 +172,7 @@ def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     image, rest = divmod(task, g.groups * blocks)
     group, block = divmod(rest, blocks)
     end = min((block + 1) * g.span, g.patch_rows)
+    x_at = image * g.x_n + group * g.x_group
     for run in range(g.runs):
         pixel = run * g.run_pixels
         count = min(g.run_pixels, g.pixels - pixel)
@@ -197,7 +187,7 @@ def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
                     workspace, g.y_at, geometry, g.weight_rows_at, g.taken_at, g.slab_rows_at, terms, k == 0,
                 )  # fmt: skip
                 multiply(product, rows, count)
-            _copy_patches(workspace, x, geometry, image, group, first, rows, pixel, count, 0, False)
+            scatter(x, x_at, 0, g.x_n, workspace, 0, g.pitch, geometry, g.patches_at, first, rows, pixel, count)
 
 
 @kernel
@@ -223,7 +213,8 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             image, run = divmod(item, g.runs)
             pixel = run * g.run_pixels
             count = min(g.run_pixels, g.pixels - pixel)
-            _copy_patches(workspace, x, geometry, image, group, first, terms, pixel, count, outside, True)
+            x_at = image * g.x_n + group * g.x_group
+            gather(workspace, 0, g.pitch, x, x_at, geometry, g.patches_at, first, terms, pixel, count, outside)
             _transpose_pixels(workspace, y, g, image, channel, columns, pixel, count)
             product = Product(
                 workspace, g.sums_at, g.y_pitch, workspace, 0, workspace, g.y_at,
@@ -232,48 +223,6 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             multiply(product, terms, columns)
         w_at = (part * g.groups * g.output_channels + channel) * g.patch_rows + first
         transpose_all(w, w_at, g.patch_rows, workspace, g.sums_at, g.y_pitch, terms, columns)
-
-
-@subroutine
-def _copy_patches(workspace, x, geometry, image, group, first, rows, pixel, count, outside, gathers):
-    """workspace[j, i] = patch[first + j, pixel + i], for j < rows, i < count; or its adjoint.
-
-    gathers: False adds every element of the slab to where it came from.
-    """
-    never_inlined()
-    g = Slabs(*first_integers(geometry, HEADER))
-    step = geometry[g.axis_w + 1]
-    channels = g.patch_rows // g.taps
-    for j in range(rows):
-        channel, tap = divmod(first + j, g.taps)
-        x_at = image * g.x_n + (group * channels + channel) * g.x_c
-        t = g.taps_at + tap * TAP
-        plane_d = plane_at(geometry, g.axis_d, geometry[t])
-        plane_h = plane_at(geometry, g.axis_h, geometry[t + 2])
-        plane_w = plane_at(geometry, g.axis_w, geometry[t + 4])
-        at = j * g.pitch
-        end = at + count
-        row, q = divmod(pixel, g.output_w)
-        z, p = divmod(row, g.output_h)
-        while at < end:
-            length = min(end - at, g.output_w - q)
-            in_d = place(geometry, plane_d, z + geometry[t + 1])
-            in_h = place(geometry, plane_h, p + geometry[t + 3])
-            row_at = x_at + in_d * g.x_d + in_h * g.x_h
-            is_inside = in_d >= 0 and in_h >= 0
-            if not gathers:
-                if is_inside:
-                    add_row(
-                        x, row_at, g.x_w, geometry, plane_w, q + geometry[t + 5], workspace, at, length
-                    )  # fmt: skip
-            elif is_inside:
-                gather_row(
-                    workspace, at, length, x, row_at, g.x_w, outside, geometry, plane_w, step, q + geometry[t + 5]
-                )
-            else:
-                fill(workspace, at, length, outside)
-            at += length
-            z, p, q = (z, p + 1, 0) if p + 1 < g.output_h else (z + 1, 0, 0)
 
 
 @subroutine
@@ -367,9 +316,6 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     outputs = problem.K // problem.groups
     patch_rows = problem.C // problem.groups * problem.taps
     tables = Tables(Slabs)
-    axes, taps = zip(*[input_axis(problem, axis, problem.output[axis]) for axis in range(3)], strict=True)
-    axes_at = [tables.add(axis.packed()) for axis in axes]
-    taps_at = tables.add([number for combination in itertools.product(*taps) for tap in combination for number in tap])
     # The terms of the product, and its rows, as the operation has them.
     taken, rows = {
         Op.FORWARD: (np.arange(slabbing.row_block), patch_rows * np.arange(slabbing.channel_block)),
@@ -393,15 +339,12 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         runs=slabbing.runs,
         runs_per_task=slabbing.runs_per_task,
         pixels=problem.pixels,
-        output_h=problem.output[1],
-        output_w=problem.output[2],
-        **named("x_{}", "ncdhw", x_strides),
+        x_n=x_strides[0],
+        x_group=problem.C // problem.groups * x_strides[1],
         y_n=y_strides[0],
         y_c=y_strides[1],
         y_pixel=y_strides[4],
-        **named("axis_{}", "dhw", axes_at),
-        taps=problem.taps,
-        taps_at=taps_at,
+        patches_at=add_patches(tables, problem),
         slab_rows_at=tables.add(slabbing.pitch * np.arange(max(slabbing.row_block, slabbing.channel_block))),
         y_rows_at=tables.add(slabbing.y_pitch * np.arange(slabbing.run_pixels)),
         taken_at=tables.add(taken),
@@ -465,13 +408,16 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     channel_blocks = -(-outputs // slabbing.channel_block)
     vectors = slabbing.runs * -(-slabbing.run_pixels // lanes)
     lines = problem.pixels / min(problem.output[2], slabbing.run_pixels)
-    patch = lines * (ROW_CYCLES + VECTOR_CYCLES * -(-problem.output[2] // lanes))
+    patch_vectors = -(-problem.output[2] // lanes)
+    patch = lines * (ROW_CYCLES + VECTOR_CYCLES * patch_vectors)
     if op is Op.FORWARD:
         products = row_steps(outputs) * rows * vectors
         copies = rows * patch * channel_blocks + outputs * vectors * STORED_CYCLES
     elif op is Op.GRAD_INPUT:
         products = row_steps(rows) * outputs * vectors
-        scattered = rows * problem.pixels * ADDED_CYCLES
+        are_near = problem.layout == "channels_first" and problem.stride[2] <= 2
+        added = ADDED_VECTOR_CYCLES * patch_vectors if are_near else ADDED_CYCLES * problem.output[2]
+        scattered = rows * lines * (ROW_CYCLES + added)
         copies = scattered + -(-rows // slabbing.span) * outputs * vectors * VECTOR_CYCLES
     else:
         products = row_steps(rows) * problem.pixels * -(-outputs // lanes)

@@ -6,7 +6,7 @@
 (8, 16, 64, 64)
 """
 
-from . import grad, pooling
+from . import grad, ndimage, pooling, signal
 from .core.errors import UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -36,8 +36,10 @@ __all__ = [
     "fold",
     "grad",
     "im2col",
+    "ndimage",
     "parameter_count",
     "prepare",
+    "signal",
     "unfold",
     "windows",
     *pooling.__all__,

@@ -9,6 +9,8 @@ from hypothesis import settings
 from fastconv.core import arrays
 from fastconv.cpu import _launch
 
+from . import scipy_suite
+
 # Kernels are compiled during the first example; how long an example takes says nothing.
 settings.register_profile("fastconv", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("fastconv")
@@ -30,3 +32,12 @@ def poison():
     patch.setattr(_launch, "KEPT_ELEMENTS", -1)
     yield
     patch.undo()
+
+
+def pytest_configure(config):
+    for marker in scipy_suite.MARKERS:
+        config.addinivalue_line("markers", f"{marker}: of SciPy's own tests")
+
+
+def pytest_collection_modifyitems(items):
+    scipy_suite.mark_left_out(items)

@@ -56,19 +56,22 @@ class Explanation:
         The name of the one that is taken.
     candidates
         Every algorithm of the device, by name.
+    remark
+        What else there is to say, or nothing.
     """
 
     problem: ConvProblem
     op: Op
     algorithm: str
     candidates: Mapping[str, Candidate]
+    remark: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.op.value} of {self.problem}", f"auto takes: {self.algorithm}"]
         for candidate in sorted(self.candidates.values(), key=lambda each: each.seconds):
             price = "" if candidate.seconds == float("inf") else f"{candidate.seconds * 1e3:10.3f} ms predicted, "
             lines.append(f"  {candidate.name:<9}{price}{self._verdict(candidate)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.remark] if self.remark else [])])
 
     __repr__ = __str__
 

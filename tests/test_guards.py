@@ -94,7 +94,7 @@ def test_nothing_is_written_around_results_and_workspaces(op, line, algorithm, m
         alive.append(check)
         return array
 
-    monkeypatch.setattr(_launch, "_on_a_line", scratch)
+    monkeypatch.setattr(_launch, "on_a_line", scratch)
     out, check = guarded(problem.result_shape(op), problem.dtype)
     evaluate(op, problem, algorithm=algorithm, out=out, **inputs_of(op, tensors))
     assert error(problem, op, tensors, out) < TOLERANCE

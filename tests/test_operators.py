@@ -235,7 +235,7 @@ def test_refusals_name_the_argument_and_the_problem(function, arguments, options
 
 def test_an_algorithm_that_cannot_serve_is_refused_at_once():
     with pytest.raises(fastconv.UnsupportedError, match="winograd"):
-        fastconv.conv_operator(np.ones((1, 1, 3, 3)), (1, 8, 8), dilation=(1, 9), padding=9, algorithm="winograd")
+        fastconv.conv_operator(np.ones((1, 1, 3, 3)), (1, 8, 8), stride=2, algorithm="winograd")
     with pytest.raises(ValueError, match="algorithm='none': must be one of"):
         fastconv.conv_operator(np.ones((1, 1, 3)), (1, 8), algorithm="none")
 

@@ -322,9 +322,14 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
-    """The cycles of the tasks, then the tensors through memory: nothing is computed while a block is moved."""
+    """The cycles of the tasks, then x and y through memory: nothing is computed while a block of these is moved.
+
+    A filter is read while the one before is transformed: 512 channels of 7x7 to as many, 3x3, took 1.06 ms, of which
+    9.4 MB of weights would be 0.47 in a pass of their own.
+    """
     sizes = _sizes(problem, op)
-    return machine.seconds(sizes.cycles, sizes.tasks, 0) + problem.bytes / machine.bandwidth
+    moved = (math.prod(problem.x_shape) + math.prod(problem.y_shape)) * problem.real_bytes
+    return machine.seconds(sizes.cycles, sizes.tasks, 0) + moved / machine.bandwidth
 
 
 ALGORITHM = Algorithm(

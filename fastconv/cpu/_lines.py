@@ -65,7 +65,7 @@ TALL_PIXELS = 256
 # registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or
 # two lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
 # 2.4 ms with seven, whose lines come from too many places at once.
-MOST_LINES, EIGHT_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 8, 7, 4
+MOST_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 7, 4
 WIDE = 4
 # Taps one below the other from which on a filter is tall.
 TALL = 5
@@ -97,18 +97,22 @@ def reads_source(problem: ConvProblem, op: Op) -> bool:
 @kernel
 def forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(0, task, y, w, x, residual, constants, workspace, geometry)
 
 
 @subroutine
-def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
-    """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums."""
+def _correlate(turns, task, source, weights, target, residual, constants, workspace, geometry):
+    """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums.
+
+    turns: None where the source may be strided, a number where phases of the target may take turns; the type tells
+    what is compiled.
+    """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     runs = -(-tiles // g.tiles_per_task)
@@ -130,7 +134,7 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                 lines = _in_strip(g, workspace, tile)
             for phase in range(0, g.phases, g.together):
                 _compute_phase(
-                    target, image * g.target_n, group, at_once, lines, 1 if in_source else 2, weights, workspace,
+                    turns, target, image * g.target_n, group, at_once, lines, 1 if in_source else 2, weights, workspace,
                     geometry, tile, g.phases_at + phase * PHASE, finish,
                 )  # fmt: skip
 
@@ -200,7 +204,7 @@ def _gather(workspace, geometry, source, source_at, tile, constants):
 
 @subroutine
 def _compute_phase(
-    target, image_at, group, groups, lines, table, weights, workspace, geometry, tile, entry, finish
+    turns, target, image_at, group, groups, lines, table, weights, workspace, geometry, tile, entry, finish
 ):  # fmt: skip
     """A tile of one phase of the target, or of two that take turns in its lines, for some groups."""
     g = header(geometry)
@@ -224,12 +228,16 @@ def _compute_phase(
         at = image_at + group * g.target_c + in_d * g.target_d
         begin = at + place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
         for first in range(group, group + groups, groups if g.joined else 1):
-            _compute(Plane(
+            plane = Plane(
                 target if g.joined else workspace, begin if g.joined else g.sums_at, pitch, height, width,
                 lines.array, lines.place + (first - group) * lines.step, lines.depth, lines.line, lines.jump,
                 tile.z + d, tile.p, tile.q, weights, first * g.weight_group, geometry, geometry[entry + table], other,
                 groups if g.joined else 1, lines.step, g.target_c, g.weight_group,
-            ))  # fmt: skip
+            )  # fmt: skip
+            if turns is None:
+                _compute_strided(plane)
+            else:
+                _compute_by_turns(plane)
             if not g.joined:
                 _scatter(target, at + (first - group) * g.target_c, workspace, geometry, tile, entry, first, finish)
         if g.joined:
@@ -286,34 +294,45 @@ class Plane(NamedTuple):
 
 
 @subroutine
+def _compute_strided(plane):
+    """All sums of a `Plane` whose elements are perhaps two apart."""
+    one = zeros(plane.source, 1)
+    if plane.jump == 1:
+        _compute(plane)
+    elif plane.height >= FEW_LINES:
+        _compute_lines(plane, tuple_of(one, FEW_LINES), tuple_of(plane.jump, 2))
+    else:
+        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.jump, 2))
+
+
+@subroutine
+def _compute_by_turns(plane):
+    """All sums of a `Plane`, perhaps of two phases by turns."""
+    one = zeros(plane.source, 1)
+    if plane.other_runs_at < 0:
+        _compute(plane)
+    elif plane.height >= SEVEN_LINES:
+        _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
+    else:
+        _compute_pairs(plane, tuple_of(one, 1))
+
+
+@subroutine
 def _compute(plane):
-    """All sums of a `Plane`."""
+    """All sums of a `Plane` whose elements are neighbours."""
     never_inlined()
     one, wide = zeros(plane.source, 1), zeros(plane.source, WIDE)
-    by_one, by_two = tuple_of(plane.jump, 1), tuple_of(plane.jump, 2)
-    if plane.other_runs_at >= 0:
-        if plane.height >= SEVEN_LINES:
-            _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
-        else:
-            _compute_pairs(plane, tuple_of(one, 1))
-    elif plane.jump == 2:
-        if plane.height >= FEW_LINES:
-            _compute_lines(plane, tuple_of(one, FEW_LINES), by_two)
-        else:
-            _compute_lines(plane, tuple_of(one, 1), by_two)
+    by_one = tuple_of(plane.jump, 1)
+    is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
+    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
+    if at_once == MOST_LINES:
+        _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
+    elif at_once == SEVEN_LINES:
+        _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
+    elif at_once == 2:
+        _compute_lines(plane, tuple_of(wide, 2), by_one)
     else:
-        is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
-        at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
-        if at_once == MOST_LINES:
-            _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
-        elif at_once == EIGHT_LINES:
-            _compute_lines(plane, tuple_of(one, EIGHT_LINES), by_one)
-        elif at_once == SEVEN_LINES:
-            _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
-        elif at_once == 2:
-            _compute_lines(plane, tuple_of(wide, 2), by_one)
-        else:
-            _compute_lines(plane, tuple_of(wide, 1), by_one)
+        _compute_lines(plane, tuple_of(wide, 1), by_one)
 
 
 @subroutine
@@ -325,9 +344,8 @@ def lines_at_once(height, vectors, is_tall):
     if height < SEVEN_LINES or not (is_tall or vectors <= WIDE // 2):
         return min(height, 2)
     found = SEVEN_LINES
-    for lines in (EIGHT_LINES, MOST_LINES):
-        if height >= lines and -(-height // lines) * lines <= -(-height // found) * found:
-            found = lines
+    if height >= MOST_LINES and -(-height // MOST_LINES) * MOST_LINES <= -(-height // found) * found:
+        found = MOST_LINES
     return found
 
 

@@ -49,6 +49,9 @@ LINE_BYTES = 64
 LINE_CYCLES = 4
 # Cycles of a task beside its tiles: 64x56x56 to 256, 1x1, took 0.08 ms longer on two threads in 528 tasks than in 72.
 TASK_CYCLES = 1300
+# Cycles for each row that two phases make by turns: 28x28 to 56x56, 1x1 with a stride of 2, 512 channels to 256, took
+# 1.10 ms on two threads, where those of other rows would make 1.27.
+TURNS_CYCLES = 25
 # Part of a task for which threads wait for each other at the end. 0.25 cut 14x14 into tiles of 28 pixels: 2.7 ms
 # instead of 2.3 for 256 to 256, 3x3.
 WAITING = 0.05
@@ -256,8 +259,9 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         gather = sources * gather_cycles(problem, op, strip, lanes)
         pack = sources * problem.taps * lines * (ROW_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
         joined = rows_are_joined(problem, op, tile, packed or halo[2] == 0)
-        rows_stored = phases / together(problem, op) * (tile[0] if joined else lines)
-        store = rows_stored * STORED_ROW_CYCLES + phases / together(problem, op) * STORED_CYCLES * vectors
+        stores = phases // together(problem, op)
+        row_cycles = STORED_ROW_CYCLES if stores == phases else TURNS_CYCLES
+        store = stores * ((tile[0] if joined else lines) * row_cycles + STORED_CYCLES * vectors)
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):

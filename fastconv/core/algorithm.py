@@ -131,8 +131,8 @@ class Algorithm:
     plan
         Precomputes everything that does not depend on the data.
     spreads
-        Whether one NaN, Inf or huge element may reach results that do not depend on it; such input never
-        comes to the algorithm.
+        Whether one NaN, Inf or huge element may reach results that do not depend on it; then another algorithm computes
+        them, or computes them again.
     """
 
     name: str

@@ -38,8 +38,6 @@ Integers = NDArray[np.int64]
 # and the last written.
 PoolRun = Callable[[Any, Any, Any, int], None]
 
-CEIL_MODES = (False, True, "all")
-
 
 class PoolOp(enum.Enum):
     """What is computed: of x, or with gives_x, of y."""

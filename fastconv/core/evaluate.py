@@ -152,7 +152,8 @@ class Call:
         threads = self._threads(num_threads)
         if plan.limit is not None and plan.is_extreme(w, plan.limit, threads):  # type: ignore[misc]
             return None
-        return plan.kept_weight.transform(w, threads)
+        kept: Array = plan.kept_weight.transform(w, threads)
+        return kept
 
     def run(
         self,

@@ -1,0 +1,137 @@
+"""Where work is queued: a stream of a device, its scratch memory, and tables that stay on the device.
+
+Kernels of one stream run one after another, so they share one piece of scratch memory, which grows to the most that was
+asked for; what is larger than `KEPT_BYTES` is given back to the driver's pool when the work that it served is done.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._device import SIMULATED, travelling
+
+KEPT_BYTES = 256 << 20
+ALIGNMENT = 256  # bytes, as cuMemAlloc gives
+Part = tuple[str, int]  # type and number of elements
+
+
+def bytes_of(parts: tuple[Part, ...]) -> int:
+    """Scratch memory that these parts take together, in bytes."""
+    return sum(_rounded(travelling(dtype).itemsize * count) for dtype, count in parts)
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Table:
+    """Integers or real numbers that kernels read, the same for every call of a plan."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = np.ascontiguousarray(values).reshape(-1)
+        self._copies: dict[int, Any] = {}
+
+    def on(self, queue: Queue) -> Any:
+        """Its address on the queue's device; it is copied there on the first call."""
+        copy = self._copies.get(queue.device)
+        if copy is None:
+            copy = self._copies[queue.device] = queue.upload(self.values)
+        return queue.address(copy)
+
+
+class Queue:
+    """A stream of a device.
+
+    Parameters
+    ----------
+    device
+        Number of the device.
+    handle
+        Address of the caller's stream; 0 is the default one.
+    """
+
+    def __init__(self, device: int, handle: int) -> None:
+        from cuda.core import Device, Stream
+
+        self.device, self.handle = device, handle
+        self._device = Device(device)
+        self._stream = Stream.from_handle(handle) if handle else self._device.default_stream
+        self._scratch: Any = None
+        properties = self._device.compute_capability
+        self.capability = (properties.major, properties.minor)
+
+    def launch(self, kernel: Any, configuration: Any, arguments: tuple[Any, ...]) -> None:
+        """Queue a kernel."""
+        from cuda.core import launch
+
+        launch(self._stream, configuration, kernel.loaded(self.capability), *arguments)
+
+    def scratch(self, *parts: Part) -> tuple[Any, ...]:
+        """Addresses of scratch memory for each part, until the next call asks for it."""
+        size = bytes_of(parts)
+        if self._scratch is None or self._scratch.size < size or self._scratch.size > KEPT_BYTES:
+            self._scratch = None  # given back in the order of the stream
+            self._scratch = self._device.memory_resource.allocate(max(size, ALIGNMENT), stream=self._stream)
+        base, addresses = int(self._scratch.handle), []
+        for dtype, count in parts:
+            addresses.append(base)
+            base += _rounded(travelling(dtype).itemsize * count)
+        return tuple(addresses)
+
+    def allocate(self, part: Part) -> Any:
+        """Memory on the device for so many elements of a type, for as long as it is kept."""
+        size = max(travelling(part[0]).itemsize * part[1], ALIGNMENT)
+        return self._device.memory_resource.allocate(size, stream=self._stream)
+
+    def upload(self, values: NDArray[Any]) -> Any:
+        """Memory on the device that holds these values, for as long as it is kept."""
+        from cuda.core import LegacyPinnedMemoryResource
+
+        staging = LegacyPinnedMemoryResource().allocate(max(values.nbytes, 1))
+        memory = self.allocate(("int8", values.nbytes))
+        np.from_dlpack(staging)[: values.nbytes] = values.view(np.uint8)
+        memory.copy_from(staging, stream=self._stream)
+        self._stream.sync()
+        return memory
+
+    @staticmethod
+    def address(memory: Any) -> Any:
+        """Of what `allocate` or `upload` gave."""
+        return int(memory.handle)
+
+
+class SimulatedQueue(Queue):
+    """The same for the simulator, whose pointers are flat arrays."""
+
+    def __init__(self, device: int = 0, handle: int = 0) -> None:
+        self.device, self.handle = device, handle
+        self.capability = (9, 0)
+
+    def scratch(self, *parts: Part) -> tuple[Any, ...]:
+        """A flat array for each part."""
+        return tuple([self.allocate(part) for part in parts])
+
+    def allocate(self, part: Part) -> Any:
+        """A flat array, full of NaN or of 0x7A bytes."""
+        array = np.empty(part[1], travelling(part[0]))
+        array.fill(np.nan) if array.dtype.kind == "f" else array.view(np.uint8).fill(0x7A)
+        return array
+
+    def upload(self, values: NDArray[Any]) -> Any:
+        """The values."""
+        return values
+
+    @staticmethod
+    def address(memory: Any) -> Any:
+        """The values."""
+        return memory
+
+
+@cache
+def queue_of(device: int, handle: int) -> Queue:
+    """The one queue of a stream."""
+    return SimulatedQueue(device, handle) if SIMULATED else Queue(device, handle)

@@ -51,4 +51,4 @@ def _directory() -> pathlib.Path:
         return pathlib.Path(given) / "fastconv-cuda"
     from platformdirs import user_cache_path
 
-    return user_cache_path("fastconv") / "cuda"
+    return pathlib.Path(user_cache_path("fastconv")) / "cuda"

@@ -172,7 +172,7 @@ class Launch:
 def _sized(number: Any) -> Any:
     """A number as a kernel takes it: an int, or each of a NamedTuple, in 32 bits; others as they are."""
     if isinstance(number, tuple):
-        return type(number)(*map(np.int32, number))
+        return type(number)(*[np.int32(part) for part in number])  # type: ignore[misc]
     return np.int32(number) if isinstance(number, int) else number
 
 

@@ -172,7 +172,8 @@ class Launch:
 def _sized(number: Any) -> Any:
     """A number as a kernel takes it: an int, or each of a NamedTuple, in 32 bits; others as they are."""
     if isinstance(number, tuple):
-        return type(number)(*[np.int32(part) for part in number])  # type: ignore[misc]
+        kind: Any = type(number)
+        return kind(*[np.int32(part) for part in number])
     return np.int32(number) if isinstance(number, int) else number
 
 

@@ -15,7 +15,8 @@ from .core.algorithm import Epilogue
 from .core.arrays import Array, as_array, common_dtype
 from .core.errors import RejectedError, reporting
 from .core.evaluate import Call
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding
+from .core.problem import ConvProblem, Op
 from .core.recent import remembered
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]

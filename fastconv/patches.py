@@ -28,7 +28,9 @@ from .core.boundary import OUTSIDE, source_index
 from .core.errors import RejectedError, reporting
 from .core.evaluate import SERIAL_SECONDS, check_threads
 from .core.machine import local_machine
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding
+from .core.patch_problem import folded_problem, patch_problem
+from .core.problem import ConvProblem, Op
 from .core.recent import remembered
 from .core.registry import patch_plan
 from .core.threads import allowed_threads
@@ -296,7 +298,7 @@ def windows(
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         x = as_array("x", x)
-        problem = ConvProblem.from_patches(
+        problem = patch_problem(
             x.shape,
             kernel_size,
             stride,
@@ -423,7 +425,7 @@ def _copy_of(
     layout: str,
 ) -> _Copy:
     """The copy between x of this shape and its patch matrix."""
-    problem = ConvProblem.from_patches(
+    problem = patch_problem(
         x_shape,
         kernel_size,
         stride,
@@ -450,7 +452,7 @@ def _folding_of(
     layout: str,
 ) -> _Copy:
     """What adds up matrices of this shape."""
-    problem = ConvProblem.from_folded(
+    problem = folded_problem(
         shape,
         output_size,
         kernel_size,

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from .core.arrays import Array, as_array, check_out
 from .core.errors import RejectedError, reporting
+from .core.parameters import Extents, Padding, is_positive
 from .core.pool_problem import PoolOp, PoolProblem
 from .core.pooling import Pooling, index_array, pooled_dtypes
-from .core.problem import Extents, Padding
 from .core.recent import remembered
 from .core.registry import pooling_device
 from .core.threads import allowed_threads
@@ -281,8 +281,7 @@ def _lp_pool(rank: int) -> Callable[..., Array]:
 
 def norm_of(norm_type: Any) -> float:
     """The exponent of a norm."""
-    is_number = isinstance(norm_type, (int, float, np.integer, np.floating)) and not isinstance(norm_type, bool)
-    if not (is_number and 0 < norm_type < math.inf):
+    if not is_positive(norm_type):
         raise RejectedError("norm_type", norm_type, "must be a finite number above 0")
     return float(norm_type)
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from .core.arrays import Array, as_array, check_out, plain
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding, joined_shape
+from .core.problem import ConvProblem, Op
 from .core.recent import keep
 from .functional import bias_array, conv_call, dtypes_of, flipped
 
@@ -258,8 +259,7 @@ def _check_without_x(
 ) -> None:
     """Refuse what no x can be convolved with: tried on an x of fitting channels and of any size that it may take."""
     channels = weight.shape[1] * (max(groups, 1) if isinstance(groups, (int, np.integer)) else 1)
-    extents = (2**62,) * (weight.ndim - 2)
-    x_shape = (*extents, channels) if layout == "channels_last" else (channels, *extents)
+    x_shape = joined_shape((), channels, (2**62,) * (weight.ndim - 2), layout)
     # The type is not known before x is, but every type's pad values are complex128 numbers.
     ConvProblem.from_shapes(
         x_shape,

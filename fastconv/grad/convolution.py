@@ -10,7 +10,6 @@ direction of steepest ascent, so that the adjoint identity holds with `numpy.vdo
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,8 @@ from numpy.typing import ArrayLike
 from .. import functional
 from ..core.arrays import Array, as_array
 from ..core.errors import RejectedError, reporting
-from ..core.problem import Extents, Op, Padding
+from ..core.parameters import Extents, Padding, as_size
+from ..core.problem import Op
 from ..functional import conv_call, conv_transpose_call, dtypes_of, flipped, of_rank, weight_array
 from ..shapes import conv_output_shape, conv_transpose_output_shape
 
@@ -42,18 +42,6 @@ def _as_gradient(argument: str, value: ArrayLike, shape: tuple[int, ...], batche
     if array.shape != expected:
         raise RejectedError(f"{argument}.shape", array.shape, f"must be {expected}")
     return array
-
-
-def shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape that was given as integers, of one of these lengths."""
-    allowed = f"must be a shape of {' or '.join(map(str, lengths))} integers"
-    try:
-        shape = tuple(map(operator.index, size))
-    except TypeError:
-        raise RejectedError(argument, size, allowed, TypeError) from None
-    if len(shape) not in lengths or min(shape) < 0:
-        raise RejectedError(argument, size, allowed)
-    return shape
 
 
 def _conjugate(array: Array) -> Array:
@@ -114,7 +102,7 @@ def _conv_input(rank: int) -> Callable[..., Array]:
             Naming the argument, what it was, what is allowed, and the problem.
         """
         with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
+            shape = as_size("input_size", input_size, (rank + 1, rank + 2))
             weight = flipped(weight_array(weight, rank), flip)
             given = as_array("grad_output", grad_output)
             call = conv_call(
@@ -182,7 +170,7 @@ def _conv_weight(rank: int) -> Callable[..., Array]:
         """
         with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = shape_of("weight_size", weight_size, (rank + 2,))
+            shape = as_size("weight_size", weight_size, (rank + 2,))
             call = conv_call(
                 Op.GRAD_WEIGHT,
                 x.shape,
@@ -354,7 +342,7 @@ def _conv_transpose_input(rank: int) -> Callable[..., Array]:
         with reporting(
             x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
         ):
-            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
+            shape = as_size("input_size", input_size, (rank + 1, rank + 2))
             weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
             call = conv_transpose_call(
                 Op.FORWARD,
@@ -410,7 +398,7 @@ def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
         """
         with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
             x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = shape_of("weight_size", weight_size, (rank + 2,))
+            shape = as_size("weight_size", weight_size, (rank + 2,))
             call = conv_transpose_call(
                 Op.GRAD_WEIGHT,
                 x.shape,

@@ -18,12 +18,11 @@ from numpy.typing import ArrayLike
 
 from ..core.arrays import Array, as_array, check_out, common_dtype
 from ..core.errors import RejectedError, reporting
+from ..core.parameters import Extents, Padding, as_size
 from ..core.pool_problem import PoolOp
 from ..core.pooling import Pooling, index_array, pooled_dtypes
-from ..core.problem import Extents, Padding
 from ..functional import of_rank
 from ..pooling import adaptive_call, index_call, norm_of, powers, window_size, windows_call
-from .convolution import shape_of
 
 __all__ = [
     f"{name}{rank}d_backward"
@@ -51,7 +50,7 @@ def _of_mean(
     num_threads: int | None, *parameters: Any,
 ) -> Array:  # fmt: skip
     """The gradient of the averages that `make` makes of the parameters."""
-    shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
+    shape = as_size("input_size", input_size, (rank + 1, rank + 2))
     call = make(PoolOp.MEAN_GRADIENT, shape, grad_output.dtype, rank, *parameters)
     _require_shape(grad_output, call.y_shape)
     return call(grad_output, out=out, num_threads=num_threads)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .boundary import linear_mode
 from .errors import RejectedError
 from .parameters import LAYOUTS, Extents, Padding, as_shape, joined_shape, one_of, per_axis, split_shape
 from .problem import ConvProblem
@@ -87,7 +88,7 @@ def folded_problem(
         stride,
         padding,
         dilation,
-        padding_mode="zeros" if padding_mode == "constant" else padding_mode,
+        padding_mode=linear_mode(padding_mode),
         layout=layout,
         dtype=dtype,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ._ranks import of_ranks
-from .core.arrays import Array, as_array, check_out
+from .core.arrays import Array, allocate, as_array, check_out, handed_back, plain
 from .core.errors import RejectedError, reporting
 from .core.parameters import Extents, Padding, is_positive
 from .core.pool_problem import PoolOp, PoolProblem
@@ -251,10 +251,7 @@ def _lp_pool(
         means = call(powers(x, norm, computed, num_threads), num_threads=num_threads)
         means *= window_size(call.problem)
         roots = powers(means, 1 / norm, computed, num_threads, means).astype(result, copy=False)
-        if out is None:
-            return roots
-        out[...] = roots
-        return out
+        return handed_back(roots, out)
 
 
 def norm_of(norm_type: Any) -> float:
@@ -271,9 +268,8 @@ def window_size(problem: PoolProblem) -> int:
 
 def powers(x: Array, exponent: float, dtype: np.dtype[Any], num_threads: int | None, out: Array | None = None) -> Array:
     """``x ** exponent`` in a floating type."""
-    x = np.ascontiguousarray(x, dtype)
-    result = np.empty_like(x) if out is None else out
-    pooling_device().power(x, exponent, result, allowed_threads(num_threads))
+    result = allocate(x.shape, dtype) if out is None else out
+    pooling_device().power(plain(x, dtype), exponent, result, allowed_threads(num_threads))
     return result
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._ranks import of_ranks
-from ..core.arrays import Array, as_array, check_out, common_dtype
+from ..core.arrays import Array, as_array, check_out, common_dtype, handed_back
 from ..core.errors import RejectedError, reporting
 from ..core.parameters import Extents, Padding, as_size
 from ..core.pool_problem import PoolOp
@@ -203,10 +203,7 @@ def _lp_pool_backward(
         parts = np.where(sums == 0, 0, given * slopes * size).astype(computed, copy=False)
         grad_x = backward(parts, num_threads=num_threads)
         grad_x *= powers(x, norm - 1, computed, num_threads)
-        if out is None:
-            return grad_x.astype(result, copy=False)
-        out[...] = grad_x
-        return out
+        return handed_back(grad_x.astype(result, copy=False), out)
 
 
 def _adaptive_avg_pool_backward(

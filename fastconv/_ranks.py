@@ -13,14 +13,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-RANKS = (1, 2, 3)
-
 
 def of_ranks(
     family: Callable[Concatenate[int, Parameters], Result], name: str
 ) -> tuple[Callable[Parameters, Result], Callable[Parameters, Result], Callable[Parameters, Result]]:
     """What a family does at the ranks 1, 2 and 3, as functions named after the template `name`."""
-    first, second, third = (_member(cast(FunctionType, family), name.format(n=rank), rank) for rank in RANKS)
+    first, second, third = (_member(cast(FunctionType, family), name.format(n=rank), rank) for rank in (1, 2, 3))
     return first, second, third
 
 

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from .core.arrays import Array, as_array, check_out, plain
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding, joined_shape
+from .core.problem import ConvProblem, Op
 from .core.recent import keep
 from .functional import bias_array, conv_call, dtypes_of, flipped
 
@@ -147,7 +148,7 @@ class Prepared:
         self._num_threads = parameters["num_threads"]
         self._forms = WeightForms(flipped(self.weight, parameters["flip"]), parameters["num_threads"])
         self._ready: dict[tuple[Any, ...], _Ready] = {}
-        _check_without_x(self.weight, self.bias, **parameters)
+        _check_without_x(self.weight, self.bias, parameters)
 
     def __call__(self, x: ArrayLike, out: Array | None = None, *, add: ArrayLike | None = None) -> Array:
         """Convolve x.
@@ -185,24 +186,10 @@ class Prepared:
             raise error.completed(self._line(x)) from None
 
     def _make_ready(self, kind: tuple[Any, ...], x: Array, add: Array | None) -> _Ready:
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol = self._window
-        call = conv_call(
-            Op.FORWARD,
-            x.shape,
-            self.weight.shape,
-            dtypes_of(x, self.weight, self.bias, add),
-            stride,
-            padding,
-            dilation,
-            groups,
-            padding_mode,
-            pad_value,
-            layout,
-            algorithm,
-            rtol,
-            activation,
-            None if add is None else add.shape,
-        )
+        *window, activation, algorithm, rtol = self._window
+        parameters = (*window, algorithm, rtol, activation, None if add is None else add.shape)
+        dtypes = dtypes_of(x, self.weight, self.bias, add)
+        call = conv_call(Op.FORWARD, x.shape, self.weight.shape, dtypes, *parameters)
         weight, kept = self._forms.of(call)
         ready = _Ready(call, weight, call.constants(self.bias), kept)
         keep(self._ready, kind, ready, MOST_KINDS)
@@ -239,42 +226,24 @@ def _kept(array: Array) -> Array:
     return copied
 
 
-def _check_without_x(
-    weight: Array,
-    bias: Array | None,
-    *,
-    stride: Extents,
-    padding: Padding,
-    dilation: Extents,
-    groups: int,
-    padding_mode: str,
-    pad_value: complex,
-    layout: str,
-    activation: str | None,
-    algorithm: str,
-    rtol: float | None,
-    num_threads: int | None,
-    flip: bool,
-) -> None:
+def _check_without_x(weight: Array, bias: Array | None, parameters: dict[str, Any]) -> None:
     """Refuse what no x can be convolved with: tried on an x of fitting channels and of any size that it may take."""
+    p, groups = parameters, parameters["groups"]
     channels = weight.shape[1] * (max(groups, 1) if isinstance(groups, (int, np.integer)) else 1)
-    extents = (2**62,) * (weight.ndim - 2)
-    x_shape = (*extents, channels) if layout == "channels_last" else (channels, *extents)
-    # The type is not known before x is, but every type's pad values are complex128 numbers.
     ConvProblem.from_shapes(
-        x_shape,
+        joined_shape((), channels, (2**62,) * (weight.ndim - 2), p["layout"]),
         weight.shape,
-        stride,
-        padding,
-        dilation,
+        p["stride"],
+        p["padding"],
+        p["dilation"],
         groups,
-        padding_mode=padding_mode,
-        pad_value=pad_value,
-        layout=layout,
-        dtype="complex128",
+        padding_mode=p["padding_mode"],
+        pad_value=p["pad_value"],
+        layout=p["layout"],
+        dtype="complex128",  # the type is not known before x is, but every type's pad values are numbers of this one
     )
     is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
-    check_activation(activation, "complex128" if is_complex else "float64")
-    check_algorithm(algorithm)
-    check_rtol(rtol)
-    check_threads(num_threads)
+    check_activation(p["activation"], "complex128" if is_complex else "float64")
+    check_algorithm(p["algorithm"])
+    check_rtol(p["rtol"])
+    check_threads(p["num_threads"])

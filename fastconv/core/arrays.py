@@ -82,6 +82,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tu
             raise RejectedError("out", "overlapping", "must not share memory with an input")
 
 
+def handed_back(result: Array, out: Array | None) -> Array:
+    """The result, in `out` if there is one."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
+
+
 def _overlap(first: Array, second: Array) -> bool:
     if first is not second and first.flags.owndata and second.flags.owndata:
         return False

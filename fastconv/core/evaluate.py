@@ -13,6 +13,7 @@ import numpy as np
 from .algorithm import ACTIVATIONS, PLAIN, Epilogue, Plan
 from .arrays import Array, allocate, check_out, is_plain, plain
 from .errors import RejectedError
+from .parameters import is_positive
 from .problem import ConvProblem, Op
 from .recent import remembered
 from .registry import algorithm_names
@@ -269,8 +270,7 @@ def check_algorithm(algorithm: Any) -> None:
 
 def check_rtol(rtol: Any) -> None:
     """Refuse an ``rtol=`` that is neither None nor a number above zero."""
-    is_number = isinstance(rtol, (int, float, np.integer, np.floating)) and not isinstance(rtol, bool)
-    if rtol is not None and not (is_number and 0 < rtol < math.inf):
+    if rtol is not None and not is_positive(rtol):
         raise RejectedError("rtol", rtol, "must be None or a finite number above 0")
 
 

@@ -14,31 +14,33 @@ from numpy.typing import ArrayLike
 from ._ranks import of_ranks
 from .core.algorithm import Epilogue
 from .core.arrays import Array, as_array, common_dtype
+from .core.devices import DeviceType, common_device
 from .core.errors import RejectedError, reporting
 from .core.evaluate import Call
 from .core.parameters import Extents, Padding
 from .core.problem import ConvProblem, Op
 from .core.recent import remembered
+from .core.registry import call_class
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Shape = tuple[int, ...]
-DTypes = tuple[np.dtype[Any] | None, ...]
+DTypes = tuple[np.dtype[Any] | DeviceType | None, ...]
 
 
-def weight_array(weight: ArrayLike, rank: int) -> Array:
+def weight_array(weight: ArrayLike, rank: int, device: str | None = None) -> Array:
     """The weight as an array of the right number of axes."""
-    array = as_array("weight", weight)
+    array = as_array("weight", weight, device)
     if array.ndim != rank + 2:
         raise RejectedError("weight.shape", array.shape, f"must have {rank + 2} axes for {rank} spatial dimensions")
     return array
 
 
-def bias_array(bias: ArrayLike | None, channels: int) -> Array | None:
+def bias_array(bias: ArrayLike | None, channels: int, device: str | None = None) -> Array | None:
     """The bias as an array of shape (channels,), or None."""
     if bias is None:
         return None
-    array = as_array("bias", bias)
+    array = as_array("bias", bias, device)
     if array.shape != (channels,):
         raise RejectedError("bias.shape", array.shape, f"must be ({channels},), one for each output channel")
     return array
@@ -46,7 +48,10 @@ def bias_array(bias: ArrayLike | None, channels: int) -> Array | None:
 
 def flipped(weight: Array, flip: bool) -> Array:
     """The weight, reversed along its spatial axes if `flip`."""
-    return weight[(slice(None), slice(None), *[slice(None, None, -1)] * (weight.ndim - 2))] if flip else weight
+    if not flip:
+        return weight
+    axes = tuple(range(2, weight.ndim))
+    return np.flip(weight, axes) if isinstance(weight, np.ndarray) else weight.flipped(axes)
 
 
 def dtypes_of(*arrays: Array | None) -> DTypes:
@@ -85,7 +90,8 @@ def conv_call(
         layout=layout,
         dtype=common_dtype(*dtypes),
     )
-    return _call(op, problem, algorithm, rtol, activation, add_shape, len(x_shape) == len(weight_shape))
+    batched = len(x_shape) == len(weight_shape)
+    return _call(op, problem, algorithm, rtol, activation, add_shape, batched, common_device(*dtypes))
 
 
 @remembered
@@ -117,7 +123,8 @@ def conv_transpose_call(
         layout=layout,
         dtype=common_dtype(*dtypes),
     )
-    return _call(op, problem, algorithm, rtol, activation, add_shape, len(x_shape) == len(weight_shape))
+    batched = len(x_shape) == len(weight_shape)
+    return _call(op, problem, algorithm, rtol, activation, add_shape, batched, common_device(*dtypes))
 
 
 def _call(
@@ -128,8 +135,9 @@ def _call(
     activation: str | None,
     add_shape: Shape | None,
     batched: bool,
+    device: str,
 ) -> Call:
-    call = Call(op, problem, algorithm, Epilogue(activation, add_shape is not None), batched, rtol)
+    call: Call = call_class(device)(op, problem, algorithm, Epilogue(activation, add_shape is not None), batched, rtol)
     if add_shape is not None and add_shape != call.shape:
         raise RejectedError("add.shape", add_shape, f"must be {call.shape}, the shape of the result")
     return call
@@ -154,6 +162,7 @@ def conv(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
 ) -> Array:
     """{n}-D convolution, in the sense of cross-correlation.
@@ -194,7 +203,11 @@ def conv(
     out : array of the result's shape and type, optional
         Must not overlap the inputs. Faster than a new array where the result is large.
     num_threads : int, optional
-        Most threads to use; by default Numba's number.
+        Most threads to use; by default Numba's number. None on a CUDA device.
+    device : {"cpu", "cuda"}, optional
+        Where to compute: by default where the arrays are. Arrays on a CUDA device (of PyTorch, CuPy, Numba, or any
+        other library by DLPack or ``__cuda_array_interface__``) are taken without a copy, in their library's current
+        stream, and the result is an array of the same kind; with "cuda", NumPy arrays are copied there and back.
     flip : bool
         Reverse the filters along their spatial axes: convolution in the mathematical sense.
 
@@ -212,9 +225,9 @@ def conv(
         If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
     """
     with reporting(x=x, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        x, weight = as_array("x", x), flipped(weight_array(weight, rank), flip)
-        bias = bias_array(bias, weight.shape[0])
-        add = None if add is None else as_array("add", add)
+        x, weight = as_array("x", x, device), flipped(weight_array(weight, rank, device), flip)
+        bias = bias_array(bias, weight.shape[0], device)
+        add = None if add is None else as_array("add", add, device)
         parameters = (stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, activation)
         add_shape = None if add is None else add.shape
         call = conv_call(Op.FORWARD, x.shape, weight.shape, dtypes_of(x, weight, bias, add), *parameters, add_shape)
@@ -239,6 +252,7 @@ def conv_transpose(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """{n}-D transposed convolution: the adjoint of `conv{n}d` in its first argument.
 
@@ -257,7 +271,7 @@ def conv_transpose(
         Elements that are cut off the output.
     output_padding : int or one for each axis
         Elements by which the output is longer at its end; less than the stride.
-    groups, layout, activation, add, algorithm, rtol, out, num_threads
+    groups, layout, activation, add, algorithm, rtol, out, num_threads, device
         As in `conv{n}d`.
 
     Returns
@@ -272,13 +286,13 @@ def conv_transpose(
     with reporting(
         x=x, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups, layout=layout
     ):
-        x, weight = as_array("x", x), weight_array(weight, rank)
-        bias = None if bias is None else as_array("bias", bias)
-        add = None if add is None else as_array("add", add)
+        x, weight = as_array("x", x, device), weight_array(weight, rank, device)
+        bias = None if bias is None else as_array("bias", bias, device)
+        add = None if add is None else as_array("add", add, device)
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, activation)
         add_shape, dtypes = None if add is None else add.shape, dtypes_of(x, weight, bias, add)
         call = conv_transpose_call(Op.GRAD_INPUT, x.shape, weight.shape, dtypes, *parameters, add_shape)
-        bias = bias_array(bias, call.problem.C)
+        bias = bias_array(bias, call.problem.C, device)
         return call(None, weight, x, bias=bias, add=add, out=out, num_threads=num_threads)
 
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .core.arrays import Array, as_array, check_out, plain
+from .core.arrays import Array, as_array
+from .core.devices import common_device
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
 from .core.parameters import Extents, Padding, joined_shape
@@ -22,6 +23,9 @@ __all__ = ["Prepared", "prepare"]
 
 # Kinds of x (shapes and types) that a prepared convolution keeps its work for.
 MOST_KINDS = 64
+
+# Parameters that do not tell one convolution from another.
+_NO_WINDOW = ("num_threads", "device", "flip")
 
 
 def prepare(
@@ -39,6 +43,7 @@ def prepare(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
 ) -> Prepared:
     """Fix all of a convolution but its data: ``prepare(weight, ...)(x)`` is ``conv{n}d(x, weight, ...)``, and faster.
@@ -49,7 +54,9 @@ def prepare(
         With one, two or three spatial axes. It is copied: a later change of the caller's array has no effect.
     bias : array of shape (K,), optional
         Copied too.
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads
+        As in `conv1d`, `conv2d` and `conv3d`.
+    device, flip
         As in `conv1d`, `conv2d` and `conv3d`.
 
     Returns
@@ -80,15 +87,16 @@ def prepare(
         "algorithm": algorithm,
         "rtol": rtol,
         "num_threads": num_threads,
+        "device": device,
         "flip": flip,
     }
     with reporting(w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        weight = as_array("weight", weight)
+        weight = as_array("weight", weight, device)
         if weight.ndim not in (3, 4, 5):
             raise RejectedError(
                 "weight.shape", weight.shape, "must have 3, 4 or 5 axes: K, C / groups and the spatial ones"
             )
-        return Prepared(weight, bias_array(bias, weight.shape[0]), parameters)
+        return Prepared(weight, bias_array(bias, weight.shape[0], device), parameters)
 
 
 class WeightForms:
@@ -111,7 +119,7 @@ class WeightForms:
         """The weight as a call's plan takes it, and what the plan makes of it: None if nothing."""
         weight = self._plain.get(call.computed_dtype)
         if weight is None:
-            weight = self._plain[call.computed_dtype] = plain(self._weight, call.computed_dtype)
+            weight = self._plain[call.computed_dtype] = call.plain(self._weight)
         if call.plan is None or call.plan.kept_weight is None:
             return weight, None
         key = (call.plan.algorithm, call.plan.kept_weight.key, call.computed_dtype)
@@ -144,8 +152,8 @@ class Prepared:
         self.weight = _kept(weight)
         self.bias = None if bias is None else _kept(bias)
         self._parameters = copy.deepcopy(parameters)
-        self._window = [value for name, value in self._parameters.items() if name not in ("num_threads", "flip")]
-        self._num_threads = parameters["num_threads"]
+        self._window = [value for name, value in self._parameters.items() if name not in _NO_WINDOW]
+        self._num_threads, self._device = parameters["num_threads"], parameters["device"]
         self._forms = WeightForms(flipped(self.weight, parameters["flip"]), parameters["num_threads"])
         self._ready: dict[tuple[Any, ...], _Ready] = {}
         _check_without_x(self.weight, self.bias, parameters)
@@ -173,14 +181,14 @@ class Prepared:
             If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
         """
         try:
-            x = as_array("x", x)
+            x = as_array("x", x, self._device)
             kind: tuple[Any, ...] = (x.shape, x.dtype)
             if add is not None:
-                add = as_array("add", add)
+                add = as_array("add", add, self._device)
                 kind = (*kind, add.shape, add.dtype)
             call, weight, constants, kept = self._ready.get(kind) or self._make_ready(kind, x, add)
             if out is not None:
-                check_out(out, call.shape, call.dtype, (x, add))
+                call.check_out(out, (x, add))
             return call.run(x, weight, None, constants, add, out, self._num_threads, kept)
         except RejectedError as error:
             raise error.completed(self._line(x)) from None
@@ -220,7 +228,10 @@ class Prepared:
 
 
 def _kept(array: Array) -> Array:
-    """A contiguous copy that nobody changes."""
+    """A contiguous copy that nobody changes; on a CUDA device, nobody else knows it."""
+    if not isinstance(array, np.ndarray):
+        on_cuda: Array = array.flipped(())
+        return on_cuda
     copied = np.array(array, order="C")
     copied.flags.writeable = False
     return copied
@@ -244,6 +255,6 @@ def _check_without_x(weight: Array, bias: Array | None, parameters: dict[str, An
     )
     is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
     check_activation(p["activation"], "complex128" if is_complex else "float64")
-    check_algorithm(p["algorithm"])
+    check_algorithm(p["algorithm"], common_device(weight.dtype))
     check_rtol(p["rtol"])
     check_threads(p["num_threads"])

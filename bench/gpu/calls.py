@@ -47,7 +47,7 @@ def _window(problem: ConvProblem) -> dict[str, Any]:
 def ours(
     device: Device, problem: ConvProblem, op: Op, tensors: Tensors, out: Tensor, algorithm: str = "auto", **more: Any
 ) -> Callable[[], Any]:
-    """fastconv's call, which writes into `out`."""
+    """The call of fastconv, which writes into `out`."""
     rank = problem.rank
     x, w, y = map(_plain, (tensors.x, tensors.w, tensors.y))
     function, arguments = {

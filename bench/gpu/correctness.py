@@ -46,9 +46,9 @@ class Check:
     @property
     def is_right(self) -> bool:
         """Whether the error is in the type's tolerance; a refusal with a reason is no fault."""
-        return self.error is None and not self.reason.startswith("FAILED") or (
-            self.error is not None and self.error <= TOLERANCE[self.problem.dtype]
-        )
+        if self.error is None:
+            return not self.reason.startswith("FAILED")
+        return self.error <= TOLERANCE[self.problem.dtype]
 
 
 def problems(device: Device) -> Iterator[ConvProblem]:

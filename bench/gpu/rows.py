@@ -66,7 +66,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """cuDNN's time over fastconv's."""
+        """Time of cuDNN over fastconv's."""
         return None if self.ours is None else self.cudnn / self.ours
 
 

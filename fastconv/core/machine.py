@@ -92,6 +92,11 @@ class Gpu:
         return launches * self.launch + max(flops / self.flops, bytes / self.bandwidth)
 
 
+def machine_of(device: str) -> Machine | Gpu:
+    """What the prices of a device's algorithms are computed for."""
+    return local_machine() if device == "cpu" else local_gpu()
+
+
 @cache
 def local_gpu() -> Gpu:
     """The processor that problems are priced for.

@@ -22,6 +22,11 @@ Value = TypeVar("Value")
 LAYOUTS = ("channels_first", "channels_last")
 
 
+def numpy_type(dtype: str) -> np.dtype[Any]:
+    """The NumPy type of that name; float16 stands for bfloat16, which NumPy lacks: of the same kind and size."""
+    return np.dtype("float16" if dtype == "bfloat16" else dtype)
+
+
 # ---- numbers and words
 
 
@@ -54,7 +59,7 @@ def one_of(argument: str, value: Any, allowed: Sequence[str]) -> str:
 
 def as_pad_value(value: Any, padding_mode: str, dtype: str) -> complex:
     """The pad value as a Python number that the type can hold; 0 unless the padding is constant."""
-    target, allowed = np.dtype(dtype), f"must be a number that {dtype} can hold"
+    target, allowed = numpy_type(dtype), f"must be a number that {dtype} can hold"
     if not isinstance(value, numbers.Number) or isinstance(value, bool):
         raise RejectedError("pad_value", value, allowed, TypeError)
     number: complex = value.item() if isinstance(value, np.number) else value  # type: ignore[assignment]

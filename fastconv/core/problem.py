@@ -35,6 +35,7 @@ from .parameters import (
     lifted,
     merged,
     number_of,
+    numpy_type,
     one_of,
     padding_of,
     per_axis,
@@ -56,7 +57,9 @@ COMPUTE_DTYPES = {
     **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16", "uint32"), "int32"),
     **dict.fromkeys(("int64", "uint64"), "int64"),
 }
-DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for name in COMPUTE_DTYPES}
+DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for name in COMPUTE_DTYPES} | {
+    "bfloat16": "bf16"  # on CUDA devices only
+}
 
 
 class Op(enum.Enum):
@@ -175,18 +178,18 @@ class ConvProblem:
     @property
     def real_products(self) -> int:
         """Real products in one product of the type."""
-        return 4 if np.dtype(self.dtype).kind == "c" else 1
+        return 4 if numpy_type(self.dtype).kind == "c" else 1
 
     @property
     def real_bytes(self) -> int:
         """Bytes of one real number of the type."""
-        kind = np.dtype(self.dtype)
+        kind = numpy_type(self.dtype)
         return kind.itemsize // 2 if kind.kind == "c" else kind.itemsize
 
     @property
     def is_exact(self) -> bool:
         """Whether arithmetic in the type does not round."""
-        return np.dtype(self.dtype).kind in "iu"
+        return numpy_type(self.dtype).kind in "iu"
 
     def terms(self, op: Op) -> int:
         """Upper bound of the number of products in one element of the result."""
@@ -203,14 +206,15 @@ class ConvProblem:
     def bytes(self) -> int:
         """Bytes of x, w and y together."""
         elements = math.prod(self.x_shape) + math.prod(self.w_shape) + math.prod(self.y_shape)
-        return elements * np.dtype(self.dtype).itemsize
+        return elements * numpy_type(self.dtype).itemsize
 
     # ---- variants
 
     @cached_property
     def computed(self) -> ConvProblem:
         """The same problem in the type in which it is computed."""
-        return self if COMPUTE_DTYPES[self.dtype] == self.dtype else self.replace(dtype=COMPUTE_DTYPES[self.dtype])
+        computed = COMPUTE_DTYPES.get(self.dtype, self.dtype)
+        return self if computed == self.dtype else self.replace(dtype=computed)
 
     def replace(self, **changes: Any) -> ConvProblem:
         """The same problem with some attributes changed."""

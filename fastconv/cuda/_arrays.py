@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..core.arrays import BFLOAT16
+from ..core.arrays import Array
+from ..core.devices import DeviceType, is_on_cuda
 from ..core.errors import RejectedError
-from ._device import COMPUTED_AS
+from ..core.parameters import numpy_type
+from ._device import COMPUTED_AS, SIMULATED
+from ._host import HostCopy
+from ._queue import Queue, queue_of
+from ._sums import channel_sums, fill
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,13 @@ class Library:
     plain
         ``plain(array, name)``: a copy in C order, converted to a type.
     empty
-        ``empty(shape, name, device)``.
+        ``empty(shape, name, device)``: memory for a result.
     stream
         ``stream(device)``: address of the stream on which the caller expects work.
     flip
-        ``flip(array, axes)``: a copy, reversed along axes.
+        ``flip(array, axes)``: a copy, reversed along axes, which may be none.
+    finished
+        What the caller gets when a result is queued.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Library:
     empty: Callable[[tuple[int, ...], str, int], Any]
     stream: Callable[[int], int]
     flip: Callable[[Any, tuple[int, ...]], Any]
+    finished: Callable[[Any], Any] = lambda array: array
 
 
 def _torch() -> Library:
@@ -88,18 +95,24 @@ def _cupy() -> Library:
         plain=lambda array, name: cupy.ascontiguousarray(array, name),
         empty=empty,
         stream=lambda device: int(cupy.cuda.get_current_stream(device).ptr),
-        flip=lambda array, axes: cupy.ascontiguousarray(cupy.flip(array, axes)),
+        flip=lambda array, axes: cupy.flip(array, axes).copy(),
     )
 
 
 def _refused(array: Any, *how: Any) -> Any:
-    raise RejectedError(
-        "array", type(array).__name__, "must be in C order and of the type that is computed: its library cannot convert it"
-    )
+    allowed = "must be in C order, of the type that is computed, and not to be flipped: its library cannot convert it"
+    raise RejectedError("array", type(array).__name__, allowed)
 
 
 def _numba() -> Library:
     from numba import cuda
+
+    def copy(array: Any, axes: tuple[int, ...]) -> Any:
+        if axes:
+            return _refused(array)
+        copied = cuda.device_array(array.shape, array.dtype)
+        copied.copy_to_device(array)
+        return copied
 
     return Library(
         name="numba",
@@ -110,7 +123,7 @@ def _numba() -> Library:
         plain=_refused,
         empty=lambda shape, name, device: cuda.device_array(shape, name),
         stream=lambda device: 0,
-        flip=_refused,
+        flip=copy,
     )
 
 
@@ -127,7 +140,9 @@ def _view(array: Any) -> Any:
 
 def _any_library() -> Library:
     def no_array(shape: tuple[int, ...], name: str, device: int) -> Any:
-        raise RejectedError("out", None, "must be given: results are made for arrays of PyTorch, CuPy and Numba", TypeError)
+        raise RejectedError(
+            "out", None, "must be given: results are made for arrays of PyTorch, CuPy and Numba", TypeError
+        )
 
     return Library(
         name="other",
@@ -149,7 +164,25 @@ def _in_c_order(view: Any) -> bool:
     return all(n == 1 or s == e for n, s, e in zip(view.shape, view.strides, expected, strict=True))
 
 
-_MAKERS = {"torch": _torch, "cupy": _cupy, "numba": _numba, "numba_cuda": _numba}
+def _host() -> Library:
+    """NumPy arrays that were copied, and whose results are copied back."""
+    return Library(
+        name="numpy",
+        dtype=lambda copy: copy.dtype,
+        device=lambda copy: copy.device,
+        pointer=lambda copy: copy.pointer,
+        contiguous=lambda copy: True,
+        plain=lambda copy, name: copy.converted(name),
+        empty=HostCopy.empty,
+        stream=lambda device: 0,
+        flip=lambda copy, axes: copy.flipped(axes),
+        finished=lambda copy: copy.back(),
+    )
+
+
+DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
+
+_MAKERS = {"torch": _torch, "cupy": _cupy, "numba": _numba, "numba_cuda": _numba, "fastconv": _host}
 _libraries: dict[str, Library] = {}
 
 
@@ -185,8 +218,15 @@ class CudaArray:
             allowed = f"must have one of the types {', '.join(COMPUTED_AS)} on a CUDA device"
             raise RejectedError(f"{argument}.dtype", name, allowed, TypeError)
         self.shape: tuple[int, ...] = tuple(array.shape)
-        self.dtype: np.dtype[Any] = BFLOAT16 if name == "bfloat16" else np.dtype(name)
-        self.dtype_name = name
+        self.device = self.library.device(array)
+        self.dtype = DeviceType(name, self.device)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """It is on a device like what it stands for."""
+        return DLPACK_CUDA, self.device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CudaArray, ("array", self.array)
 
     @property
     def ndim(self) -> int:
@@ -198,17 +238,93 @@ class CudaArray:
         """Elements."""
         return math.prod(self.shape)
 
-    @cached_property
-    def device(self) -> int:
-        """Number of the device."""
-        return self.library.device(self.array)
+    @property
+    def pointer(self) -> Any:
+        """Address of the first element."""
+        return self.library.pointer(self.array)
 
     def flipped(self, axes: tuple[int, ...]) -> CudaArray:
         """A copy, reversed along axes."""
-        return CudaArray("weight", self.library.flip(self.array, axes))
+        return CudaArray("array", self.library.flip(self.array, axes))
 
-    def plain(self, name: str) -> Any:
-        """The caller's array in C order and of this type, copied only where it is not."""
-        if name == self.dtype_name and self.library.contiguous(self.array):
-            return self.array
-        return self.library.plain(self.array, name)
+    def plain(self, name: str) -> CudaArray:
+        """The array in C order and of this type, itself where it is so."""
+        if name == self.dtype.name and self.library.contiguous(self.array):
+            return self
+        return CudaArray("array", self.library.plain(self.array, name))
+
+
+def as_cuda_array(argument: str, value: Any) -> CudaArray:
+    """An argument as a `CudaArray`; itself if it is one."""
+    return value if isinstance(value, CudaArray) else CudaArray(argument, value)
+
+
+def copied(argument: str, array: Array) -> CudaArray:
+    """A NumPy array, copied to the device."""
+    return CudaArray(argument, HostCopy.of(array))
+
+
+def result_array(out: Any, library: Library, shape: tuple[int, ...], name: str, device: int) -> CudaArray:
+    """Where a result goes: `out`, or a new array of a library."""
+    if isinstance(out, np.ndarray):
+        return CudaArray("out", HostCopy.empty(shape, name, device, out))
+    return CudaArray("out", library.empty(shape, name, device) if out is None else out)
+
+
+def zeros_like(value: Any) -> Any:
+    """Zeros of the shape, type and library of an array."""
+    array = as_cuda_array("array", value)
+    zeros = result_array(None, array.library, array.shape, array.dtype.name, array.device)
+    fill(array.dtype.name, zeros.size)(queue_for(array), zeros.pointer)
+    return array.library.finished(zeros.array)
+
+
+def sum_of_channels(array: CudaArray, axis: int) -> Any:
+    """Sum over every axis but this one."""
+    given = array.plain(array.dtype.name)
+    sums = result_array(None, array.library, (array.shape[axis],), array.dtype.name, array.device)
+    launch = channel_sums(array.dtype.name, array.shape, axis)
+    launch(queue_for(array), given.pointer, sums.pointer)
+    return array.library.finished(sums.array)
+
+
+def queue_for(array: CudaArray) -> Queue:
+    """The queue of the stream in which an array's library expects work."""
+    return queue_of(array.device, array.library.stream(array.device))
+
+
+def check_out(out: Any, shape: tuple[int, ...], name: str, inputs: list[CudaArray]) -> None:
+    """Refuse an ``out=`` that cannot take the result."""
+    is_copied = inputs[0].library.name == "numpy"
+    if not (isinstance(out, np.ndarray) if is_copied else is_on_cuda(out)):
+        kind = "a NumPy array" if is_copied else "an array on the CUDA device of the inputs"
+        raise RejectedError("out", type(out).__name__, f"must be {kind}", TypeError)
+    if tuple(out.shape) != shape:
+        raise RejectedError("out.shape", tuple(out.shape), f"must be {shape}")
+    if is_copied:
+        if out.dtype != np.dtype(name):
+            raise RejectedError("out.dtype", str(out.dtype), f"must be {name}", TypeError)
+        return
+    target = CudaArray("out", out)
+    if target.dtype.name != name:
+        raise RejectedError("out.dtype", target.dtype.name, f"must be {name}", TypeError)
+    if target.device != inputs[0].device:
+        raise RejectedError("out", f"cuda:{target.device}", f"must be on the inputs' device, cuda:{inputs[0].device}")
+    if not target.library.contiguous(out):
+        raise RejectedError("out", "not contiguous", "must be in C order")
+    if any(_overlap(target, each) for each in inputs):
+        raise RejectedError("out", "overlapping", "must not share memory with an input")
+
+
+def _overlap(first: CudaArray, second: CudaArray) -> bool:
+    """Whether two arrays may share memory; of the second, what lies in C order behind its first element counts."""
+    if SIMULATED:
+        return bool(np.shares_memory(first.pointer, second.pointer))
+    begins, ends = zip(
+        *[(each.pointer, each.pointer + each.size * _bytes(each)) for each in (first, second)], strict=True
+    )
+    return bool(max(begins) < min(ends))
+
+
+def _bytes(array: CudaArray) -> int:
+    return numpy_type(array.dtype.name).itemsize

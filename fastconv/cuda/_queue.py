@@ -95,11 +95,23 @@ class Queue:
         memory = self.allocate(("int8", values.nbytes))
         np.from_dlpack(staging)[: values.nbytes] = values.view(np.uint8)
         memory.copy_from(staging, stream=self._stream)
-        self._stream.sync()
+        self.wait()
         return memory
 
-    @staticmethod
-    def address(memory: Any) -> Any:
+    def download(self, memory: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """The elements that memory of `allocate` holds, once all that was queued before is done."""
+        from cuda.core import LegacyPinnedMemoryResource
+
+        staging = LegacyPinnedMemoryResource().allocate(max(memory.size, 1))
+        memory.copy_to(staging, stream=self._stream)
+        self.wait()
+        return np.from_dlpack(staging)[: count * dtype.itemsize].view(dtype)
+
+    def wait(self) -> None:
+        """Until everything that was queued is done."""
+        self._stream.sync()
+
+    def address(self, memory: Any) -> Any:
         """Of what `allocate` or `upload` gave."""
         return int(memory.handle)
 
@@ -122,12 +134,19 @@ class SimulatedQueue(Queue):
         return array
 
     def upload(self, values: NDArray[Any]) -> Any:
-        """The values."""
-        return values
+        """A copy, in the types in which elements travel."""
+        return values.view(np.int16).copy() if values.dtype == np.float16 else values.copy()
 
-    @staticmethod
-    def address(memory: Any) -> Any:
-        """The values."""
+    def download(self, memory: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        """The elements."""
+        elements: NDArray[Any] = memory[:count].view(dtype)
+        return elements
+
+    def wait(self) -> None:
+        """Nothing is ever under way."""
+
+    def address(self, memory: Any) -> Any:
+        """The memory."""
         return memory
 
 

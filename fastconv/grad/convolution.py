@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._ranks import of_ranks
-from ..core.arrays import Array, as_array
+from ..core.arrays import Array, as_array, sum_of_channels, zeros_like
 from ..core.boundary import linear_mode
+from ..core.devices import is_on_cuda
 from ..core.errors import RejectedError, reporting
 from ..core.parameters import Extents, Padding, as_size
 from ..core.problem import Op
@@ -70,11 +71,8 @@ def _conjugate(array: Array) -> Array:
 
 
 def _grad_bias(grad_output: Array, rank: int, layout: str) -> Array:
-    """Sum over the batch and the pixels, in float32 for float16."""
-    channel = grad_output.ndim - (1 if layout == "channels_last" else rank + 1)
-    axes = tuple(axis for axis in range(grad_output.ndim) if axis != channel)
-    computed = "float32" if grad_output.dtype == "float16" else grad_output.dtype
-    return np.asarray(grad_output.sum(axis=axes, dtype=computed)).astype(grad_output.dtype, copy=False)
+    """Sum over the batch and the pixels."""
+    return sum_of_channels(grad_output, grad_output.ndim - (1 if layout == "channels_last" else rank + 1))
 
 
 # ---- conv
@@ -96,6 +94,7 @@ def _conv_input(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
 ) -> Array:
     """Gradient of `conv{n}d` with respect to x.
@@ -109,7 +108,7 @@ def _conv_input(
     input_size : shape of x, with or without the batch
     weight : array of shape (K, C / groups, ...)
     grad_output : array of the shape of the convolution's result
-    stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, device, flip
         As given to `conv{n}d`.
     out : array of shape `input_size`, optional
 
@@ -124,8 +123,8 @@ def _conv_input(
     """
     with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
         shape = as_size("input_size", input_size, (rank + 1, rank + 2))
-        weight = flipped(weight_array(weight, rank), flip)
-        given = as_array("grad_output", grad_output)
+        weight = flipped(weight_array(weight, rank, device), flip)
+        given = as_array("grad_output", grad_output, device)
         parameters = (stride, padding, dilation, groups, linear_mode(padding_mode), 0, layout, algorithm, rtol)
         call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight), *parameters)
         given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
@@ -149,6 +148,7 @@ def _conv_weight(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
 ) -> Array:
     """Gradient of `conv{n}d` with respect to its weight.
@@ -161,7 +161,7 @@ def _conv_weight(
     x : array of shape (N, C, ...) or (C, ...)
     weight_size : (K, C / groups, ...)
     grad_output : array of the shape of the convolution's result
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
         As given to `conv{n}d`.
     out : array of shape `weight_size`, optional
 
@@ -175,7 +175,7 @@ def _conv_weight(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        x, given = as_array("x", x), as_array("grad_output", grad_output)
+        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
         shape = as_size("weight_size", weight_size, (rank + 2,))
         value = np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value
         parameters = (stride, padding, dilation, groups, padding_mode, value, layout, algorithm, rtol)
@@ -202,6 +202,7 @@ def _conv_backward(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
@@ -211,7 +212,7 @@ def _conv_backward(
     ----------
     grad_output : array of the shape of the convolution's result
     x, weight : the arguments of the convolution
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
         As given to `conv{n}d`.
     output_mask : three booleans
         Which of the gradients to compute.
@@ -221,7 +222,14 @@ def _conv_backward(
     (grad_x, grad_weight, grad_bias)
         None where the mask says so.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "flip": flip,
+    }
     affine, linear = _paddings(padding_mode, pad_value, options)
     window = (stride, padding, dilation, groups)
     return _backward(rank, _CONV, grad_output, x, weight, window, affine, linear, output_mask)
@@ -246,6 +254,7 @@ def _conv_double_backward(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
@@ -263,7 +272,7 @@ def _conv_double_backward(
         Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
     grad_output, x, weight
         The arguments of `conv{n}d_backward`.
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
         As given to `conv{n}d`.
     output_mask : three booleans
         Which of the gradients to compute.
@@ -273,7 +282,14 @@ def _conv_double_backward(
     (grad_grad_output, grad_x, grad_weight)
         None where the mask says so, and zeros where nothing flows.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "flip": flip,
+    }
     affine, linear = _paddings(padding_mode, pad_value, options)
     return _double_backward(
         rank,
@@ -312,6 +328,7 @@ def _conv_transpose_input(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `conv_transpose{n}d` with respect to x: the convolution of grad_output.
 
@@ -320,7 +337,7 @@ def _conv_transpose_input(
     input_size : shape of x, with or without the batch
     weight : array of shape (C, K / groups, ...)
     grad_output : array of the shape of the transposed convolution's result
-    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
         As given to `conv_transpose{n}d`.
     out : array of shape `input_size`, optional
 
@@ -330,7 +347,7 @@ def _conv_transpose_input(
     """
     with reporting(x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
         shape = as_size("input_size", input_size, (rank + 1, rank + 2))
-        weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
+        weight, given = weight_array(weight, rank, device), as_array("grad_output", grad_output, device)
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
         call = conv_transpose_call(Op.FORWARD, shape, weight.shape, dtypes_of(given, weight), *parameters)
         given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
@@ -353,6 +370,7 @@ def _conv_transpose_weight(
     rtol: float | None = None,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `conv_transpose{n}d` with respect to its weight.
 
@@ -361,7 +379,7 @@ def _conv_transpose_weight(
     x : array of shape (N, C, ...) or (C, ...)
     weight_size : (C, K / groups, ...)
     grad_output : array of the shape of the transposed convolution's result
-    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
         As given to `conv_transpose{n}d`.
     out : array of shape `weight_size`, optional
 
@@ -370,7 +388,7 @@ def _conv_transpose_weight(
     array of shape `weight_size`
     """
     with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
-        x, given = as_array("x", x), as_array("grad_output", grad_output)
+        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
         shape = as_size("weight_size", weight_size, (rank + 2,))
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
         call = conv_transpose_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given), *parameters)
@@ -393,6 +411,7 @@ def _conv_transpose_backward(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
     """All gradients of `conv_transpose{n}d`; the arguments are those of `conv{n}d_backward`.
@@ -402,7 +421,7 @@ def _conv_transpose_backward(
     (grad_x, grad_weight, grad_bias)
         None where the mask says so.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
+    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
     window = (stride, padding, output_padding, groups, dilation)
     return _backward(rank, _CONV_TRANSPOSE, grad_output, x, weight, window, options, options, output_mask)
 
@@ -425,6 +444,7 @@ def _conv_transpose_double_backward(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
     """Gradients of `conv_transpose{n}d_backward`; the arguments are those of `conv{n}d_double_backward`.
@@ -434,7 +454,7 @@ def _conv_transpose_double_backward(
     (grad_grad_output, grad_x, grad_weight)
         None where the mask says so, and zeros where nothing flows.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
+    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
     return _double_backward(
         rank,
         _CONV_TRANSPOSE,
@@ -479,7 +499,7 @@ def _backward(
     if mask[1]:
         grad_weight = family.weight(rank, x, np.shape(weight), grad_output, *window, **affine)
     if mask[2]:
-        grad_bias = _grad_bias(np.asarray(grad_output), rank, affine["layout"])
+        grad_bias = _grad_bias(as_array("grad_output", grad_output, linear["device"]), rank, affine["layout"])
     return grad_x, grad_weight, grad_bias
 
 
@@ -505,7 +525,7 @@ def _double_backward(
         _require_shape("grad_grad_bias", to_bias, (channels,))
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
-        grad_grad_output = _zeros_like(grad_output)
+        grad_grad_output = zeros_like(grad_output)
         if to_x is not None:
             grad_grad_output = grad_grad_output + family.forward(rank, to_x, weight, None, *window, **linear)
         if to_weight is not None:
@@ -513,11 +533,11 @@ def _double_backward(
         if to_bias is not None:
             grad_grad_output = grad_grad_output + _per_channel(to_bias, rank, layout)
     if mask[1]:
-        grad_x = _zeros_like(x)
+        grad_x = zeros_like(x)
         if to_weight is not None:
             grad_x = family.input(rank, np.shape(x), to_weight, grad_output, *window, **linear)
     if mask[2]:
-        grad_weight = _zeros_like(weight)
+        grad_weight = zeros_like(weight)
         if to_x is not None:
             grad_weight = family.weight(rank, to_x, np.shape(weight), grad_output, *window, **linear)
     return grad_grad_output, grad_x, grad_weight
@@ -528,14 +548,9 @@ def _require_shape(argument: str, value: ArrayLike | None, shape: tuple[int, ...
         raise RejectedError(f"{argument}.shape", np.shape(value), f"must be {shape}")
 
 
-def _zeros_like(tensor: ArrayLike) -> Array:
-    array = np.asarray(tensor)
-    return np.zeros(array.shape, array.dtype)
-
-
 def _per_channel(bias: ArrayLike, rank: int, layout: str) -> Array:
     """The bias in a shape that broadcasts along the channels."""
-    values = np.asarray(bias)
+    values: Array = bias if is_on_cuda(bias) else np.asarray(bias)  # type: ignore[assignment]
     return values if layout == "channels_last" else values.reshape(-1, *[1] * rank)
 
 

@@ -10,6 +10,10 @@ class UnsupportedError(ValueError):
     """An algorithm was asked for by name and cannot serve the problem; the message says why."""
 
 
+class DeviceError(RuntimeError):
+    """A CUDA device was asked for and cannot be used; the message says what is missing."""
+
+
 class RejectedError(Exception):
     """An argument was refused where the whole problem is not in sight; `reporting` makes it complete."""
 

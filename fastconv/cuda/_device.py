@@ -28,6 +28,8 @@ import numpy as np
 from numba import cuda
 from numba.core import config
 
+from ._ready import require_packages
+
 __all__ = [
     "FULL_WARP",
     "SIMULATED",
@@ -56,6 +58,9 @@ __all__ = [
 ]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if not SIMULATED:
+    require_packages()
 
 # Element types by name: how each travels.
 _TRAVELS_AS = {

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._device import SIMULATED, travelling
+from ._ready import memory_reported, ready_device
 
 KEPT_BYTES = 256 << 20
 ALIGNMENT = 256  # bytes, as cuMemAlloc gives
@@ -55,10 +56,10 @@ class Queue:
     """
 
     def __init__(self, device: int, handle: int) -> None:
-        from cuda.core import Device, Stream
+        from cuda.core import Stream
 
         self.device, self.handle = device, handle
-        self._device = Device(device)
+        self._device = ready_device(device)
         self._stream = Stream.from_handle(handle) if handle else self._device.default_stream
         self._scratch: Any = None
         properties = self._device.compute_capability
@@ -75,7 +76,7 @@ class Queue:
         size = bytes_of(parts)
         if self._scratch is None or self._scratch.size < size or self._scratch.size > KEPT_BYTES:
             self._scratch = None  # given back in the order of the stream
-            self._scratch = self._device.memory_resource.allocate(max(size, ALIGNMENT), stream=self._stream)
+            self._scratch = self._allocated(max(size, ALIGNMENT))
         base, addresses = int(self._scratch.handle), []
         for dtype, count in parts:
             addresses.append(base)
@@ -84,8 +85,11 @@ class Queue:
 
     def allocate(self, part: Part) -> Any:
         """Memory on the device for so many elements of a type, for as long as it is kept."""
-        size = max(travelling(part[0]).itemsize * part[1], ALIGNMENT)
-        return self._device.memory_resource.allocate(size, stream=self._stream)
+        return self._allocated(max(travelling(part[0]).itemsize * part[1], ALIGNMENT))
+
+    def _allocated(self, size: int) -> Any:
+        with memory_reported(size, self.device):
+            return self._device.memory_resource.allocate(size, stream=self._stream)
 
     def upload(self, values: NDArray[Any]) -> Any:
         """Memory on the device that holds these values, for as long as it is kept."""

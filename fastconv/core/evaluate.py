@@ -156,7 +156,7 @@ class Call:
     def kept_weight(self, w: Array, num_threads: int | None) -> Array | None:
         """What the plan makes of a plain weight that stays; None where it makes nothing, or must not meet it."""
         plan = self.plan
-        if plan is None or plan.kept_weight is None:
+        if plan is None or plan.kept_weight is None or not self._has_channels:
             return None
         threads = self._threads(num_threads)
         if plan.limit is not None and plan.is_extreme(w, plan.limit, threads):  # type: ignore[misc]

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import prepared
-from fastconv import prepared
 from fastconv.core.problem import COMPUTE_DTYPES
 
 from .problems import GENERAL_NAMES

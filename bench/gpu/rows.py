@@ -97,9 +97,8 @@ def measured(device: Device, ceilings: Ceilings, case: tuple[str, ConvProblem, O
         copies = [Tensors.of(device, laid_out, 3 * seed) for seed in range(device.copies(size))]
         theirs = min(theirs, device.seconds([cudnn(laid_out, op, each) for each in copies]))
         out = device.poisoned(laid_out.result_shape(op), problem.dtype)
-        precision = {} if device.is_rehearsal or kind != "tf32" else {"precision": "tf32"}
         try:
-            calls = [ours(device, laid_out, op, each, out, **precision) for each in copies]
+            calls = [ours(device, laid_out, op, each, out) for each in copies]
             times[layout] = device.seconds(calls)
         except (fastconv.UnsupportedError, ValueError) as refused:
             reason = str(refused)

@@ -19,7 +19,7 @@ class Old:
 
     name = "an old one"
 
-    class compute_capability:  # noqa: N801
+    class compute_capability:
         major, minor = 7, 5
 
     def __init__(self, number):

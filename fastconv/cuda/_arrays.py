@@ -275,7 +275,8 @@ def zeros_like(value: Any) -> Any:
     """Zeros of the shape, type and library of an array."""
     array = as_cuda_array("array", value)
     zeros = result_array(None, array.library, array.shape, array.dtype.name, array.device)
-    fill(array.dtype.name, zeros.size)(queue_for(array), zeros.pointer)
+    with queue_for(array) as queue:
+        fill(array.dtype.name, zeros.size)(queue, zeros.pointer)
     return array.library.finished(zeros.array)
 
 
@@ -284,7 +285,8 @@ def sum_of_channels(array: CudaArray, axis: int) -> Any:
     given = array.plain(array.dtype.name)
     sums = result_array(None, array.library, (array.shape[axis],), array.dtype.name, array.device)
     launch = channel_sums(array.dtype.name, array.shape, axis)
-    launch(queue_for(array), given.pointer, sums.pointer)
+    with queue_for(array) as queue:
+        launch(queue, given.pointer, sums.pointer)
     return array.library.finished(sums.array)
 
 

@@ -96,11 +96,12 @@ def planned(name: str, make: MakeWork) -> Callable[[ConvProblem, Op, Epilogue], 
         form = work.weight
 
         def run(x: Pointer, w: Pointer, y: Pointer, residual: Pointer, bias: Pointer | None, queue: Queue) -> None:
-            scratch = queue.scratch(*_parts(work))
-            if form is not None:
-                form.transform(queue, w, scratch[0])
-                w, scratch = (w, scratch[0]), scratch[1:]
-            work.run(queue, x, w, y, residual, bias, scratch)
+            with queue:
+                scratch = queue.scratch(*_parts(work))
+                if form is not None:
+                    form.transform(queue, w, scratch[0])
+                    w, scratch = (w, scratch[0]), scratch[1:]
+                work.run(queue, x, w, y, residual, bias, scratch)
 
         return Plan(name, problem, op, bytes_of(_parts(work)), run, kept_weight=_kept(work), tiles=work.tiles)
 
@@ -113,13 +114,15 @@ def _kept(work: Work) -> KeptWeight | None:
         return None
 
     def transform(w: Pointer, queue: Queue) -> Any:
-        memory = queue.allocate(form.part)
-        form.transform(queue, w, queue.address(memory))
+        with queue:
+            memory = queue.allocate(form.part)
+            form.transform(queue, w, queue.address(memory))
         return w, memory
 
     def run(x: Pointer, kept: Any, y: Pointer, residual: Pointer, bias: Pointer | None, queue: Queue) -> None:
         w, memory = kept
-        work.run(queue, x, (w, queue.address(memory)), y, residual, bias, queue.scratch(*work.scratch))
+        with queue:
+            work.run(queue, x, (w, queue.address(memory)), y, residual, bias, queue.scratch(*work.scratch))
 
     return KeptWeight(form.key, transform, run)
 

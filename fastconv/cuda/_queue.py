@@ -6,6 +6,7 @@ asked for; what is larger than `KEPT_BYTES` is given back to the driver's pool w
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -59,11 +60,21 @@ class Queue:
         from cuda.core import Stream
 
         self.device, self.handle = device, handle
+        self._lock = threading.RLock()
         self._device = ready_device(device)
         self._stream = Stream.from_handle(handle) if handle else self._device.default_stream
         self._scratch: Any = None
         properties = self._device.compute_capability
         self.capability = (properties.major, properties.minor)
+
+    def __enter__(self) -> Queue:
+        """Begin the work of one call: its device is the current one, and no other thread uses the scratch memory."""
+        self._lock.acquire()
+        self._device.set_current()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.release()
 
     def launch(self, kernel: Any, configuration: Any, arguments: tuple[Any, ...]) -> None:
         """Queue a kernel."""
@@ -126,6 +137,13 @@ class SimulatedQueue(Queue):
     def __init__(self, device: int = 0, handle: int = 0) -> None:
         self.device, self.handle = device, handle
         self.capability = (9, 0)
+
+    def __enter__(self) -> Queue:
+        """Nothing."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Nothing."""
 
     def scratch(self, *parts: Part) -> tuple[Any, ...]:
         """A flat array for each part."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.errors import DeviceError
 from ._device import SIMULATED, travelling
 from ._ready import memory_reported, ready_device
 
@@ -84,6 +85,8 @@ class Queue:
 
     def scratch(self, *parts: Part) -> tuple[Any, ...]:
         """Addresses of scratch memory for each part, until the next call asks for it."""
+        if not parts:
+            return ()
         size = bytes_of(parts)
         if self._scratch is None or self._scratch.size < size or self._scratch.size > KEPT_BYTES:
             self._scratch = None  # given back in the order of the stream
@@ -104,23 +107,21 @@ class Queue:
 
     def upload(self, values: NDArray[Any]) -> Any:
         """Memory on the device that holds these values, for as long as it is kept."""
-        from cuda.core import LegacyPinnedMemoryResource
+        from cuda.bindings import driver
 
-        staging = LegacyPinnedMemoryResource().allocate(max(values.nbytes, 1))
         memory = self.allocate(("int8", values.nbytes))
-        np.from_dlpack(staging)[: values.nbytes] = values.view(np.uint8)
-        memory.copy_from(staging, stream=self._stream)
-        self.wait()
+        self.wait()  # the memory is there in the order of the stream, and the copy is not in it
+        _check(driver.cuMemcpyHtoD(int(memory.handle), values.ctypes.data, values.nbytes))
         return memory
 
     def download(self, memory: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
         """The elements that memory of `allocate` holds, once all that was queued before is done."""
-        from cuda.core import LegacyPinnedMemoryResource
+        from cuda.bindings import driver
 
-        staging = LegacyPinnedMemoryResource().allocate(max(memory.size, 1))
-        memory.copy_to(staging, stream=self._stream)
+        values = np.empty(count, dtype)
         self.wait()
-        return np.from_dlpack(staging)[: count * dtype.itemsize].view(dtype)
+        _check(driver.cuMemcpyDtoH(values.ctypes.data, int(memory.handle), values.nbytes))
+        return values
 
     def wait(self) -> None:
         """Until everything that was queued is done."""
@@ -129,6 +130,12 @@ class Queue:
     def address(self, memory: Any) -> Any:
         """Of what `allocate` or `upload` gave."""
         return int(memory.handle)
+
+
+def _check(answer: tuple[Any, ...]) -> None:
+    """Raise what the driver has to say against a copy."""
+    if int(answer[0]) != 0:
+        raise DeviceError(f"a copy between the host and the device failed: {answer[0].name}")
 
 
 class SimulatedQueue(Queue):

@@ -66,9 +66,11 @@ class Library:
 def _torch() -> Library:
     import torch
 
+    names = {getattr(torch, name): name for name in COMPUTED_AS}
+
     return Library(
         name="torch",
-        dtype=lambda array: str(array.dtype).removeprefix("torch."),
+        dtype=lambda array: names.get(array.dtype) or str(array.dtype),
         device=lambda array: int(array.device.index),
         pointer=lambda array: int(array.data_ptr()),
         contiguous=lambda array: bool(array.is_contiguous()),

@@ -11,6 +11,7 @@ import math
 from ..core.algorithm import Algorithm, Epilogue
 from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
+from ._depthwise import depthwise
 from ._elements import THREADS, elementwise
 from ._limits import refusal, rounding_error
 from ._plan import Work, planned, scratch_of
@@ -22,10 +23,13 @@ RATE = 1 / 8
 
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What direct does for a problem whose padding is zeros."""
-    elements = elementwise(problem, op, epilogue)
+    if op is Op.GRAD_WEIGHT:
+        kernels = elementwise(problem, op, epilogue)
+    else:
+        kernels = depthwise(problem, op, epilogue) or elementwise(problem, op, epilogue)
 
     def run(queue, x, w, y, residual, bias, scratch):
-        elements(queue, x, w, y, residual, bias)
+        kernels(queue, x, w, y, residual, bias)
 
     return Work(run)
 

@@ -42,6 +42,7 @@ from ._device import (
     thread,
 )
 from ._epilogue import finish
+from ._fetches import fetch_of, fetched
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
 from ._planes import (
@@ -154,7 +155,7 @@ class Place(NamedTuple):
 
 
 class PixelPlace(NamedTuple):
-    """Where a window of a channels_last tensor begins."""
+    """Where a window of a channels_last tensor begins, and the pixels of a thread that are in the result."""
 
     at: Any  # element of row 0 and column 0 of the slice, for the thread's channel
     h: Any
@@ -163,6 +164,8 @@ class PixelPlace(NamedTuple):
     width: Any
     row: Any  # strides
     column: Any
+    pixels_down: Any
+    pixels_across: Any
 
 
 @function
@@ -196,17 +199,64 @@ def load_from_tile(vectors: int) -> Any:
 
 
 def load_pixels(columns: int, real: Any) -> Any:
-    """Loads of a window's row from memory, zeros outside."""
+    """Loads of a window's row from memory, zeros outside; most rows are inside and ask once."""
 
     @function
     def load(window, elements, place, number):
         h = int32(place.h + number)
-        for k in range(columns):
-            w = int32(place.w + k)
-            value = real(0)
-            if h >= 0 and h < place.height and w >= 0 and w < place.width:
-                value = get(elements, int32(place.at + h * place.row + w * place.column))
-            window[k] = value
+        at = int32(place.at + h * place.row + place.w * place.column)
+        is_row = h >= 0 and h < place.height
+        if is_row and place.w >= 0 and place.w + columns <= place.width:
+            for k in range(columns):
+                window[k] = get(elements, int32(at + k * place.column))
+        else:
+            for k in range(columns):
+                window[k] = real(0)
+                if is_row and place.w + k >= 0 and place.w + k < place.width:
+                    window[k] = get(elements, int32(at + k * place.column))
+
+    return load
+
+
+def planes_storer(epilogue: Epilogue, rows: int, columns: int) -> Any:
+    """The function that stores the results of a block's threads, staged in shared memory, so that neighbours do."""
+    end, results = finish(epilogue), rows * columns
+
+    @function
+    def store(elements, sums, result, residual, bias, n, tile, planes, channel, slice_, first_row, first_column):
+        plane, row, column = place_of_thread(tile)
+        row = int32((plane << tile.down_bits) + row)
+        barrier()
+        if plane < planes:
+            for k in range(0, results, VECTOR):
+                at = int32((row * rows + k // columns << tile.across_bits) * columns + column * columns + k % columns)
+                put4(elements, at, sums[k], sums[k + 1], sums[k + 2], sums[k + 3])
+        barrier()
+        column = int32(thread() & ((columns << tile.across_bits) - 1))
+        first = int32(quotient(thread(), int32(columns)) >> tile.across_bits)
+        at_column = int32(channel * n.result_channel + slice_ * n.result_d + first_column + column)
+        for k in range(results):
+            rest = int32(first + k * (THREADS // columns >> tile.across_bits))
+            row = int32(first_row + (rest & ((rows << tile.down_bits) - 1)))
+            plane = int32(quotient(rest, int32(rows)) >> tile.down_bits)
+            if plane < planes and row < n.height and first_column + column < n.width:
+                at = int32(at_column + plane * n.result_channel + row * n.result_h)
+                put(result, at, end(elements[k * THREADS + thread()], channel + plane, at, bias, n.has_bias, residual))
+
+    return store
+
+
+def filters_loader(dtype: str, taps_down: int, taps_across: int) -> Any:
+    """The function that begins to load a slice of the filters of some planes, in the order in which taps are walked."""
+    fetch, filter_size = fetch_of(dtype), taps_down * taps_across
+
+    @function
+    def load(elements, weight, at, n, tile, planes):
+        for each in range(thread(), int32(planes * filter_size), int32(THREADS)):
+            plane, tap = quotient(int32(each), int32(filter_size)), remainder(int32(each), int32(filter_size))
+            r, s = quotient(tap, int32(taps_across)), remainder(tap, int32(taps_across))
+            index = int32(at + plane * n.weight_group + r * n.tap_h + s * n.tap_w)
+            fetch(elements, int32(tile.filters_at + each), weight, index, True)
 
     return load
 
@@ -214,9 +264,9 @@ def load_pixels(columns: int, real: Any) -> Any:
 @kernels
 def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_first: a block computes a tile of the results of some planes."""
-    end, real = finish(epilogue), REALS[COMPUTED_AS[dtype]]
-    load, vectors = tile_loader(real), across.vectors(columns)
-    add = gathered(down, across, rows, columns, load_from_tile(vectors))
+    real, vectors = REALS[COMPUTED_AS[dtype]], across.vectors(columns)
+    load_tile, load_filters = tile_loader(dtype), filters_loader(dtype, down.taps, across.taps)
+    add, store = gathered(down, across, rows, columns, load_from_tile(vectors)), planes_storer(epilogue, rows, columns)
     window_size, results, filter_size = vectors * VECTOR, rows * columns, down.taps * across.taps
 
     def body(
@@ -238,18 +288,17 @@ def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
         image, channel, slice_, first_row, first_column = place_of_block(tile, channel_blocks, n.depth)
         channel = int32(channel * tile.planes)
         planes = min(tile.planes, int32(n.channels - channel))
-        first_row, first_column = int32(first_row * rows << tile.down_bits), int32(first_column * columns << tile.across_bits)
-        plane, row, column = place_of_thread(tile)
-        is_busy = plane < planes
-        group = quotient(channel, n.result_channels)
-        filter_at = int32(
-            group * n.weight_group + (channel - group * n.result_channels) * n.weight_result + n.first_tap
-        ) + int32(plane * n.weight_group)
-        row_at = int32(quotient(int32(row * rows * down.step), int32(down.spread)) + plane * tile.source_rows)
-        place = Place(int32(row_at * tile.pitch + quotient(int32(column * columns * across.step), int32(across.spread))), tile.pitch)
+        first_row = int32(first_row * rows << tile.down_bits)
+        first_column = int32(first_column * columns << tile.across_bits)
         h = int32(n.first_h + quotient(int32(first_row * down.step), int32(down.spread)))
         w = int32(n.first_w + quotient(int32(first_column * across.step), int32(across.spread)))
-        images = shifted(source, int64(image) * source_image)
+        plane, row, column = place_of_thread(tile)
+        row = int32(quotient(int32(row * rows * down.step), int32(down.spread)) + plane * tile.source_rows)
+        column = quotient(int32(column * columns * across.step), int32(across.spread))
+        place = Place(int32(row * tile.pitch + column), tile.pitch)
+        group = quotient(channel, n.result_channels)
+        within = int32(channel - group * n.result_channels)
+        filters = int32(group * n.weight_group + within * n.weight_result + n.first_tap)
         for i in range(results):
             sums[i] = real(0)
         for layer in range(int32(n.taps_d * n.source_channels)):
@@ -257,35 +306,19 @@ def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
             c = int32(layer - t * n.source_channels)
             d = slice_of(n, slice_, t)
             if d >= 0:
-                first = int64(int32((group * n.source_channels + c) * n.source_channel))
+                at = int32((group * n.source_channels + c) * n.source_channel + d * n.source_d)
                 barrier()
-                load(elements, shifted(images, first), tile, planes, n, d, h, w)
-                if is_busy:
-                    at = int32(filter_at + t * n.tap_d + c * n.weight_source)
-                    load_filter(filter_, weight, at, n, down.taps, across.taps)
+                load_tile(elements, shifted(source, int64(image) * source_image + int64(at)), tile, planes, n, h, w)
+                load_filters(elements, weight, int32(filters + t * n.tap_d + c * n.weight_source), n, tile, planes)
+                fetched()
                 barrier()
-                if is_busy:
+                if plane < planes:
+                    for k in range(filter_size):
+                        filter_[k] = elements[tile.filters_at + plane * filter_size + k]
                     add(sums, filter_, window, elements, place)
-        barrier()
-        if is_busy:
-            for i in range(rows):
-                at = int32((((plane << tile.down_bits) + row) * rows + i << tile.across_bits) * columns + column * columns)
-                for j in range(0, columns, VECTOR):
-                    k = i * columns + j
-                    put4(elements, int32(at + j), sums[k], sums[k + 1], sums[k + 2], sums[k + 3])
-        barrier()
         offset = int64(image) * result_image
         outputs, residuals = shifted(result, offset), shifted(residual, offset)
-        for i in range(results):
-            from_ = int32(i * THREADS + thread())
-            column = int32(first_column + (from_ & ((columns << tile.across_bits) - 1)))
-            rest = int32(quotient(from_, int32(columns)) >> tile.across_bits)
-            row = int32(first_row + (rest & ((rows << tile.down_bits) - 1)))
-            plane = int32(quotient(rest, int32(rows)) >> tile.down_bits)
-            if plane < planes and row < n.height and column < n.width:
-                at = int32((channel + plane) * n.result_channel + slice_ * n.result_d + row * n.result_h + column)
-                total = end(elements[from_], int32(channel + plane), at, bias, n.has_bias, residuals)
-                put(outputs, at, total)
+        store(elements, sums, outputs, residuals, bias, n, tile, planes, channel, slice_, first_row, first_column)
 
     arguments = (*[pointer(dtype)] * 5, record(Numbers), record(Tile), int64, int64)
     return Body(body, arguments, THREADS, resident(results + filter_size + window_size, OTHERS_OF_PLANES, real))
@@ -345,7 +378,7 @@ def gather_pixels(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
                     at = int32(filter_at + t * n.tap_d + c * n.weight_source)
                     load_filter(filter_, weight, at, n, down.taps, across.taps)
                     at = int32(d * n.source_d + (group * n.source_channels + c) * n.source_channel)
-                    place = PixelPlace(at, h, w, n.source_height, n.source_width, n.source_h, n.source_w)
+                    place = PixelPlace(at, h, w, n.source_height, n.source_width, n.source_h, n.source_w, rows, columns)
                     add(sums, filter_, window, images, place)
             offset = int64(image) * result_image
             outputs, residuals = shifted(result, offset), shifted(residual, offset)

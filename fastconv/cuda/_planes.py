@@ -1,7 +1,7 @@
 """Tiles of planes in shared memory: how a block of threads divides a channels_first tensor and loads what it needs.
 
-A block has a power of two of threads across, of threads down, and of planes, so that a plane of 7 x 7 takes as few idle
-threads as one of 112 x 112. Each thread owns `rows` x `columns` neighbouring results, which compile-time constants give.
+A block has a power of two of threads across and of threads down, and several planes, so that planes of 7 x 7 leave as
+few threads idle as those of 112 x 112. Each thread owns `rows` x `columns` neighbouring results.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import itertools
 from functools import cache
 from typing import Any, NamedTuple
 
-from ._device import block_x, cuda, function, get, int32, quotient, remainder, thread
+from ._device import block_x, function, int32, quotient, remainder, thread
+from ._fetches import fetch_of
 from ._windows import VECTOR, Along
 
 THREADS = 128
 # Elements of a tile: 18 KiB of float32, of which a multiprocessor of sm_80 holds nine, and of sm_90 twelve.
 CAPACITY = 4608
-# Loads of a thread that are under way at once: 128 threads of nine blocks then wait for 36 KiB, about what 3 to 4 TB/s
-# over 132 multiprocessors bring in the 800 ns of an access (an estimate).
-BATCH = 8
 SHARED_ALIGNMENT = 32
+# Fewest neighbours that load a row of a tile: a sector of memory is eight float32.
+LEAST_LANES_BITS = 3
 
 
 class Tile(NamedTuple):
@@ -32,9 +32,8 @@ class Tile(NamedTuple):
     tiles_down: int
     source_rows: int
     pitch: int  # elements of a row of the tile
-    skip_plane: int  # from an element of the tile to that THREADS on
-    skip_row: int
-    skip_column: int
+    lanes_bits: int  # log2 of the threads that load a row of it
+    filters_at: int  # where the filters of the planes stand behind the tile
 
 
 def tile_of(
@@ -43,23 +42,33 @@ def tile_of(
     """The division of planes of these results that leaves the fewest threads idle; None where no tile fits."""
     height, width = extents
     found: list[tuple[float, Tile]] = []
-    for across_bits, down_bits in itertools.product(range(8), repeat=2):
-        if 1 << across_bits + down_bits > THREADS:
+    for across_bits, down_bits in itertools.product(range(THREADS.bit_length()), repeat=2):
+        if 1 << across_bits + down_bits > THREADS or columns << across_bits > THREADS:
             continue
         source_rows = down.window(rows << down_bits)
         pitch = ((columns << across_bits) - columns) * across.step // across.spread
         pitch += across.vectors(columns) * VECTOR
-        planes = min(THREADS >> across_bits + down_bits, most_planes, CAPACITY // (source_rows * pitch))
+        room = CAPACITY // (source_rows * pitch + down.taps * across.taps)
+        planes = min(THREADS >> across_bits + down_bits, most_planes, room)
         if planes == 0:
             continue
         tiles_across, tiles_down = -(-width // (columns << across_bits)), -(-height // (rows << down_bits))
-        skip_row, skip_column = divmod(THREADS, pitch)
-        skips = (*divmod(skip_row, source_rows), skip_column)
-        tile = Tile(across_bits, down_bits, planes, tiles_across, tiles_down, source_rows, pitch, *skips)
-        loaded = source_rows * pitch * tiles_across * tiles_down
-        occupied = tiles_across * tiles_down / planes * THREADS * rows * columns
-        found.append((loaded + occupied, tile))
+        lanes_bits = _lanes_bits(pitch)
+        filters_at = planes * source_rows * pitch
+        tile = Tile(
+            across_bits, down_bits, planes, tiles_across, tiles_down, source_rows, pitch, lanes_bits, filters_at
+        )
+        loaded = source_rows * (-(-pitch >> lanes_bits) << lanes_bits)
+        occupied = THREADS * rows * columns / planes
+        found.append(((loaded + occupied) * tiles_across * tiles_down, tile))
     return min(found)[1] if found else None
+
+
+def _lanes_bits(pitch: int) -> int:
+    """Log2 of the threads that load a row of this pitch: most of them busy, then most of them."""
+    return min(
+        range(LEAST_LANES_BITS, THREADS.bit_length()), key=lambda bits: (-(-pitch // (1 << bits)) * (1 << bits), -bits)
+    )
 
 
 @function
@@ -83,38 +92,29 @@ def place_of_thread(tile):
 
 
 @cache
-def tile_loader(real: Any) -> Any:
-    """The function that loads the source of a tile, zeros outside, of these planes of a slice.
+def tile_loader(dtype: str) -> Any:
+    """The function that begins to load the source of a tile, zeros outside, for these planes of a slice.
 
-    elements: shared, written. source: pointer to the first plane. n: strides and extents of it. h, w: of the tile's
-    first element.
+    elements: shared, written. source: pointer to the slice of the first plane. n: strides and extents of the source.
+    h, w: of the tile's first element.
     """
+    fetch = fetch_of(dtype)
 
     @function
-    def load(elements, source, tile, planes, n, d, h, w):
-        values = cuda.local.array(BATCH, real)
-        column = remainder(thread(), tile.pitch)
-        rest = quotient(thread(), tile.pitch)
-        row, plane = remainder(rest, tile.source_rows), quotient(rest, tile.source_rows)
-        for first in range(thread(), int32(planes * tile.source_rows * tile.pitch), int32(THREADS * BATCH)):
-            for k in range(BATCH):
-                at_h, at_w = int32(h + row), int32(w + column)
-                value = real(0)
-                if plane < planes and at_h >= 0 and at_h < n.source_height and at_w >= 0 and at_w < n.source_width:
-                    value = get(
-                        source, int32(plane * n.source_channel + d * n.source_d + at_h * n.source_h + at_w * n.source_w)
-                    )
-                values[k] = value
-                column = int32(column + tile.skip_column)
-                carry = int32(column >= tile.pitch)
-                column = int32(column - carry * tile.pitch)
-                row = int32(row + tile.skip_row + carry)
-                carry = int32(row >= tile.source_rows)
-                row = int32(row - carry * tile.source_rows)
-                plane = int32(plane + tile.skip_plane + carry)
-            for k in range(BATCH):
-                at = int32(first + k * THREADS)
-                if at < planes * tile.source_rows * tile.pitch:
-                    elements[at] = values[k]
+    def load(elements, source, tile, planes, n, h, w):
+        first_row = int32(thread() >> tile.lanes_bits)
+        lane = int32(thread() & ((1 << tile.lanes_bits) - 1))
+        for column in range(lane, tile.pitch, int32(1 << tile.lanes_bits)):
+            at_w = int32(w + column)
+            is_inside = at_w >= 0 and at_w < n.source_width
+            row, plane = remainder(first_row, tile.source_rows), quotient(first_row, tile.source_rows)
+            for each in range(first_row, int32(planes * tile.source_rows), int32(THREADS >> tile.lanes_bits)):
+                at_h = int32(h + row)
+                index = int32(plane * n.source_channel + at_h * n.source_h + at_w * n.source_w)
+                is_there = is_inside and at_h >= 0 and at_h < n.source_height
+                fetch(elements, int32(each * tile.pitch + column), source, index, is_there)
+                row = int32(row + (THREADS >> tile.lanes_bits))
+                while row >= tile.source_rows:
+                    row, plane = int32(row - tile.source_rows), int32(plane + 1)
 
     return load

@@ -119,16 +119,16 @@ def gathered(down: Along, across: Along, rows: int, columns: int, load: Load) ->
 def correlated(down: Along, across: Along, rows: int, columns: int, load: Load) -> Any:
     """The function ``(sums, gradients, window, elements, place)`` that adds to the sums of a filter's gradient.
 
-    sums: (taps,). gradients: (rows * columns,) of y. The rest is as in `gathered`; pixels from ``place.rows`` and
-    ``place.columns`` on are outside of y, and no product is made with what x holds there, which may be NaN.
+    sums: (taps,). gradients: (rows * columns,) of y. The rest is as in `gathered`. Pixels from ``place.pixels_down``
+    and ``place.pixels_across`` on are outside of y, and no product is made with what x holds there, which may be NaN.
     """
     taps, step, _, dilation, _ = across
 
     @function
     def add(sums, gradients, window, i, r, place):
-        if i < place.rows:
+        if i < place.pixels_down:
             for j in range(columns):
-                if j < place.columns:
+                if j < place.pixels_across:
                     for s in range(taps):
                         sums[r * taps + s] += gradients[i * columns + j] * window[j * step + s * dilation]
 

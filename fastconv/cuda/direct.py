@@ -12,6 +12,7 @@ from ..core.algorithm import Algorithm, Epilogue
 from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
 from ._depthwise import depthwise
+from ._depthwise_weight import depthwise_weight
 from ._elements import THREADS, elementwise
 from ._limits import refusal, rounding_error
 from ._plan import Work, planned, scratch_of
@@ -24,12 +25,15 @@ RATE = 1 / 8
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What direct does for a problem whose padding is zeros."""
     if op is Op.GRAD_WEIGHT:
-        kernels = elementwise(problem, op, epilogue)
-    else:
-        kernels = depthwise(problem, op, epilogue) or elementwise(problem, op, epilogue)
+        found = depthwise_weight(problem)
+        if found is not None:
+            correlate, partial = found
+            return Work(lambda queue, x, w, y, residual, bias, scratch: correlate(queue, x, w, y, *scratch), (partial,))
+    gather = depthwise(problem, op, epilogue) if op is not Op.GRAD_WEIGHT else None
+    elements = gather or elementwise(problem, op, epilogue)
 
     def run(queue, x, w, y, residual, bias, scratch):
-        kernels(queue, x, w, y, residual, bias)
+        elements(queue, x, w, y, residual, bias)
 
     return Work(run)
 

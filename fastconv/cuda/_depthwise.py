@@ -67,8 +67,9 @@ RESULTS_ACROSS, RESULTS_DOWN = VECTOR, 4
 
 
 REGISTERS = 65536  # of a multiprocessor
-# Registers of a thread beside its numbers: loads under way, addresses, strides; as few as spill nothing.
-OTHERS_OF_PLANES, OTHERS_OF_PIXELS = 45, 60
+# Registers of a thread beside its numbers, as few as spill nothing: strides and copies under way. `gather_pixels` needs
+# an address for each number too.
+OTHERS_OF_PLANES, OTHERS_OF_PIXELS = 52, 30
 
 
 class Numbers(NamedTuple):
@@ -395,7 +396,8 @@ def gather_pixels(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
                         put(outputs, at, total)
 
     arguments = (*[pointer(dtype)] * 5, record(Numbers), record(Pixels), int64, int64)
-    return Body(body, arguments, THREADS, resident(results + filter_size + window_size, OTHERS_OF_PIXELS, real))
+    numbers = results + filter_size + window_size
+    return Body(body, arguments, THREADS, resident(numbers, OTHERS_OF_PIXELS + numbers, real))
 
 
 Run = Callable[..., None]

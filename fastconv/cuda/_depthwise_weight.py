@@ -37,7 +37,6 @@ from ._device import (
     block_x,
     block_y,
     cuda,
-    from_other_lane,
     function,
     get,
     int32,
@@ -55,10 +54,11 @@ from ._gather import Gather
 from ._kernel import Body, Kernel, Launch, kernels
 from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, Tile, place_of_thread, tile_loader, tile_of
 from ._queue import Part
-from ._windows import VECTOR, Along, correlated
+from ._windows import VECTOR, Along, correlated, in_turn
 
 WARP = 32
 SLOTS = THREADS // WARP
+PITCH = THREADS + 1  # of the sums of one tap in shared memory
 ADDING_THREADS, ADDING_SLOTS = 256, 8
 # Blocks that the work is divided into, where it is enough: eight for each of 132 multiprocessors.
 WANTED_BLOCKS = 1056
@@ -101,12 +101,50 @@ def load_gradients(gradients, y, at, n, pixels_down, pixels_across, rows, column
                 gradients[i * columns + j] = get(y, int32(at + i * n.result_h + j * n.result_w))
 
 
+class Parts(NamedTuple):
+    """Which threads of a block share a filter, and where its sum is written."""
+
+    filters: Any  # how many the block has
+    filter_threads: Any  # distance of the first threads of two of them
+    count: Any  # threads of one
+    distance: Any  # from one of them to the next
+    at: Any  # of the first filter's slice
+    between: Any  # elements from one filter to the next
+
+
+def sums_writer(filter_size: int, real: Any) -> Any:
+    """The function ``(sums, partial, _, elements, parts)`` that adds up and writes the sums of a block's threads.
+
+    A few taps at a time go through shared memory, in rows whose pitch spreads them over its banks.
+    """
+
+    def of_taps(first: int, count: int) -> Any:
+        @function
+        def write(sums, partial, _, elements, parts):
+            barrier()
+            for k in range(count):
+                elements[k * PITCH + thread()] = sums[first + k]
+            barrier()
+            for each in range(thread(), int32(parts.filters * count), int32(THREADS)):
+                number, k = quotient(int32(each), int32(count)), remainder(int32(each), int32(count))
+                total = real(0)
+                for part in range(parts.count):
+                    total += elements[k * PITCH + number * parts.filter_threads + part * parts.distance]
+                put(partial, int32(parts.at + number * parts.between + first + k), total)
+
+        return write
+
+    most = CAPACITY // PITCH
+    return in_turn([of_taps(first, min(most, filter_size - first)) for first in range(0, filter_size, most)])
+
+
 @kernels
 def correlate_planes(dtype: str, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_first: a block sums its share of the tiles of some planes, for one slice of their filters."""
     real = REALS[COMPUTED_AS[dtype]]
     load, vectors = tile_loader(dtype), across.vectors(columns)
     add = correlated(down, across, rows, columns, load_from_tile(vectors))
+    write = sums_writer(down.taps * across.taps, real)
     window_size, pixels, filter_size = vectors * VECTOR, rows * columns, down.taps * across.taps
 
     def body(
@@ -156,26 +194,10 @@ def correlate_planes(dtype: str, down: Along, across: Along, rows: int, columns:
                     )
                     load_gradients(gradients, outputs, y_at, n, pixels_down, pixels_across, rows, columns)
                     add(sums, gradients, window, elements, TilePlace(at, tile.pitch, pixels_down, pixels_across))
-        barrier()
-        plane_threads = int32(1 << (tile.across_bits + tile.down_bits))
-        lanes = min(plane_threads, int32(WARP))
-        for k in range(filter_size):
-            value = sums[k]
-            for bit in range(5):
-                if 1 << bit < lanes:
-                    value += from_other_lane(value, 1 << bit)
-            if thread() & (lanes - 1) == 0:
-                elements[quotient(thread(), lanes) * filter_size + k] = value
-        barrier()
-        parts = quotient(plane_threads, lanes)
-        for at in range(thread(), int32(planes * filter_size), int32(THREADS)):
-            plane = quotient(int32(at), int32(filter_size))
-            k = int32(at - plane * filter_size)
-            total = real(0)
-            for part in range(parts):
-                total += elements[(plane * parts + part) * filter_size + k]
-            filters = int32(block_y() * n.channels + channel + plane)
-            put(partial, int32((filters * n.taps_d + t) * filter_size + k), total)
+        threads = int32(1 << (tile.across_bits + tile.down_bits))
+        at = int32(((block_y() * n.channels + channel) * n.taps_d + t) * filter_size)
+        parts = Parts(planes, threads, threads, int32(1), at, int32(n.taps_d * filter_size))
+        write(sums, partial, n, elements, parts)
 
     pointers = pointer(dtype), pointer(dtype), pointer(COMPUTED_AS[dtype])
     arguments = (*pointers, record(Numbers), record(Tile), record(Split), int64, int64)
@@ -189,6 +211,7 @@ def correlate_pixels(dtype: str, down: Along, across: Along, rows: int, columns:
     real = REALS[COMPUTED_AS[dtype]]
     window_size, pixels, filter_size = across.window(columns), rows * columns, down.taps * across.taps
     add = correlated(down, across, rows, columns, load_pixels(window_size, real))
+    write = sums_writer(filter_size, real)
 
     def body(
         x,  # read
@@ -199,7 +222,7 @@ def correlate_pixels(dtype: str, down: Along, across: Along, rows: int, columns:
         x_image,  # int64: elements from one image of x to the next
         y_image,  # int64: likewise of y
     ):
-        parts = cuda.shared.array(THREADS, real)
+        elements = cuda.shared.array(CAPACITY, real, SHARED_ALIGNMENT)
         sums = cuda.local.array(filter_size, real)
         gradients = cuda.local.array(pixels, real)
         window = cuda.local.array(window_size, real)
@@ -234,20 +257,16 @@ def correlate_pixels(dtype: str, down: Along, across: Along, rows: int, columns:
                         pixels_across,
                     )
                     add(sums, gradients, window, shifted(x, int64(image) * x_image), place)
-        for k in range(filter_size):
-            barrier()
-            parts[thread()] = sums[k]
-            barrier()
-            if slot == 0 and channel < n.channels:
-                total = sums[k]
-                for other in range(1, SLOTS):
-                    total += parts[other * WARP + lane]
-                filters = int32(block_y() * n.channels + channel)
-                put(partial, int32((filters * n.taps_d + t) * filter_size + k), total)
+        first = int32(channel - lane)
+        at = int32(((block_y() * n.channels + first) * n.taps_d + t) * filter_size)
+        filters = min(int32(WARP), int32(n.channels - first))
+        parts = Parts(filters, int32(1), int32(SLOTS), int32(WARP), at, int32(n.taps_d * filter_size))
+        write(sums, partial, n, elements, parts)
 
     pointers = pointer(dtype), pointer(dtype), pointer(COMPUTED_AS[dtype])
     arguments = (*pointers, record(Numbers), record(Split), int64, int64)
-    blocks = resident(filter_size + pixels + window_size, OTHERS_OF_PIXELS, real)
+    numbers = filter_size + pixels + window_size
+    blocks = resident(numbers, OTHERS_OF_PIXELS + numbers, real)
     return Body(body, arguments, THREADS, blocks)
 
 

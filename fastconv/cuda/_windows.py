@@ -56,7 +56,7 @@ def first_place(problem: ConvProblem, op: Op, axis: int) -> int:
 
 
 def in_turn(parts: list[Any]) -> Any:
-    """The function of three arrays and what else `parts` take that calls them one after another.
+    """The function of five arguments that calls functions of such one after another.
 
     They are joined two by two, as what is inlined is copied once for every call that it stands inside of.
     """

@@ -18,7 +18,7 @@ from ..core.problem import ConvProblem, Op
 from ._device import function, int32, quotient, remainder
 
 # Products above which a loop nest is no longer unrolled before arrays become registers (NVVM of CUDA 13.0).
-UNROLLED = 256
+UNROLLED = 128
 VECTOR = 4
 
 

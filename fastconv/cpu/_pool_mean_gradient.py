@@ -20,7 +20,7 @@ from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, first_integers, never_inlined, number, views
-from ._pool_lines import TASK_BYTES, Shape, covers, line_of, next_line, row_strides, segment_of, table_of
+from ._pool_lines import LEAST_TASK_BYTES as TASK_BYTES, Shape, covers, line_of, next_line, row_strides, segment_of, table_of
 from ._pool_vectors import everywhere
 from ._rows import fill_first
 from ._simd import (

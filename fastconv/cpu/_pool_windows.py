@@ -1,36 +1,97 @@
-"""The kernels that look at every element of every window: the greatest, with or without its index, and the mean.
+"""The greatest and the mean of windows: the rows of a box are put together first, then what that gives along v.
 
-They differ in what becomes of the elements of a window. Each kernel has a kind, a named tuple of what it writes, and
-four functions, which are chosen by that type when the code that they share is compiled. What a window has so far, its
-state, is a tuple of values, each a vector of outputs.
+For a line of the output, and with + for what is done to the elements of a window::
+
+    row[i] = x[row 0, i] + x[row 1, i] + ...
+    y[q] = row[q * stride - low] + row[q * stride + dilation - low] + ...
+
+A row stands in the workspace, with what counts as nothing on both sides, so that there are no borders. Along v, outputs
+are computed in one of three ways:
+
+- there is nothing to do for the channels of channels_last: y is the row. Where there are few lines, they are cut;
+- in lanes: a vector of outputs at once, tap by tap;
+- one by one: the elements of a window are loaded as vectors. So go adaptive windows, and wide ones where there are few.
+
+Windows that hold all of a plane need no row. A vector of sums of each of as many planes as a vector has lanes is a
+square, which is transposed: the sum of its rows is a vector of outputs.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ..core.arrays import Array
 from ..core.jit import SUBROUTINE, kernel, subroutine
-from ._kernel import always_inlined, integers, never_inlined, views
-from ._pool_lines import header, line_of, next_line, rows_of, segment_of
-from ._pool_vectors import (
-    choose,
-    chosen_of,
-    everywhere,
-    greater,
-    greatest_of,
-    load_apart,
-    load_between,
-    placed,
-    places,
-    store_first_places,
+from ..core.pool_problem import PoolAxis
+from ._geometry import Integers
+from ._kernel import always_inlined, integers_at, never_inlined, views
+from ._pool_lines import (
+    HEADER,
+    LEAST_TASK_BYTES,
+    Shape,
+    covers,
+    box_of,
+    geometry_of,
+    header,
+    line_of,
+    lines_of_task,
+    next_line,
+    next_row,
+    rows_of,
+    segment_of,
 )
-from ._simd import every_second, lanes_of_value, load, load_first, splat, store_first, totals_of, zeros
+from ._pool_vectors import everywhere, greater, greatest_of, load_apart, load_between
+from ._rows import fill_first
+from ._simd import (
+    REGISTER_BYTES,
+    every_second,
+    lanes_of_value,
+    load,
+    load_first,
+    splat,
+    store,
+    store_first,
+    totals_of,
+    transpose,
+    zeros,
+)
 
-# Registers of outputs that are computed at once where there are as many.
+# Registers of a row that are put together at once where there are as many.
 WIDE = 4
+# Bytes of the rows that are put together before anything is done along them; they stay in the first-level cache.
+ROWS_BYTES = 1 << 13
+# Time of putting the lanes of a window together, and of gathering a vector of elements that are more than two apart, in
+# vectors that are loaded and added.
+LANES_TOGETHER = 10
+APART = 10
+
+# What is done along v: nothing, windows in lanes, one by one, or all of a plane.
+CHANNELS, PAIRS, IN_LANES, ONE_BY_ONE, PLANES = range(5)
+
+
+class Along(NamedTuple):
+    """The numbers that follow the header."""
+
+    kind: int
+    parts: int  # that lines are cut into
+    part: int  # elements of a part
+    rows: int  # of the workspace
+    margin: int  # elements before those of a row
+    pitch: int  # from one row to the next
+    paired: int  # taps of which every two neighbours are loaded together where the stride is 2
+
+
+ALONG = len(Along._fields)
+
+
+@subroutine
+def along_of(geometry):
+    return Along(*integers_at(geometry, HEADER, ALONG))
 
 
 class Mean(NamedTuple):
@@ -40,102 +101,87 @@ class Mean(NamedTuple):
     divisors: types.Array  # of each window along v
 
 
+class Sum(NamedTuple):
+    """Sums, a part of those of a mean."""
+
+    y: types.Array
+
+
 class Greatest(NamedTuple):
     """The greatest."""
 
     y: types.Array
 
 
-class Found(NamedTuple):
-    """The greatest and its index."""
-
-    y: types.Array
-    indices: types.Array
-
-
 # ---- what the kinds do
 
 
-def start(kind, outside, place):
-    """The state before the first element, whose index is `place`."""
+def both(kind, first, second):
+    """Elements of windows put together, lane by lane."""
 
 
-def take(kind, state, seen, index, step):
-    """The state after more elements, whose indices are index, index + step, ... lane by lane."""
+def together(kind, value):
+    """All lanes put together."""
 
 
-def finish(kind, state, at, q, count, divisor):
-    """Write what the first `count` lanes have, from y[at] on; window q along v is the first."""
+def finished(kind, value, q, count, divisor):
+    """What is written of the first `count` lanes, of which the first belongs to window q along v."""
 
 
-def join(kind, state, at, q, divisor):
-    """Put all lanes together, which are those of window q, and write y[at]."""
+def rows_in(kind, workspace):
+    """What rows are put together for."""
 
 
-def _start_one(kind, outside, place):
-    return (outside,)
+def _sum(kind, first, second):
+    return first + second
 
 
-def _start_found(kind, outside, place):
-    return (outside, place)
+def _greater(kind, first, second):
+    return greater(first, second)
 
 
-def _take_sum(kind, state, seen, index, step):
-    return (state[0] + seen,)
+def _total(kind, value):
+    return totals_of((value,))[0]
 
 
-def _take_greater(kind, state, seen, index, step):
-    return (greater(state[0], seen),)
+def _greatest(kind, value):
+    return greatest_of(value)
 
 
-def _take_found(kind, state, seen, index, step):
-    return choose(state[0], state[1], seen, places(seen, index, step))
+def _mean(kind, value, q, count, divisor):
+    return value / (everywhere(value, divisor) * load_first(kind.divisors, q, count, value))
 
 
-def _finish_mean(kind, state, at, q, count, divisor):
-    divisors = everywhere(state[0], divisor) * load_first(kind.divisors, q, count, state[0])
-    store_first(kind.y, at, count, state[0] / divisors)
+def _same(kind, value, q, count, divisor):
+    return value
 
 
-def _finish_greatest(kind, state, at, q, count, divisor):
-    store_first(kind.y, at, count, state[0])
+def _sums_in(kind, workspace):
+    return Sum(workspace)
 
 
-def _finish_found(kind, state, at, q, count, divisor):
-    store_first(kind.y, at, count, state[0])
-    store_first_places(kind.indices, at, count, state[1])
+def _greatest_in(kind, workspace):
+    return Greatest(workspace)
 
 
-def _join_mean(kind, state, at, q, divisor):
-    kind.y[at] = totals_of(state)[0] / (divisor * kind.divisors[q])
+@overload(both, jit_options=SUBROUTINE)
+def _both(kind, first, second):
+    return _greater if kind.instance_class is Greatest else _sum
 
 
-def _join_greatest(kind, state, at, q, divisor):
-    kind.y[at] = greatest_of(state[0])
+@overload(together, jit_options=SUBROUTINE)
+def _together(kind, value):
+    return _greatest if kind.instance_class is Greatest else _total
 
 
-def _join_found(kind, state, at, q, divisor):
-    kind.y[at], kind.indices[at] = chosen_of(state[0], state[1])
+@overload(finished, jit_options=SUBROUTINE)
+def _finished(kind, value, q, count, divisor):
+    return _mean if kind.instance_class is Mean else _same
 
 
-@overload(start, jit_options=SUBROUTINE)
-def _start(kind, outside, place):
-    return {Mean: _start_one, Greatest: _start_one, Found: _start_found}[kind.instance_class]
-
-
-@overload(take, jit_options=SUBROUTINE)
-def _take(kind, state, seen, index, step):
-    return {Mean: _take_sum, Greatest: _take_greater, Found: _take_found}[kind.instance_class]
-
-
-@overload(finish, jit_options=SUBROUTINE)
-def _finish(kind, state, at, q, count, divisor):
-    return {Mean: _finish_mean, Greatest: _finish_greatest, Found: _finish_found}[kind.instance_class]
-
-
-@overload(join, jit_options=SUBROUTINE)
-def _join(kind, state, at, q, divisor):
-    return {Mean: _join_mean, Greatest: _join_greatest, Found: _join_found}[kind.instance_class]
+@overload(rows_in, jit_options=SUBROUTINE)
+def _rows_in(kind, workspace):
+    return _greatest_in if kind.instance_class is Greatest else _sums_in
 
 
 # ---- the kernels
@@ -143,151 +189,243 @@ def _join(kind, state, at, q, divisor):
 
 @kernel
 def mean(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: lines of y. constants: the divisor of each window along v."""
+    """One task: lines of y. constants: the divisor of each window along v; workspace: rows, or a square."""
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _pool(task, Mean(y, constants), x, geometry, zeros(x, 1), zeros(x, WIDE))
+    _pool(task, Mean(y, constants), x, workspace, geometry, zeros(x, 1), zeros(x, WIDE))
 
 
 @kernel
 def greatest(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: lines of y. constants: the least number, which windows without elements hold."""
+    """One task: lines of y. constants: the least number, which windows without elements hold; workspace: as above."""
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _pool(task, Greatest(y), x, geometry, splat(constants, 0, 1), splat(constants, 0, WIDE))
-
-
-@kernel
-def greatest_with_indices(task, x, w, y, residual, constants, workspace, geometry):
-    """`greatest`, and in w, as integers of 64 bits, its index in a plane of x."""
-    tensors = views(x, w, y, residual, constants, workspace, geometry)
-    indices = integers(w, tensors[2].size)
-    x, _, y, residual, constants, workspace, geometry = tensors
-    _pool(task, Found(y, indices), x, geometry, splat(constants, 0, 1), splat(constants, 0, WIDE))
-
-
-# ---- what they share
+    _pool(task, Greatest(y), x, workspace, geometry, splat(constants, 0, 1), splat(constants, 0, WIDE))
 
 
 @subroutine
-def _pool(task, kind, x, geometry, outside, wide):
-    """All windows of the lines of a task, in passes: each has few values to keep, and its lines stay in the cache.
-
-    outside, wide: what counts as nothing, in one register and in several.
-    """
+def _pool(task, kind, x, workspace, geometry, outside, wide):
+    """outside, wide: what counts as nothing, in one register and in several."""
     always_inlined()
-    g = header(geometry)
-    first_line = task * g.lines_per_task
-    if g.end - g.begin >= lanes_of_value(wide):
-        _inner_windows(kind, x, geometry, first_line, wide)
-    elif g.begin < g.end:
-        _inner_windows(kind, x, geometry, first_line, outside)
-    if g.borders_in_lanes:
-        _border_windows(kind, x, geometry, first_line, 0, g.begin, outside)
-        _border_windows(kind, x, geometry, first_line, g.end, g.width, outside)
-    elif g.end - g.begin < g.width:
-        _segments(kind, x, geometry, first_line, outside)
+    g, v = header(geometry), along_of(geometry)
+    group, part = divmod(task, v.parts)
+    begin, end = group * g.lines_per_task, min((group + 1) * g.lines_per_task, g.lines)
+    if v.kind == CHANNELS:
+        first = part * v.part
+        last = min(first + v.part, g.extent)
+        _put_together(kind, x, geometry, begin, end, begin * g.width, g.width, first, last, outside, wide)
+    elif v.kind == PAIRS and g.width < lanes_of_value(wide):
+        _put_pairs_together(kind, x, geometry, begin, end, outside)
+    elif v.kind == PAIRS:
+        _put_pairs_together(kind, x, geometry, begin, end, wide)
+    elif v.kind == PLANES:
+        _put_planes_together(kind, x, workspace, geometry, begin, end, outside)
+    else:
+        rows = rows_in(kind, workspace)
+        fill_first(workspace, 0, workspace.size, outside)
+        for line in range(begin, end, v.rows):
+            until = min(line + v.rows, end)
+            _put_together(rows, x, geometry, line, until, v.margin, v.pitch, 0, g.extent, outside, wide)
+            if v.kind == IN_LANES:
+                _go_along(kind, workspace, geometry, line, until, outside)
+            else:
+                _go_one_by_one(kind, workspace, geometry, line, until, outside)
 
 
 @subroutine
-def _inner_windows(kind, x, geometry, first_line, outside):
-    """Whole windows, as many as fill vectors; the last vector begins earlier instead of being shorter."""
+def _put_together(kind, x, geometry, begin, end, at, pitch, first, last, outside, wide):
+    """y[at + i] = all rows of a line put together, for first <= i < last; the next line is `pitch` further on."""
+    always_inlined()
+    if last - first < lanes_of_value(wide):
+        _put_rows_together(kind, x, geometry, begin, end, at, pitch, first, last, outside)
+    else:
+        _put_rows_together(kind, x, geometry, begin, end, at, pitch, first, last, wide)
+
+
+@subroutine
+def _put_rows_together(kind, x, geometry, begin, end, target_at, pitch, first, last, outside):
+    """The last vector begins earlier instead of being shorter, unless it is the only one.
+    """
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
-    line = line_of(g, first_line)
-    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
-        rows, y_at = rows_of(g, geometry, line), number * g.width
-        for begin in range(g.begin, g.end, step):
-            q = min(begin, g.end - step)
-            first = q * g.stride - g.low
-            state = start(kind, outside, places(outside, rows.place + first * g.index_v, g.stride * g.index_v))
-            for a in range(rows.count_a):
-                for b in range(rows.count_b):
-                    for c in range(rows.count_c):
-                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + first
-                        index = rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c + first * g.index_v
-                        if g.stride == 1:
-                            for r in range(g.taps):
-                                far = r * g.dilation
-                                state = take(
-                                    kind, state, load(x, at + far, outside), index + far * g.index_v, g.index_v
-                                )
-                        elif g.stride == 2:
-                            for r in range(0, g.paired, 2):
-                                left, right = load(x, at + r, outside), load(x, at + r + step, outside)
-                                index_r = index + r * g.index_v
-                                state = take(kind, state, every_second(left, right, 0), index_r, 2 * g.index_v)
-                                state = take(
-                                    kind, state, every_second(left, right, 1), index_r + g.index_v, 2 * g.index_v
-                                )
-                            for r in range(g.paired, g.taps):
-                                far = r * g.dilation
-                                left = load(x, at + far, outside)
-                                right = load_first(x, at + far + step, step - 1, outside)
-                                seen = every_second(left, right, 0)
-                                state = take(kind, state, seen, index + far * g.index_v, 2 * g.index_v)
-                        else:
-                            for r in range(g.taps):
-                                far = r * g.dilation
-                                seen = load_apart(x, at + far, g.stride, 0, step, outside)
-                                state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
-            finish(kind, state, y_at + q, q, step, rows.divisor)
+    held = min(step, last - first)
+    line = line_of(g, begin)
+    for _ in range(begin, end):
+        rows = rows_of(g, geometry, line)
+        for begin_i in range(first, last, step):
+            i = max(first, min(begin_i, last - step))
+            value, at, left = outside, rows.at + i, box_of(rows)
+            while left.count:
+                if held == step:
+                    value = both(kind, value, load(x, at, outside))
+                else:
+                    value = both(kind, value, load_between(x, at, 0, held, outside))
+                at, left = next_row(rows, at, left)
+            value = finished(kind, value, i, held, rows.divisor)
+            if held == step:
+                store(kind.y, target_at + i, value)
+            else:
+                store_first(kind.y, target_at + i, held, value)
+        target_at += pitch
         line = next_line(g, line)
 
 
 @subroutine
-def _border_windows(kind, x, geometry, first_line, begin, end, outside):
-    """Windows that hang over the ends of their rows, or too few to fill a vector."""
+def _put_pairs_together(kind, x, geometry, begin, end, outside):
+    """Windows of two elements along v, next to each other."""
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
-    line = line_of(g, first_line)
-    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
-        rows, y_at = rows_of(g, geometry, line), number * g.width
-        for q in range(begin, end, step):
-            first = q * g.stride - g.low
-            state = start(kind, outside, placed(outside, geometry, g.table_v + q, g.index_v, rows.place))
-            for a in range(rows.count_a):
-                for b in range(rows.count_b):
-                    for c in range(rows.count_c):
-                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c
-                        index = rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c
-                        for r in range(g.taps):
-                            far = first + r * g.dilation
-                            if g.stride == 1:
-                                seen = load_between(x, at + far, -far, g.extent - far, outside)
-                            elif g.stride == 2:
-                                left = load_between(x, at + far, -far, g.extent - far, outside)
-                                right = load_between(x, at + far + step, -far - step, g.extent - far - step, outside)
-                                seen = every_second(left, right, 0)
-                            else:
-                                inside = -(far // g.stride), -((far - g.extent) // g.stride)
-                                seen = load_apart(x, at + far, g.stride, inside[0], inside[1], outside)
-                            state = take(kind, state, seen, index + far * g.index_v, g.stride * g.index_v)
-            finish(kind, state, y_at + q, q, min(step, end - q), rows.divisor)
+    held = min(step, g.width)
+    line = line_of(g, begin)
+    for number in range(begin, end):
+        rows = rows_of(g, geometry, line)
+        for begin_q in range(0, g.width, step):
+            q = max(0, min(begin_q, g.width - step))
+            left, right, at, left_rows = outside, outside, rows.at + 2 * q, box_of(rows)
+            while left_rows.count:
+                if held == step:
+                    left, right = both(kind, left, load(x, at, outside)), both(kind, right, load(x, at + step, outside))
+                else:
+                    left = both(kind, left, load_between(x, at, 0, 2 * held, outside))
+                    right = both(kind, right, load_between(x, at + step, 0, 2 * held - step, outside))
+                at, left_rows = next_row(rows, at, left_rows)
+            value = both(kind, every_second(left, right, 0), every_second(left, right, 1))
+            value = finished(kind, value, q, held, rows.divisor)
+            if held == step:
+                store(kind.y, number * g.width + q, value)
+            else:
+                store_first(kind.y, number * g.width + q, held, value)
         line = next_line(g, line)
 
 
 @subroutine
-def _segments(kind, x, geometry, first_line, outside):
-    """Windows before the whole ones and after them, one by one; their elements are loaded as vectors."""
+def _go_along(kind, row, geometry, begin, end, outside):
+    """Windows in lanes."""
+    never_inlined()
+    g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
+    line = line_of(g, begin)
+    for number in range(end - begin):
+        divisor, y_at = rows_of(g, geometry, line).divisor, (begin + number) * g.width
+        for q in range(0, g.width, step):
+            at = number * v.pitch + v.margin + q * g.stride - g.low
+            value = outside
+            if g.stride == 1:
+                for r in range(g.taps):
+                    value = both(kind, value, load(row, at + r * g.dilation, outside))
+            elif g.stride == 2:
+                for r in range(0, v.paired, 2):
+                    left, right = load(row, at + r, outside), load(row, at + r + step, outside)
+                    value = both(kind, value, every_second(left, right, 0))
+                    value = both(kind, value, every_second(left, right, 1))
+                for r in range(v.paired, g.taps):
+                    left = load(row, at + r * g.dilation, outside)
+                    right = load(row, at + r * g.dilation + step, outside)
+                    value = both(kind, value, every_second(left, right, 0))
+            else:
+                for r in range(g.taps):
+                    value = both(kind, value, load_apart(row, at + r * g.dilation, g.stride, 0, step, outside))
+            held = min(step, g.width - q)
+            store_first(kind.y, y_at + q, held, finished(kind, value, q, held, divisor))
+        line = next_line(g, line)
+
+
+@subroutine
+def _go_one_by_one(kind, row, geometry, begin, end, outside):
+    """Windows one after the other."""
+    never_inlined()
+    g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
+    line = line_of(g, begin)
+    for number in range(end - begin):
+        divisor, y_at = rows_of(g, geometry, line).divisor, (begin + number) * g.width
+        for q in range(g.width):
+            segment, value = segment_of(g, geometry, q), outside
+            at = number * v.pitch + v.margin + segment.at
+            for piece in range(segment.pieces):
+                for i in range(0, segment.length, step):
+                    seen = load_between(row, at + piece * segment.step + i, 0, segment.length - i, outside)
+                    value = both(kind, value, seen)
+            whole = everywhere(outside, together(kind, value))
+            store_first(kind.y, y_at + q, 1, finished(kind, whole, q, 1, divisor))
+        line = next_line(g, line)
+
+
+@subroutine
+def _put_planes_together(kind, x, square, geometry, begin, end, outside):
+    """The windows of lines that are a plane each, as many at once as there are lanes."""
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
-    line = line_of(g, first_line)
-    for number in range(first_line, min(first_line + g.lines_per_task, g.lines)):
-        rows, y_at = rows_of(g, geometry, line), number * g.width
-        for other in range(g.begin + g.width - g.end):
-            q = other if other < g.begin else other - g.begin + g.end
-            segment = segment_of(g, geometry, q)
-            state = start(kind, outside, places(outside, rows.place + segment.at * g.index_v, g.index_v))
-            for a in range(rows.count_a):
-                for b in range(rows.count_b):
-                    for c in range(rows.count_c):
-                        at = rows.at + a * rows.step_a + b * rows.step_b + c * rows.step_c + segment.at
-                        index = (
-                            rows.place + a * rows.index_a + b * rows.index_b + c * rows.index_c + segment.at * g.index_v
-                        )
-                        for piece in range(segment.pieces):
-                            for i in range(0, segment.length, step):
-                                far = piece * segment.step + i
-                                seen = load_between(x, at + far, 0, segment.length - i, outside)
-                                state = take(kind, state, seen, index + far * g.index_v, g.index_v)
-            join(kind, state, y_at + q, q, rows.divisor)
-        line = next_line(g, line)
+    whole = g.extent // step * step
+    for line in range(begin, end, step):
+        held = min(step, end - line)
+        for number in range(held):
+            at, value = (line + number) * g.extent, outside
+            for i in range(0, whole, step):
+                value = both(kind, value, load(x, at + i, outside))
+            if whole < g.extent:
+                value = both(kind, value, load_between(x, at + whole, 0, g.extent - whole, outside))
+            store(square, number * step, value)
+        transpose(square, 0, step, square, 0, step, step, step)
+        value = load(square, 0, outside)
+        for lane in range(1, step):
+            value = both(kind, value, load(square, lane * step, outside))
+        store_first(kind.y, line, held, finished(kind, value, 0, step, 1))
+
+
+# ---- the numbers
+
+
+def launch_numbers(shape: Shape, constants: int) -> tuple[Integers, int, int]:
+    """The geometry vector, the tasks, and the elements of the workspace."""
+    v, size, kind = shape.v, np.dtype(shape.dtype).itemsize, _kind(shape)
+    lanes = REGISTER_BYTES // size
+    of_task = lines_of_task(shape.lines, shape.bytes)
+    parts, part, rows, margin, pitch, workspace = 1, v.input, 1, 0, 0, 0
+    if kind == CHANNELS and of_task == 1:
+        part = _part(shape, lanes * WIDE)
+        parts = -(-v.input // part)
+    elif kind == PLANES:
+        of_task = -(-of_task // lanes) * lanes
+        workspace = lanes * lanes
+    elif kind in (IN_LANES, ONE_BY_ONE):
+        margin = v.low
+        reach = (-(-v.output // lanes) * lanes - 1) * v.stride + (v.size - 1) * v.dilation + 2 * lanes
+        pitch = margin + max(reach - v.low, v.input) + lanes
+        rows = max(1, min(of_task, ROWS_BYTES // (pitch * size)))
+        workspace = rows * pitch
+    paired = v.size // 2 * 2 if v.dilation == 1 else 0
+    along = Along(kind, parts, part, rows, margin, pitch, paired)
+    geometry = geometry_of(shape, of_task, along, constants, workspace)
+    return geometry, -(-shape.lines // of_task) * parts, workspace
+
+
+def _part(shape: Shape, multiple: int) -> int:
+    """Elements of a part of a line, a multiple of vectors, of lines of which each is a task."""
+    bytes = shape.bytes / max(1, shape.lines)
+    parts = max(1, round(bytes / LEAST_TASK_BYTES))
+    return max(1, -(-shape.v.input // (parts * multiple))) * multiple
+
+
+def _kind(shape: Shape) -> int:
+    v = shape.v
+    if shape.index_steps[3] == 0:
+        return CHANNELS
+    if covers(v) and all(map(_is_idle, shape.boxes)):
+        return PLANES
+    if v.size == v.stride == 2 and v.dilation == 1 and v.low == 0 and 2 * v.output <= v.input:
+        return PAIRS
+    return IN_LANES if not v.is_adaptive and _is_faster_in_lanes(v, shape.dtype) else ONE_BY_ONE
+
+
+def _is_idle(axis: PoolAxis) -> bool:
+    return axis.input == axis.output == int(axis.divisors[0]) == int(axis.count[0]) == 1
+
+
+def divisors_of(shape: Shape) -> Array:
+    """The divisor of each window along v, or of each plane of a vector."""
+    divisors = shape.v.divisors.astype(shape.dtype)
+    return np.resize(divisors, REGISTER_BYTES // divisors.itemsize) if _kind(shape) == PLANES else divisors
+
+
+def _is_faster_in_lanes(axis: PoolAxis, dtype: str) -> bool:
+    lanes = REGISTER_BYTES // np.dtype(dtype).itemsize
+    in_lanes = math.ceil(axis.output / lanes) * axis.size * (1 if axis.stride < 3 else APART)
+    pieces = axis.size if axis.dilation > 1 else math.ceil(axis.size / lanes)
+    return in_lanes < axis.output * (pieces + LANES_TOGETHER)

@@ -11,10 +11,9 @@ import numpy as np
 from ..core.arrays import Array, allocate
 from ..core.errors import RejectedError
 from ..core.pool_problem import PoolAxis, PoolOp, PoolProblem, PoolRun
-from . import _pool_indices, _pool_lines, _pool_mean_gradient, _pool_power
+from . import _pool_found, _pool_indices, _pool_lines, _pool_mean_gradient, _pool_power, _pool_windows
 from ._launch import Launch
 from ._pool_lines import shape_of
-from ._pool_windows import greatest, greatest_with_indices, mean
 
 # Elements of a window above which each axis is pooled by itself: at most so many follow one another in a sum, and tasks
 # stay short.
@@ -45,13 +44,14 @@ def power(x: Array, exponent: float, y: Array, threads: int) -> None:
 def _windows(problem: PoolProblem, op: PoolOp) -> PoolRun:
     """Every element of every window in one pass."""
     shape, dtype = shape_of(problem), np.dtype(problem.dtype)
-    constants = shape.v.divisors.astype(dtype) if op is PoolOp.MEAN else np.array([_least(dtype)], dtype)
-    kernel = {PoolOp.MEAN: mean, PoolOp.MAX: greatest, PoolOp.MAX_WITH_INDICES: greatest_with_indices}[op]
-    geometry, tasks = _pool_lines.geometry_of(shape, constants.size, op.has_indices)
-    launch = Launch(kernel, tasks, problem.dtype, geometry, 0)
+    is_mean = op is PoolOp.MEAN
+    constants = _pool_windows.divisors_of(shape) if is_mean else np.array([_least(dtype)], dtype)
+    kernel = _pool_windows.mean if is_mean else _pool_windows.greatest
+    geometry, tasks, workspace = _pool_windows.launch_numbers(shape, constants.size)
+    launch = Launch(kernel, tasks, problem.dtype, geometry, workspace)
 
-    def run(x: Array, indices: Array | None, y: Array, threads: int) -> None:
-        launch(x, y if indices is None else _as_elements(indices, dtype), y, y, constants, threads)
+    def run(x: Array, indices: None, y: Array, threads: int) -> None:
+        launch(x, y, y, y, constants, threads)
 
     return run
 
@@ -68,7 +68,14 @@ def _as_elements(indices: Array, dtype: np.dtype[Any]) -> Array:
 
 def _with_indices(problem: PoolProblem) -> PoolRun:
     """The greatest and where it is; -1 for windows that hold no element."""
-    inner = _windows(problem, PoolOp.MAX_WITH_INDICES)
+    shape, dtype = shape_of(problem), np.dtype(problem.dtype)
+    least = np.array([_least(dtype)], dtype)
+    geometry, tasks = _pool_found.launch_numbers(shape)
+    launch = Launch(_pool_found.greatest_with_indices, tasks, problem.dtype, geometry, 0)
+
+    def inner(x: Array, indices: Array, y: Array, threads: int) -> None:
+        launch(x, _as_elements(indices, dtype), y, y, least, threads)
+
     empty = [np.flatnonzero(axis.count == 0) for axis in problem.axes]
     if not any(each.size for each in empty):
         return inner

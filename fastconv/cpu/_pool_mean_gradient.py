@@ -123,7 +123,7 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
 
 
 @subroutine
-def _holders_of(g, geometry, line):
+def holders_of(g, geometry, line):
     return Holders(
         line.outer,
         number(geometry, g.holders_a + line.a),
@@ -145,7 +145,7 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
     line = line_of(g, first)
     for _ in range(first, min(first + g.lines_per_task, g.lines)):
-        holders = _holders_of(g, geometry, line)
+        holders = holders_of(g, geometry, line)
         start = holders.outer * g.y_outer
         for q in range(begin, end, step):
             held = min(step, end - q)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,15 @@ import numpy as np
 from ..core.arrays import Array, allocate
 from ..core.errors import RejectedError
 from ..core.pool_problem import PoolAxis, PoolOp, PoolProblem, PoolRun
-from . import _pool_found, _pool_indices, _pool_lines, _pool_mean_gradient, _pool_power, _pool_windows
+from . import (
+    _pool_found,
+    _pool_indices,
+    _pool_lines,
+    _pool_max_gradient,
+    _pool_mean_gradient,
+    _pool_power,
+    _pool_windows,
+)
 from ._launch import Launch
 from ._pool_lines import shape_of
 
@@ -29,6 +38,8 @@ def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
         return _by_indices(problem, op)
     if op is PoolOp.MEAN_GRADIENT:
         return _mean_gradient(problem)
+    if op is PoolOp.MAX_GRADIENT:
+        return _max_gradient(problem)
     if op is PoolOp.MAX_WITH_INDICES:
         return _with_indices(problem)
     passes = list(_passes(problem))
@@ -154,6 +165,26 @@ def _mean_gradient(problem: PoolProblem) -> PoolRun:
 
     def run(x: Array, indices: None, y: Array, threads: int) -> None:
         launch(x, y, y, y, divisors, threads)
+
+    return run
+
+
+def _max_gradient(problem: PoolProblem) -> PoolRun:
+    """Gathered in channels_last, where all indices lie in their windows; else put one by one."""
+    one_by_one = _by_indices(problem, PoolOp.ADD_AT)
+    if problem.layout == "channels_first":
+        return one_by_one
+    dtype, shape = np.dtype(problem.dtype), shape_of(problem)
+    geometry, tasks, _ = _pool_mean_gradient.geometry_of(shape)
+    launch = Launch(_pool_max_gradient.max_gradient, tasks, problem.dtype, geometry, 0)
+    windows = problem.N * problem.C * math.prod(int(np.count_nonzero(axis.count)) for axis in problem.axes)
+    nothing = np.zeros(1, dtype)
+
+    def run(x: Array, indices: Array, y: Array, threads: int) -> None:
+        met = np.zeros(tasks, np.int64)
+        launch(x, _as_elements(indices, dtype), y, _as_elements(met, dtype), nothing, threads)
+        if met.sum() != windows:
+            one_by_one(x, indices, y, threads)
 
     return run
 

@@ -17,8 +17,7 @@ from ..core.jit import kernel, subroutine
 from ._kernel import first_integers, integers, never_inlined, number, views
 from ._pool_lines import line_of, next_line
 from ._pool_mean_gradient import HEADER, WIDE, Header, holders_of
-from ._pool_vectors import load_between
-from ._simd import INDEX, LANE, Emitter, element, ir, lanes_of_value, store_first, zeros
+from ._simd import INDEX, LANE, Emitter, element, ir, lanes_of_value, load, load_first, store, store_first, zeros
 
 
 @intrinsic
@@ -79,9 +78,14 @@ def _take_lines(x, indices, y, geometry, first, begin, end, nothing):
                     row_b = row_a + number(geometry, b) * g.y_b
                     for c in range(holders.begin_c, holders.end_c, 2):
                         at = row_b + number(geometry, c) * g.y_c
-                        seen = load_between(x, at, 0, held, nothing)
-                        chosen, count = where_index_is(indices, at, index, held, seen)
+                        if held == step:
+                            chosen, count = where_index_is(indices, at, index, step, load(x, at, nothing))
+                        else:
+                            chosen, count = where_index_is(indices, at, index, held, load_first(x, at, held, nothing))
                         total, met = total + chosen, met + count
-            store_first(y, place * g.extent + q, held, total)
+            if held == step:
+                store(y, place * g.extent + q, total)
+            else:
+                store_first(y, place * g.extent + q, held, total)
         line = next_line(g, line)
     return met

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from ..core.arrays import Array
 from ..core.jit import SUBROUTINE, kernel, subroutine
@@ -45,19 +45,16 @@ from ._pool_lines import (
     rows_of,
     segment_of,
 )
-from ._pool_vectors import everywhere, greater, greatest_of, load_apart, load_between
+from ._pool_vectors import everywhere, greater_lanes, halves, load_apart, load_held, store_held
 from ._rows import fill_first
 from ._simd import (
     REGISTER_BYTES,
+    Emitter,
     every_second,
     lanes_of_value,
     load,
-    load_first,
     splat,
     store,
-    store_first,
-    totals_of,
-    zeros,
 )
 
 # Registers of a row that are put together at once where there are as many; and those of channels, whose rows lie far
@@ -97,83 +94,48 @@ def along_of(geometry):
 
 
 class Mean(NamedTuple):
-    """Sums, divided."""
+    """Elements are summed, and sums divided."""
 
-    y: types.Array
     divisors: types.Array  # of each window along v
 
 
-class Sum(NamedTuple):
-    """Sums, a part of those of a mean."""
-
-    y: types.Array
-
-
 class Greatest(NamedTuple):
-    """The greatest."""
+    """The greatest element."""
 
-    y: types.Array
+    constants: types.Array
 
 
 # ---- what the kinds do
 
 
-def both(kind, first, second):
+@intrinsic
+def both(typing_context, kind, first, second):
     """Elements of windows put together, lane by lane."""
 
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, first.dtype, first.vectors)
+        if kind.instance_class is Greatest:
+            return greater_lanes(builder, first.dtype, *arguments[1:])
+        return emitter.pack(emitter.add(*map(emitter.unpack, arguments[1:])))
 
-def together(kind, value):
-    """All lanes put together."""
+    return first(kind, first, first), codegen
 
 
 def finished(kind, value, q, count, divisor):
-    """What is written of the first `count` lanes, of which the first belongs to window q along v."""
+    """What is written of the first `count` lanes, of which the first belongs to window q along v.
 
-
-def rows_in(kind, workspace):
-    """What rows are put together for."""
-
-
-def _sum(kind, first, second):
-    return first + second
-
-
-def _greater(kind, first, second):
-    return greater(first, second)
-
-
-def _total(kind, value):
-    return totals_of((value,))[0]
-
-
-def _greatest(kind, value):
-    return greatest_of(value)
+    A divisor of 0 stands for what goes on to be put together.
+    """
 
 
 def _mean(kind, value, q, count, divisor):
-    return value / (everywhere(value, divisor) * load_first(kind.divisors, q, count, value))
+    if divisor == 0:
+        return value
+    return value / (everywhere(value, divisor) * load_held(kind.divisors, q, count, value))
 
 
 def _same(kind, value, q, count, divisor):
     return value
-
-
-def _sums_in(kind, workspace):
-    return Sum(workspace)
-
-
-def _greatest_in(kind, workspace):
-    return Greatest(workspace)
-
-
-@overload(both, jit_options=SUBROUTINE)
-def _both(kind, first, second):
-    return _greater if kind.instance_class is Greatest else _sum
-
-
-@overload(together, jit_options=SUBROUTINE)
-def _together(kind, value):
-    return _greatest if kind.instance_class is Greatest else _total
 
 
 @overload(finished, jit_options=SUBROUTINE)
@@ -181,77 +143,135 @@ def _finished(kind, value, q, count, divisor):
     return _mean if kind.instance_class is Mean else _same
 
 
-@overload(rows_in, jit_options=SUBROUTINE)
-def _rows_in(kind, workspace):
-    return _greatest_in if kind.instance_class is Greatest else _sums_in
-
-
 # ---- the kernels
+#
+# One for each way, so that a call compiles no other. constants: the divisor of each window along v, for a mean, and
+# last what counts as nothing.
 
 
 @kernel
-def mean(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: lines of y. constants: the divisor of each window along v; workspace: rows, or a square."""
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _pool(task, Mean(y, constants), x, workspace, geometry, zeros(x, 1), zeros(x, WIDE), zeros(x, WIDEST))
+def mean_of_channels(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y, or a part of one."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_channels(task, Mean(tensors[4]), tensors)
 
 
 @kernel
-def greatest(task, x, w, y, residual, constants, workspace, geometry):
-    """One task: lines of y. constants: the least number, which windows without elements hold; workspace: as above."""
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    values = splat(constants, 0, 1), splat(constants, 0, WIDE), splat(constants, 0, WIDEST)
-    _pool(task, Greatest(y), x, workspace, geometry, *values)
+def greatest_of_channels(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y, or a part of one."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_channels(task, Greatest(tensors[4]), tensors)
+
+
+@kernel
+def mean_of_pairs(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_pairs(task, Mean(tensors[4]), tensors)
+
+
+@kernel
+def greatest_of_pairs(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_pairs(task, Greatest(tensors[4]), tensors)
+
+
+@kernel
+def mean_of_planes(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: elements of y, each of a plane. workspace: a square."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_planes(task, Mean(tensors[4]), tensors)
+
+
+@kernel
+def greatest_of_planes(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: elements of y, each of a plane. workspace: a square."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_planes(task, Greatest(tensors[4]), tensors)
+
+
+@kernel
+def mean_of_rows(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y. workspace: rows."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_rows(task, Mean(tensors[4]), tensors)
+
+
+@kernel
+def greatest_of_rows(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: lines of y. workspace: rows."""
+    tensors = views(x, w, y, residual, constants, workspace, geometry)
+    _pool_rows(task, Greatest(tensors[4]), tensors)
 
 
 @subroutine
-def _pool(task, kind, x, workspace, geometry, outside, wide, widest):
-    """outside, wide, widest: what counts as nothing, in one register and in several."""
+def _pool_channels(task, kind, tensors):
     always_inlined()
-    g, v = header(geometry), along_of(geometry)
+    x, _, y, _, constants, _, geometry = tensors
+    g, v, last = header(geometry), along_of(geometry), constants.size - 1
     group, part = divmod(task, v.parts)
     begin, end = group * g.lines_per_task, min((group + 1) * g.lines_per_task, g.lines)
-    if v.kind == CHANNELS:
-        first = part * v.part
-        last = min(first + v.part, g.extent)
-        if last - first < lanes_of_value(widest):
-            _put_together(kind, x, geometry, begin, end, begin * g.width, g.width, first, last, outside, wide)
-        else:
-            _put_rows_together(kind, x, geometry, begin, end, begin * g.width, g.width, first, last, widest)
-    elif v.kind == PAIRS and g.width < lanes_of_value(wide):
-        _put_pairs_together(kind, x, geometry, begin, end, outside)
-    elif v.kind == PAIRS:
-        _put_pairs_together(kind, x, geometry, begin, end, wide)
-    elif v.kind == PLANES:
-        _put_planes_together(kind, x, workspace, geometry, begin, end, outside)
+    first, until = part * v.part, min((part + 1) * v.part, g.extent)
+    wide, widest = splat(constants, last, WIDE), splat(constants, last, WIDEST)
+    if until - first < lanes_of_value(wide):
+        nothing = splat(constants, last, 1)
+        _put_rows_together(kind, x, y, geometry, begin, end, begin * g.width, g.width, first, until, nothing)
+    elif until - first < lanes_of_value(widest):
+        _put_rows_together(kind, x, y, geometry, begin, end, begin * g.width, g.width, first, until, wide)
     else:
-        rows = rows_in(kind, workspace)
-        fill_first(workspace, 0, workspace.size, outside)
-        for line in range(begin, end, v.rows):
-            until = min(line + v.rows, end)
-            _put_together(rows, x, geometry, line, until, v.margin, v.pitch, 0, g.extent, outside, wide)
-            if v.kind == IN_LANES:
-                _go_along(kind, workspace, geometry, line, until, outside)
-            else:
-                _go_one_by_one(kind, workspace, geometry, line, until, outside)
+        _put_rows_together(kind, x, y, geometry, begin, end, begin * g.width, g.width, first, until, widest)
 
 
 @subroutine
-def _put_together(kind, x, geometry, begin, end, at, pitch, first, last, outside, wide):
-    """y[at + i] = all rows of a line put together, for first <= i < last; the next line is `pitch` further on."""
+def _pool_pairs(task, kind, tensors):
     always_inlined()
-    if last - first < lanes_of_value(wide):
-        _put_rows_together(kind, x, geometry, begin, end, at, pitch, first, last, outside)
+    x, _, y, _, constants, _, geometry = tensors
+    g, wide = header(geometry), splat(constants, constants.size - 1, WIDE)
+    begin, end = task * g.lines_per_task, min((task + 1) * g.lines_per_task, g.lines)
+    if g.width < lanes_of_value(wide):
+        _put_pairs_together(kind, x, y, geometry, begin, end, splat(constants, constants.size - 1, 1))
     else:
-        _put_rows_together(kind, x, geometry, begin, end, at, pitch, first, last, wide)
+        _put_pairs_together(kind, x, y, geometry, begin, end, wide)
 
 
 @subroutine
-def _put_rows_together(kind, x, geometry, begin, end, target_at, pitch, first, last, outside):
-    """The last vector begins earlier instead of being shorter, unless it is the only one.
+def _pool_planes(task, kind, tensors):
+    always_inlined()
+    x, _, y, _, constants, square, geometry = tensors
+    g, nothing = header(geometry), splat(constants, constants.size - 1, 1)
+    begin, end = task * g.lines_per_task, min((task + 1) * g.lines_per_task, g.lines)
+    _put_planes_together(kind, x, y, square, geometry, begin, end, nothing)
+
+
+@subroutine
+def _pool_rows(task, kind, tensors):
+    always_inlined()
+    x, _, y, _, constants, rows, geometry = tensors
+    g, v = header(geometry), along_of(geometry)
+    nothing, wide = splat(constants, constants.size - 1, 1), splat(constants, constants.size - 1, WIDE)
+    fill_first(rows, 0, rows.size, nothing)
+    end = min((task + 1) * g.lines_per_task, g.lines)
+    for begin in range(task * g.lines_per_task, end, v.rows):
+        until = min(begin + v.rows, end)
+        if g.extent < lanes_of_value(wide):
+            _put_rows_together(kind, x, rows, geometry, begin, until, v.margin, v.pitch, 0, g.extent, nothing)
+        else:
+            _put_rows_together(kind, x, rows, geometry, begin, until, v.margin, v.pitch, 0, g.extent, wide)
+        if v.kind == IN_LANES:
+            _go_along(kind, rows, y, geometry, begin, until, nothing)
+        else:
+            _go_one_by_one(kind, rows, y, geometry, begin, until, nothing)
+
+
+@subroutine
+def _put_rows_together(kind, x, target, geometry, begin, end, target_at, pitch, first, last, outside):
+    """target[i] = all rows of a line put together, for first <= i < last; the next line is `pitch` further on.
+
+    The last vector begins earlier instead of being shorter, unless it is the only one.
     """
     never_inlined()
-    g, step = header(geometry), lanes_of_value(outside)
+    g, step, is_last = header(geometry), lanes_of_value(outside), along_of(geometry).kind == CHANNELS
     held = min(step, last - first)
     line = line_of(g, begin)
     for _ in range(begin, end):
@@ -260,22 +280,15 @@ def _put_rows_together(kind, x, geometry, begin, end, target_at, pitch, first, l
             i = max(first, min(begin_i, last - step))
             value, at, left = outside, rows.at + i, box_of(rows)
             while left.count:
-                if held == step:
-                    value = both(kind, value, load(x, at, outside))
-                else:
-                    value = both(kind, value, load_between(x, at, 0, held, outside))
+                value = both(kind, value, load_held(x, at, held, outside))
                 at, left = next_row(rows, at, left)
-            value = finished(kind, value, i, held, rows.divisor)
-            if held == step:
-                store(kind.y, target_at + i, value)
-            else:
-                store_first(kind.y, target_at + i, held, value)
+            store_held(target, target_at + i, held, finished(kind, value, i, held, rows.divisor * is_last))
         target_at += pitch
         line = next_line(g, line)
 
 
 @subroutine
-def _put_pairs_together(kind, x, geometry, begin, end, outside):
+def _put_pairs_together(kind, x, y, geometry, begin, end, outside):
     """Windows of two elements along v, next to each other."""
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
@@ -285,25 +298,18 @@ def _put_pairs_together(kind, x, geometry, begin, end, outside):
         rows = rows_of(g, geometry, line)
         for begin_q in range(0, g.width, step):
             q = max(0, min(begin_q, g.width - step))
-            left, right, at, left_rows = outside, outside, rows.at + 2 * q, box_of(rows)
-            while left_rows.count:
-                if held == step:
-                    left, right = both(kind, left, load(x, at, outside)), both(kind, right, load(x, at + step, outside))
-                else:
-                    left = both(kind, left, load_between(x, at, 0, 2 * held, outside))
-                    right = both(kind, right, load_between(x, at + step, 0, 2 * held - step, outside))
-                at, left_rows = next_row(rows, at, left_rows)
-            value = both(kind, every_second(left, right, 0), every_second(left, right, 1))
-            value = finished(kind, value, q, held, rows.divisor)
-            if held == step:
-                store(kind.y, number * g.width + q, value)
-            else:
-                store_first(kind.y, number * g.width + q, held, value)
+            first, second, at, left = outside, outside, rows.at + 2 * q, box_of(rows)
+            while left.count:
+                first = both(kind, first, load_held(x, at, 2 * held, outside))
+                second = both(kind, second, load_held(x, at + step, 2 * held - step, outside))
+                at, left = next_row(rows, at, left)
+            value = both(kind, every_second(first, second, 0), every_second(first, second, 1))
+            store_held(y, number * g.width + q, held, finished(kind, value, q, held, rows.divisor))
         line = next_line(g, line)
 
 
 @subroutine
-def _go_along(kind, row, geometry, begin, end, outside):
+def _go_along(kind, row, y, geometry, begin, end, outside):
     """Windows in lanes."""
     never_inlined()
     g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
@@ -329,12 +335,12 @@ def _go_along(kind, row, geometry, begin, end, outside):
                 for r in range(g.taps):
                     value = both(kind, value, load_apart(row, at + r * g.dilation, g.stride, 0, step, outside))
             held = min(step, g.width - q)
-            store_first(kind.y, y_at + q, held, finished(kind, value, q, held, divisor))
+            store_held(y, y_at + q, held, finished(kind, value, q, held, divisor))
         line = next_line(g, line)
 
 
 @subroutine
-def _go_one_by_one(kind, row, geometry, begin, end, outside):
+def _go_one_by_one(kind, row, y, geometry, begin, end, outside):
     """Windows one after the other."""
     never_inlined()
     g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
@@ -346,54 +352,79 @@ def _go_one_by_one(kind, row, geometry, begin, end, outside):
             at = number * v.pitch + v.margin + segment.at
             for piece in range(segment.pieces):
                 for i in range(0, segment.length, step):
-                    seen = load_between(row, at + piece * segment.step + i, 0, segment.length - i, outside)
+                    seen = load_held(row, at + piece * segment.step + i, segment.length - i, outside)
                     value = both(kind, value, seen)
-            whole = everywhere(outside, together(kind, value))
-            store_first(kind.y, y_at + q, 1, finished(kind, whole, q, 1, divisor))
+            store_held(y, y_at + q, 1, finished(kind, _lanes_together(kind, value), q, 1, divisor))
         line = next_line(g, line)
 
 
+@intrinsic
+def _lanes_together(typing_context, kind, value):
+    """All lanes put together, in the first one and in others."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter, found = Emitter(builder, value.dtype, value.vectors), arguments[1]
+        for lanes in halves(emitter.lanes):
+            turned = emitter.shuffle(found, found, lanes)
+            if kind.instance_class is Greatest:
+                found = greater_lanes(builder, value.dtype, found, turned)
+            else:
+                (found,) = emitter.add((found,), (turned,))
+        return found
+
+    return value(kind, value), codegen
+
+
 @subroutine
-def _put_planes_together(kind, x, square, geometry, begin, end, outside):
-    """The windows of lines that are a plane each, as many at once as there are lanes."""
+def _put_planes_together(kind, x, y, square, geometry, begin, end, outside):
+    """The windows of lines that are a plane each, as many at once as there are lanes.
+
+    What the planes give stands in the rows of a square. Neighbouring lanes of two rows make one row, again and again,
+    until a single one is left, with a lane for each plane.
+    """
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
     whole = g.extent // step * step
     for line in range(begin, end, step):
-        held = min(step, end - line)
-        for number in range(held):
-            at, value = (line + number) * g.extent, outside
+        planes = min(step, end - line)
+        for number in range(planes):
+            at = (line + number) * g.extent
+            value = load_held(x, at + whole, g.extent - whole, outside)
             for i in range(0, whole, step):
                 value = both(kind, value, load(x, at + i, outside))
-            if whole < g.extent:
-                value = both(kind, value, load_between(x, at + whole, 0, g.extent - whole, outside))
             store(square, number * step, value)
-        store_first(kind.y, line, held, finished(kind, _lanes_together(kind, square, outside), 0, step, 1))
-
-
-@subroutine
-def _lanes_together(kind, square, outside):
-    """The lanes of each row of a square put together, a lane for each row.
-
-    Neighbouring lanes of two rows make one row, again and again, until a single one is left.
-    """
-    step = lanes_of_value(outside)
-    rows = step
-    while rows > 1:
-        rows //= 2
-        for row in range(rows):
-            first, second = load(square, 2 * row * step, outside), load(square, (2 * row + 1) * step, outside)
-            halves = every_second(first, second, 0), every_second(first, second, 1)
-            store(square, row * step, both(kind, halves[0], halves[1]))
-    return load(square, 0, outside)
+        rows = step
+        while rows > 1:
+            rows //= 2
+            for row in range(rows):
+                first, second = load(square, 2 * row * step, outside), load(square, (2 * row + 1) * step, outside)
+                value = both(kind, every_second(first, second, 0), every_second(first, second, 1))
+                store(square, row * step, value)
+        store_held(y, line, planes, finished(kind, load(square, 0, outside), 0, step, 1))
 
 
 # ---- the numbers
 
 
+MEAN = {
+    CHANNELS: mean_of_channels,
+    PAIRS: mean_of_pairs,
+    PLANES: mean_of_planes,
+    IN_LANES: mean_of_rows,
+    ONE_BY_ONE: mean_of_rows,
+}
+GREATEST = {
+    CHANNELS: greatest_of_channels,
+    PAIRS: greatest_of_pairs,
+    PLANES: greatest_of_planes,
+    IN_LANES: greatest_of_rows,
+    ONE_BY_ONE: greatest_of_rows,
+}
+
+
 def launch_numbers(shape: Shape, constants: int) -> tuple[Integers, int, int]:
     """The geometry vector, the tasks, and the elements of the workspace."""
-    v, size, kind = shape.v, np.dtype(shape.dtype).itemsize, _kind(shape)
+    v, size, kind = shape.v, np.dtype(shape.dtype).itemsize, kind_of(shape)
     in_register = REGISTER_BYTES // size
     of_task = lines_of_task(shape.lines, shape.bytes)
     parts, part, rows, margin, pitch, workspace = 1, v.input, 1, 0, 0, 0
@@ -422,7 +453,7 @@ def _part(shape: Shape, multiple: int) -> int:
     return max(1, -(-shape.v.input // (parts * multiple))) * multiple
 
 
-def _kind(shape: Shape) -> int:
+def kind_of(shape: Shape) -> int:
     v = shape.v
     if shape.index_steps[3] == 0:
         return CHANNELS
@@ -440,7 +471,7 @@ def _is_idle(axis: PoolAxis) -> bool:
 def divisors_of(shape: Shape) -> Array:
     """The divisor of each window along v, or of each plane of a vector."""
     divisors = shape.v.divisors.astype(shape.dtype)
-    return np.resize(divisors, REGISTER_BYTES // divisors.itemsize) if _kind(shape) == PLANES else divisors
+    return np.resize(divisors, REGISTER_BYTES // divisors.itemsize) if kind_of(shape) == PLANES else divisors
 
 
 def _is_faster_in_lanes(axis: PoolAxis, dtype: str) -> bool:

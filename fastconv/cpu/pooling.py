@@ -55,9 +55,11 @@ def power(x: Array, exponent: float, y: Array, threads: int) -> None:
 def _windows(problem: PoolProblem, op: PoolOp) -> PoolRun:
     """Every element of every window in one pass."""
     shape, dtype = shape_of(problem), np.dtype(problem.dtype)
-    is_mean = op is PoolOp.MEAN
-    constants = _pool_windows.divisors_of(shape) if is_mean else np.array([_least(dtype)], dtype)
-    kernel = _pool_windows.mean if is_mean else _pool_windows.greatest
+    kind = _pool_windows.kind_of(shape)
+    if op is PoolOp.MEAN:
+        kernel, constants = _pool_windows.MEAN[kind], np.append(_pool_windows.divisors_of(shape), dtype.type(0))
+    else:
+        kernel, constants = _pool_windows.GREATEST[kind], np.array([_least(dtype)], dtype)
     geometry, tasks, workspace = _pool_windows.launch_numbers(shape, constants.size)
     launch = Launch(kernel, tasks, problem.dtype, geometry, workspace)
 

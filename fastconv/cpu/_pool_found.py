@@ -35,10 +35,12 @@ from ._simd import REGISTER_BYTES, every_second, lanes_of_value, load, load_firs
 
 # Registers of outputs that are computed at once where there are as many.
 WIDE = 4
-# Time of putting the lanes of a window together, and of an element of windows at a border, in vectors loaded and
-# compared.
-LANES_TOGETHER = 10
-BORDER = 4
+# Time of putting the lanes of a window together, of an element of windows at a border, and of gathering elements that are
+# more than two apart, in vectors loaded and compared one by one, each of 2 ns: fitted to windows of 3 to 64 elements, of
+# which 1 to 15 stand in a row.
+LANES_TOGETHER = 12
+BORDER = 3
+APART = 6
 
 
 class Along(NamedTuple):
@@ -225,5 +227,5 @@ def _along(axis: PoolAxis, dtype: str) -> Along:
     vectors = math.ceil(begin / lanes) + math.ceil((axis.output - end) / lanes)
     pieces = axis.size if axis.dilation > 1 else math.ceil(axis.size / lanes)
     one_by_one = (begin + axis.output - end) * (pieces + LANES_TOGETHER)
-    in_lanes = vectors * axis.size * BORDER < one_by_one
+    in_lanes = vectors * axis.size * (BORDER if axis.stride < 3 else APART) < one_by_one
     return Along(int(in_lanes), begin, end, axis.size // 2 * 2 if axis.dilation == 1 else 0)

@@ -155,7 +155,7 @@ def rows_of(g, geometry, line):
 class Box(NamedTuple):
     """The rows of a line that are still to come, and of them those along b and c."""
 
-    count: int
+    rows: int
     count_b: int
     count_c: int
 
@@ -170,12 +170,12 @@ def box_of(rows):
 def next_row(rows, at, left):
     """Where the row after that at `at` is, and what is left then."""
     if left.count_c > 1:
-        return at + rows.step_c, Box(left.count - 1, left.count_b, left.count_c - 1)
+        return at + rows.step_c, Box(left.rows - 1, left.count_b, left.count_c - 1)
     at -= (rows.count_c - 1) * rows.step_c
     if left.count_b > 1:
-        return at + rows.step_b, Box(left.count - 1, left.count_b - 1, rows.count_c)
+        return at + rows.step_b, Box(left.rows - 1, left.count_b - 1, rows.count_c)
     at += rows.step_a - (rows.count_b - 1) * rows.step_b
-    return at, Box(left.count - 1, rows.count_b, rows.count_c)
+    return at, Box(left.rows - 1, rows.count_b, rows.count_c)
 
 
 class Segment(NamedTuple):

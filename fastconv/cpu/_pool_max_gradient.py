@@ -10,6 +10,7 @@ Every index that lies in its window is met once; where fewer are met than there 
 
 from __future__ import annotations
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -17,7 +18,7 @@ from ..core.jit import kernel, subroutine
 from ._kernel import first_integers, integers, never_inlined, number, views
 from ._pool_lines import line_of, next_line
 from ._pool_mean_gradient import HEADER, WIDE, Header, holders_of
-from ._simd import INDEX, LANE, Emitter, element, ir, lanes_of_value, load, load_first, store, store_first, zeros
+from ._simd import INDEX, LANE, Emitter, element, lanes_of_value, load, load_first, store, store_first, zeros
 
 
 @intrinsic

@@ -250,9 +250,7 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
     v, size = shape.v, np.dtype(shape.dtype).itemsize
     # One divisor for all of a line is that of its rows, too.
     common = int(v.divisors[0]) if np.all(v.divisors == v.divisors[0]) else 1
-    holders = [
-        _add_holders(tables, axis, factor) for axis, factor in zip(shape.boxes, (1, 1, common), strict=True)
-    ]
+    holders = [_add_holders(tables, axis, factor) for axis, factor in zip(shape.boxes, (1, 1, common), strict=True)]
     table_v = tables.add(table_of(v))
     vector = REGISTER_BYTES // size
     margin = v.dilation * (v.size - 1) + 1 + v.low + vector if _kind(shape) in (DENSE, BY_TURNS) else 0

@@ -35,9 +35,9 @@ from ._simd import REGISTER_BYTES, every_second, lanes_of_value, load, load_firs
 
 # Registers of outputs that are computed at once where there are as many.
 WIDE = 4
-# Time of putting the lanes of a window together, of an element of windows at a border, and of gathering elements that are
-# more than two apart, in vectors loaded and compared one by one, each of 2 ns: fitted to windows of 3 to 64 elements, of
-# which 1 to 15 stand in a row.
+# Time of putting the lanes of a window together, of an element of windows at a border, and of gathering elements that
+# are more than two apart, in vectors loaded and compared one by one, each of 2 ns: fitted to windows of 3 to 64
+# elements, of which 1 to 15 stand in a row.
 LANES_TOGETHER = 12
 BORDER = 3
 APART = 6

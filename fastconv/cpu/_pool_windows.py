@@ -12,8 +12,8 @@ are computed in one of three ways:
 - in lanes: a vector of outputs at once, tap by tap;
 - one by one: the elements of a window are loaded as vectors. So go adaptive windows, and wide ones where there are few.
 
-Windows that hold all of a plane need no row. What as many planes as a vector has lanes give, a vector each, is a square,
-and a vector of outputs is what its rows give.
+Windows of two elements along v, next to each other, need no row, and neither do those that hold all of a plane: what as
+many planes as a vector has lanes give, a vector each, is a square, of which one vector of outputs is made.
 """
 
 from __future__ import annotations

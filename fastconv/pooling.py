@@ -6,22 +6,18 @@ own, made of ONNX's (GlobalAveragePool) in the spelling of the others: PyTorch w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ._ranks import of_ranks
-from .core.arrays import Array, allocate, as_array, check_out, handed_back, plain
+from .core.arrays import Array, as_array
 from .core.errors import RejectedError, reporting
 from .core.parameters import Extents, Padding, is_positive
 from .core.pool_problem import PoolOp, PoolProblem
-from .core.pooling import Pooling, index_array, pooled_dtypes
+from .core.pooling import Pooling, index_array, pooled_dtypes, pooling_of
 from .core.recent import remembered
-from .core.registry import pooling_device
-from .core.threads import allowed_threads
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
@@ -42,7 +38,7 @@ Pads = int | Sequence[int] | Sequence[tuple[int, int]]
 def windows_call(
     op: PoolOp,
     x_shape: Shape,
-    dtype: np.dtype[Any],
+    dtype: Any,
     rank: int,
     layout: str,
     kernel_size: Extents,
@@ -68,25 +64,23 @@ def windows_call(
         layout=layout,
         dtype=computed.name,
     )
-    return Pooling(op, problem, result, len(x_shape) == rank + 2)
+    return pooling_of(op, problem, result, len(x_shape) == rank + 2)
 
 
 @remembered
-def adaptive_call(
-    op: PoolOp, x_shape: Shape, dtype: np.dtype[Any], rank: int, layout: str, output_size: Any
-) -> Pooling:
+def adaptive_call(op: PoolOp, x_shape: Shape, dtype: Any, rank: int, layout: str, output_size: Any) -> Pooling:
     """What adaptive pooling, or its gradient, does with arguments of these shapes, types and values."""
     result, computed = pooled_dtypes("x", dtype, op in (PoolOp.MEAN, PoolOp.MEAN_GRADIENT))
     problem = PoolProblem.adaptive(x_shape, rank, output_size, layout=layout, dtype=computed.name)
-    return Pooling(op, problem, result, len(x_shape) == rank + 2)
+    return pooling_of(op, problem, result, len(x_shape) == rank + 2)
 
 
 @remembered
-def index_call(op: PoolOp, y_shape: Shape, dtype: np.dtype[Any], rank: int, layout: str, extents: Shape) -> Pooling:
+def index_call(op: PoolOp, y_shape: Shape, dtype: Any, rank: int, layout: str, extents: Shape) -> Pooling:
     """What goes by indices into planes of these extents."""
     result, computed = pooled_dtypes("x", dtype, False)
     problem = PoolProblem.from_extents(y_shape, rank, extents, layout=layout, dtype=computed.name)
-    return Pooling(op, problem, result, len(y_shape) == rank + 2)
+    return pooling_of(op, problem, result, len(y_shape) == rank + 2)
 
 
 def greatest(
@@ -112,6 +106,7 @@ def _max_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Any:
     """{n}-D maximum pooling: ``y[n, c, p] = max over r of x[n, c, p * stride + r * dilation - pad]``.
 
@@ -136,8 +131,8 @@ def _max_pool(
     layout : {"channels_first", "channels_last"}
     out : array of the result's shape and type, optional
         Must not overlap x.
-    num_threads : int, optional
-        Most threads to use; by default Numba's number.
+    num_threads, device
+        As in `conv{n}d`.
 
     Returns
     -------
@@ -153,7 +148,7 @@ def _max_pool(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
         return greatest(windows_call, x, return_indices, out, num_threads, rank, layout, *window)
 
@@ -172,12 +167,13 @@ def _avg_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """{n}-D average pooling: ``y[n, c, p] = sum over r of x[n, c, p * stride + r * dilation - pad] / count[p]``.
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, ceil_mode, dilation, layout, out, num_threads
+    x, kernel_size, stride, padding, ceil_mode, dilation, layout, out, num_threads, device
         As in `max_pool{n}d`.
     count_include_pad : bool
         Whether the count of a window includes the padding; never what lies beyond it.
@@ -195,7 +191,7 @@ def _avg_pool(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
         call = windows_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, *window)
         return call(x, out=out, num_threads=num_threads)
@@ -214,6 +210,7 @@ def _lp_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """{n}-D power-average pooling: ``y[n, c, p] = (sum over r of x[n, c, p * stride + ...] ** norm_type) ** (1 /
     norm_type)``.
@@ -226,7 +223,7 @@ def _lp_pool(
     ----------
     norm_type : number
         Above 0 and finite.
-    x, kernel_size, stride, ceil_mode, padding, dilation, layout, out, num_threads
+    x, kernel_size, stride, ceil_mode, padding, dilation, layout, out, num_threads, device
         As in `max_pool{n}d`; the padding holds zeros.
 
     Returns
@@ -242,16 +239,11 @@ def _lp_pool(
     with reporting(
         x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
     ):
-        x, norm = as_array("x", x), norm_of(norm_type)
+        x, norm = as_array("x", x, device), norm_of(norm_type)
         result, computed = pooled_dtypes("x", x.dtype, True)
         window = (kernel_size, stride, padding, dilation, ceil_mode, True)
         call = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
-        if out is not None:
-            check_out(out, call.shape, result, (x,))
-        means = call(powers(x, norm, computed, num_threads), num_threads=num_threads)
-        means *= window_size(call.problem)
-        roots = powers(means, 1 / norm, computed, num_threads, means).astype(result, copy=False)
-        return handed_back(roots, out)
+        return call.power_mean(x, norm, result, out, num_threads)
 
 
 def norm_of(norm_type: Any) -> float:
@@ -259,18 +251,6 @@ def norm_of(norm_type: Any) -> float:
     if not is_positive(norm_type):
         raise RejectedError("norm_type", norm_type, "must be a finite number above 0")
     return float(norm_type)
-
-
-def window_size(problem: PoolProblem) -> int:
-    """Elements of a window that hangs over no end."""
-    return math.prod(axis.size for axis in problem.axes)
-
-
-def powers(x: Array, exponent: float, dtype: np.dtype[Any], num_threads: int | None, out: Array | None = None) -> Array:
-    """``x ** exponent`` in a floating type."""
-    result = allocate(x.shape, dtype) if out is None else out
-    pooling_device().power(plain(x, dtype), exponent, result, allowed_threads(num_threads))
-    return result
 
 
 def _adaptive_avg_pool(
@@ -281,6 +261,7 @@ def _adaptive_avg_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """{n}-D adaptive average pooling: window p of P is that of elements floor(p * input / P) to before
     ceil((p + 1) * input / P).
@@ -289,7 +270,7 @@ def _adaptive_avg_pool(
     ----------
     output_size : int or None, or one for each axis
         Extents of the result; None for that of x.
-    x, layout, out, num_threads
+    x, layout, out, num_threads, device
         As in `max_pool{n}d`.
 
     Returns
@@ -298,7 +279,7 @@ def _adaptive_avg_pool(
         Of the type of x; float64 for integers.
     """
     with reporting(x=x, output_size=output_size, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, output_size)
         return call(x, out=out, num_threads=num_threads)
 
@@ -312,6 +293,7 @@ def _adaptive_max_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Any:
     """{n}-D adaptive maximum pooling, with the windows of `adaptive_avg_pool{n}d`.
 
@@ -319,7 +301,7 @@ def _adaptive_max_pool(
     ----------
     output_size : int or None, or one for each axis
         Extents of the result; None for that of x.
-    x, return_indices, layout, out, num_threads
+    x, return_indices, layout, out, num_threads, device
         As in `max_pool{n}d`.
 
     Returns
@@ -328,22 +310,28 @@ def _adaptive_max_pool(
     indices : array of int64 of the same shape, with return_indices=True
     """
     with reporting(x=x, output_size=output_size, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, output_size)
 
 
 def _global_avg_pool(
-    rank: int, x: ArrayLike, *, layout: str = "channels_first", out: Array | None = None, num_threads: int | None = None
+    rank: int,
+    x: ArrayLike,
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The mean of each channel, as an array whose {n} spatial extents are 1.
 
     Parameters
     ----------
-    x, layout, out, num_threads
+    x, layout, out, num_threads, device
         As in `max_pool{n}d`.
     """
     with reporting(x=x, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, 1)
         return call(x, out=out, num_threads=num_threads)
 
@@ -356,16 +344,17 @@ def _global_max_pool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Any:
     """The maximum of each channel, as an array whose {n} spatial extents are 1.
 
     Parameters
     ----------
-    x, return_indices, layout, out, num_threads
+    x, return_indices, layout, out, num_threads, device
         As in `max_pool{n}d`.
     """
     with reporting(x=x, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, 1)
 
 
@@ -381,6 +370,7 @@ def _max_unpool(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The partial inverse of `max_pool{n}d`: each element of x at its index, and zero elsewhere.
 
@@ -394,7 +384,7 @@ def _max_unpool(
         As given to `max_pool{n}d`: the result has the extents (input - 1) * stride - pads + kernel_size.
     output_size : integers, optional
         Other extents, which differ from these by less than the stride: of all axes or of the spatial ones.
-    layout, out, num_threads
+    layout, out, num_threads, device
         As in `max_pool{n}d`.
 
     Returns
@@ -407,10 +397,10 @@ def _max_unpool(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, output_size=output_size, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         extents = PoolProblem.unpooled(x.shape, rank, kernel_size, stride, padding, output_size, layout=layout)
         call = index_call(PoolOp.PUT_AT, x.shape, x.dtype, rank, layout, extents)
-        return call(x, index_array("indices", indices, x.shape), out=out, num_threads=num_threads)
+        return call(x, index_array("indices", indices, x.shape, device), out=out, num_threads=num_threads)
 
 
 max_pool1d, max_pool2d, max_pool3d = of_ranks(_max_pool, "max_pool{n}d")

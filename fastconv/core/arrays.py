@@ -69,6 +69,12 @@ def common_dtype(*dtypes: np.dtype[Any] | DeviceType | None) -> str:
     return dtype.name
 
 
+def common_type(*dtypes: Any) -> Any:
+    """The type of `common_dtype`, on the device where the arrays are."""
+    name, device = common_dtype(*dtypes), next((each.device for each in dtypes if isinstance(each, DeviceType)), None)
+    return np.dtype(name) if device is None else DeviceType(name, device)
+
+
 def is_plain(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether kernels can use the array's memory as it is."""
     flags = array.flags

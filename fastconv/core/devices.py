@@ -9,6 +9,7 @@ from typing import Any
 from .errors import RejectedError
 
 DEVICES = ("cpu", "cuda")
+INDICES = ("int64",)  # the types of indices on a device
 
 _DLPACK_CUDA = (2, 13)  # kDLCUDA and kDLCUDAManaged of the DLPack standard
 

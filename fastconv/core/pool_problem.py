@@ -27,6 +27,7 @@ from .parameters import (
     joined,
     joined_shape,
     lifted,
+    numpy_type,
     per_axis,
     split_shape,
 )
@@ -171,6 +172,11 @@ class PoolProblem:
         return math.prod(axis.input for axis in self.axes)
 
     @property
+    def window(self) -> int:
+        """Elements of a window that hangs over no end."""
+        return math.prod(axis.size for axis in self.axes)
+
+    @property
     def taps(self) -> int:
         """Elements of the largest window."""
         return math.prod(int(axis.count.max(initial=0)) for axis in self.axes)
@@ -178,7 +184,7 @@ class PoolProblem:
     @property
     def bytes(self) -> int:
         """Bytes of x and y together."""
-        return (math.prod(self.x_shape) + math.prod(self.y_shape)) * np.dtype(self.dtype).itemsize
+        return (math.prod(self.x_shape) + math.prod(self.y_shape)) * numpy_type(self.dtype).itemsize
 
     def replace(self, **changes: Any) -> PoolProblem:
         """The same problem with some attributes changed."""

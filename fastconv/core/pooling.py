@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, allocate, as_array, check_out, is_plain, plain
+from .arrays import Array, allocate, as_array, check_out, handed_back, is_plain, plain
+from .devices import INDICES, DeviceType, common_device, cuda_arrays, is_on_cuda
 from .errors import RejectedError
 from .evaluate import check_threads
 from .pool_problem import PoolOp, PoolProblem
-from .registry import pooling_device
+from .registry import pooling_class, pooling_device
 from .threads import allowed_threads
 
 # Bytes of x and y below which one thread is used: the mean of 3x3 and of 2x2 windows of 64x40x40, 500 KiB, took 36 and
@@ -20,21 +21,29 @@ SERIAL_BYTES = 1 << 19
 LARGEST_PLANE = 2**31 - 1
 
 
-def pooled_dtypes(argument: str, dtype: np.dtype[Any], averages: bool) -> tuple[np.dtype[Any], np.dtype[Any]]:
+def pooled_dtypes(argument: str, dtype: Any, averages: bool) -> tuple[Any, Any]:
     """The type of a result, and that in which it is computed.
 
     The greatest of numbers is one of them, and has their type. An average is a floating number: of integers it is a
-    float64, as `numpy.mean` of them. float16 is computed in float32.
+    float64, as `numpy.mean` of them. float16 is computed in float32; on a CUDA device, kernels see to that.
 
     Raises
     ------
     RejectedError
         For complex numbers, which have no order.
     """
+    if isinstance(dtype, DeviceType):
+        return dtype, dtype
     if dtype.kind == "c":
         raise RejectedError(f"{argument}.dtype", str(dtype), "must be a real type: pool the parts", TypeError)
     result = np.dtype("float64") if averages and dtype.kind in "iu" else dtype.newbyteorder("=")
     return result, np.dtype("float32") if result == np.float16 else result
+
+
+def pooling_of(op: PoolOp, problem: PoolProblem, dtype: Any, batched: bool) -> Pooling:
+    """The `Pooling` for arrays of this type, where they live."""
+    pooling: Pooling = pooling_class(common_device(dtype))(op, problem, dtype, batched)
+    return pooling
 
 
 class Pooling:
@@ -111,14 +120,55 @@ class Pooling:
         """Memory for the indices of y."""
         return allocate(self.y_shape, "int64")
 
+    def power_mean(self, x: Array, norm: float, dtype: np.dtype[Any], out: Any, num_threads: int | None) -> Array:
+        """``(sum of x ** norm) ** (1 / norm)``, of a pooling that averages; the result has this type."""
+        if out is not None:
+            check_out(out, self.shape, dtype, (x,))
+        means = self(self._powers(x, norm, num_threads), num_threads=num_threads)
+        means *= self.problem.window
+        return handed_back(self._powers(means, 1 / norm, num_threads, means).astype(dtype, copy=False), out)
+
+    def power_mean_gradient(
+        self,
+        given: Array,
+        x: Array,
+        norm: float,
+        mean: Pooling,
+        dtype: np.dtype[Any],
+        out: Any,
+        num_threads: int | None,
+    ) -> Array:
+        """The gradient of `power_mean` of the pooling `mean`, of the gradient of that pooling."""
+        if out is not None:
+            check_out(out, self.shape, dtype, (given, x))
+        size = self.problem.window
+        sums = mean(self._powers(x, norm, num_threads), num_threads=num_threads) * size
+        slopes = self._powers(np.where(sums == 0, 1, sums), 1 / norm - 1, num_threads)
+        parts = np.where(sums == 0, 0, given * slopes * size).astype(self.computed_dtype, copy=False)
+        grad_x = self(parts, num_threads=num_threads)
+        grad_x *= self._powers(x, norm - 1, num_threads)
+        return handed_back(grad_x.astype(dtype, copy=False), out)
+
+    def _powers(self, x: Array, exponent: float, num_threads: int | None, out: Array | None = None) -> Array:
+        """``x ** exponent`` in the computed type."""
+        result = allocate(x.shape, self.computed_dtype) if out is None else out
+        pooling_device().power(plain(x, self.computed_dtype), exponent, result, allowed_threads(num_threads))
+        return result
+
     def with_indices(self, x: Array, *, out: Any = None, num_threads: int | None = None) -> tuple[Array, Array]:
         """The result of `MAX_WITH_INDICES`, and the indices."""
         indices = self.new_indices()
         return self(x, indices, out=out, num_threads=num_threads), indices
 
 
-def index_array(argument: str, value: Any, shape: tuple[int, ...]) -> Array:
+def index_array(argument: str, value: Any, shape: tuple[int, ...], device: str | None = None) -> Array:
     """Indices as plain int64 of a shape."""
+    if is_on_cuda(value):
+        on_cuda: Array = cuda_arrays().index_array(argument, value, shape)
+        return on_cuda
+    if device == "cuda":
+        copied: Array = cuda_arrays().copied(argument, index_array(argument, value, shape), INDICES)
+        return copied
     indices = as_array(argument, value)
     if indices.dtype.kind not in "iu":
         raise RejectedError(f"{argument}.dtype", str(indices.dtype), "must be an integer type", TypeError)

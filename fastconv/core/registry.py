@@ -37,6 +37,12 @@ def call_class(device: str = "cpu") -> Any:
     return importlib.import_module("fastconv.core.evaluate" if device == "cpu" else f"fastconv.{device}.evaluate").Call
 
 
+def pooling_class(device: str = "cpu") -> Any:
+    """What pools arrays of a device: `fastconv.core.pooling.Pooling`, or the class of that name of another device."""
+    module = "fastconv.core.pooling" if device == "cpu" else f"fastconv.{device}.pool_evaluate"
+    return importlib.import_module(module).Pooling
+
+
 def pooling_device(device: str = "cpu") -> Any:
     """The module that pools on a device; it is imported on the first call."""
     return importlib.import_module(f"fastconv.{device}.pooling")

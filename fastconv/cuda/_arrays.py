@@ -7,14 +7,14 @@ through `cuda.core`, and takes its results with ``out=``, as nobody but its libr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.devices import DeviceType, is_on_cuda
+from ..core.devices import INDICES, DeviceType, is_on_cuda
 from ..core.errors import RejectedError
 from ..core.parameters import numpy_type
 from ._device import COMPUTED_AS, SIMULATED
@@ -206,6 +206,8 @@ class CudaArray:
         Its name, for errors.
     array
         The caller's.
+    allowed
+        Names of the types that it may have.
 
     Raises
     ------
@@ -213,12 +215,12 @@ class CudaArray:
         A TypeError for a type that is not computed on devices.
     """
 
-    def __init__(self, argument: str, array: Any) -> None:
+    def __init__(self, argument: str, array: Any, allowed: Collection[str] = COMPUTED_AS) -> None:
         self.array, self.library = array, library_of(array)
         name = self.library.dtype(array)
-        if name not in COMPUTED_AS:
-            allowed = f"must have one of the types {', '.join(COMPUTED_AS)} on a CUDA device"
-            raise RejectedError(f"{argument}.dtype", name, allowed, TypeError)
+        if name not in allowed:
+            types = f"must have one of the types {', '.join(allowed)} on a CUDA device"
+            raise RejectedError(f"{argument}.dtype", name, types, TypeError)
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.device = self.library.device(array)
         self.dtype = DeviceType(name, self.device)
@@ -261,16 +263,26 @@ def as_cuda_array(argument: str, value: Any) -> CudaArray:
     return value if isinstance(value, CudaArray) else CudaArray(argument, value)
 
 
-def copied(argument: str, array: Array) -> CudaArray:
+def copied(argument: str, array: Array, allowed: Collection[str] = COMPUTED_AS) -> CudaArray:
     """A NumPy array, copied to the device."""
-    return CudaArray(argument, HostCopy.of(array))
+    return CudaArray(argument, HostCopy.of(array), allowed)
+
+
+def index_array(argument: str, value: Any, shape: tuple[int, ...]) -> CudaArray:
+    """Indices of a shape, in C order and of int64, as the pooling functions give them."""
+    indices = CudaArray(argument, value, INDICES)
+    if indices.shape != shape:
+        raise RejectedError(f"{argument}.shape", indices.shape, f"must be {shape}")
+    if not indices.library.contiguous(value):
+        raise RejectedError(argument, "not contiguous", "must be in C order")
+    return indices
 
 
 def result_array(out: Any, library: Library, shape: tuple[int, ...], name: str, device: int) -> CudaArray:
     """Where a result goes: `out`, or a new array of a library."""
     if isinstance(out, np.ndarray):
         return CudaArray("out", HostCopy.empty(shape, name, device, out))
-    return CudaArray("out", library.empty(shape, name, device) if out is None else out)
+    return CudaArray("out", library.empty(shape, name, device) if out is None else out, (*COMPUTED_AS, *INDICES))
 
 
 def zeros_like(value: Any) -> Any:

@@ -10,11 +10,12 @@ from ..core.devices import DeviceType
 from ..core.errors import RejectedError, UnsupportedError
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._arrays import CudaArray, check_out, queue_for, result_array
+from ._pool_power import power_of
 from ._queue import Queue
 from .pooling import plan, refusal
 
 # Whose indices come from the caller, and may lie outside.
-_BY_INDICES = (PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT)
+_BY_INDICES = (PoolOp.MAX_GRADIENT, PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT)
 
 
 class Pooling:
@@ -59,6 +60,54 @@ class Pooling:
         self._run(queue, given, indices, result, None if alarm is None else queue.address(alarm))  # type: ignore[misc]
         if alarm is not None and queue.download(alarm, np.dtype(np.int32), 1)[0]:
             raise RejectedError("indices", "outside", f"must be -1 or of the {self.problem.plane} elements of a plane")
+
+    def power_mean(self, x: CudaArray, norm: float, dtype: DeviceType, out: Any, num_threads: int | None) -> Any:
+        """``(sum of x ** norm) ** (1 / norm)``, of a pooling that averages."""
+        if out is not None:
+            check_out(out, self.shape, dtype.name, [x])
+        means = self.result(self._raised(x, norm), num_threads=num_threads)
+        roots = self._raised(means, 1 / norm, scale=self.problem.window, out=out)
+        return x.library.finished(roots.array)
+
+    def power_mean_gradient(
+        self,
+        given: CudaArray,
+        x: CudaArray,
+        norm: float,
+        mean: Pooling,
+        dtype: DeviceType,
+        out: Any,
+        num_threads: int | None,
+    ) -> Any:
+        """The gradient of `power_mean` of the pooling `mean`, of the gradient of that pooling."""
+        if out is not None:
+            check_out(out, self.shape, dtype.name, [given, x])
+        size = self.problem.window
+        means = mean.result(self._raised(x, norm), num_threads=num_threads)
+        parts = self._raised(means, 1 / norm - 1, scale=size, gain=size, factor=given)
+        spread = self.result(parts, num_threads=num_threads)
+        grad_x = self._raised(x, norm - 1, factor=spread, out=out)
+        return x.library.finished(grad_x.array)
+
+    def _raised(
+        self,
+        x: CudaArray,
+        exponent: float,
+        *,
+        scale: float = 1,
+        gain: float = 1,
+        factor: CudaArray | None = None,
+        out: Any = None,
+    ) -> CudaArray:
+        """``gain * (scale * x) ** exponent * factor``, and 0 where x is 0 if there is a factor."""
+        name = self.problem.dtype
+        plain, times = x.plain(name), None if factor is None else factor.plain(name)
+        result = result_array(out, x.library, x.shape, name, x.device)
+        if result.size:
+            with queue_for(x) as queue:
+                launch = power_of(result.size, name, exponent, scale, gain, times is not None)
+                launch(queue, plain.pointer, plain.pointer if times is None else times.pointer, result.pointer)
+        return result
 
     def with_indices(self, x: CudaArray, *, out: Any = None, num_threads: int | None = None) -> tuple[Any, Any]:
         """The result of `MAX_WITH_INDICES`, and the indices."""

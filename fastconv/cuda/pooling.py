@@ -15,7 +15,6 @@ from ._device import COMPUTED_AS
 from ._limits import MOST_ELEMENTS
 from ._pool_indices import by_indices
 from ._pool_mean_gradient import mean_gradient
-from ._pool_power import power_of
 from ._pool_windows import pool_windows
 from ._queue import Queue
 
@@ -38,6 +37,8 @@ def refusal(problem: PoolProblem) -> str | None:
 @lru_cache(maxsize=1024)
 def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
     """What computes an operation of a problem, in its type: float16 and bfloat16 with float32 sums."""
+    if op is PoolOp.MAX_GRADIENT:  # y has the indices of its maxima, wherever their windows lie
+        return by_indices(problem, PoolOp.ADD_AT)
     if op in (PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT):
         return by_indices(problem, op)
     inner = mean_gradient(problem) if op is PoolOp.MEAN_GRADIENT else pool_windows(problem, op)
@@ -46,9 +47,3 @@ def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
         inner(queue, given, indices, result)
 
     return run
-
-
-def power(queue: Queue, x: Any, exponent: float, y: Any, size: int, dtype: str) -> None:
-    """Write y = x ** exponent, of so many elements of a type at these addresses; they may be the same."""
-    if size:
-        power_of(size, dtype, float(exponent))(queue, x, y)

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .._ranks import of_ranks
-from ..core.arrays import Array, as_array, check_out, common_dtype, handed_back
+from ..core.arrays import Array, as_array, common_type
 from ..core.errors import RejectedError, reporting
 from ..core.parameters import Extents, Padding, as_size
 from ..core.pool_problem import PoolOp
 from ..core.pooling import Pooling, index_array, pooled_dtypes
-from ..pooling import adaptive_call, index_call, norm_of, powers, window_size, windows_call
+from ..pooling import adaptive_call, index_call, norm_of, windows_call
 
 __all__ = [
     "adaptive_avg_pool1d_backward", "adaptive_avg_pool2d_backward", "adaptive_avg_pool3d_backward",
@@ -79,6 +79,7 @@ def _max_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `max_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] over all p whose index
     is i``.
@@ -86,7 +87,7 @@ def _max_pool_backward(
     Parameters
     ----------
     grad_output : array of the shape of the pooling's result
-    x, kernel_size, stride, padding, dilation, ceil_mode, layout, num_threads
+    x, kernel_size, stride, padding, dilation, ceil_mode, layout, num_threads, device
         As given to `max_pool{n}d`.
     indices : array of integers of the same shape, optional
         As `max_pool{n}d` gave them; they are found again where they are missing.
@@ -102,7 +103,7 @@ def _max_pool_backward(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
         window = (kernel_size, stride, padding, dilation, ceil_mode)
         return _of_max(windows_call, given, x, indices, rank, layout, out, num_threads, *window)
 
@@ -122,6 +123,7 @@ def _avg_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `avg_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] / count[p] over all windows p
     that hold i``.
@@ -130,7 +132,7 @@ def _avg_pool_backward(
     ----------
     grad_output : array of the shape of the pooling's result
     input_size : shape of x, with or without the batch
-    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, layout, num_threads
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, layout, num_threads, device
         As given to `avg_pool{n}d`.
     out : array of shape `input_size`, optional
 
@@ -144,7 +146,7 @@ def _avg_pool_backward(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=input_size, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        given = as_array("grad_output", grad_output)
+        given = as_array("grad_output", grad_output, device)
         window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
         return _of_mean(windows_call, given, input_size, rank, out, num_threads, layout, *window)
 
@@ -163,6 +165,7 @@ def _lp_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `lp_pool{n}d`: ``grad_x[n, c, i] = x[n, c, i] ** (norm_type - 1) * sum of grad_output[n, c, p] *
     y[n, c, p] ** (1 - norm_type) over all windows p that hold i``.
@@ -172,7 +175,7 @@ def _lp_pool_backward(
     Parameters
     ----------
     grad_output : array of the shape of the pooling's result
-    x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, layout, num_threads
+    x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, layout, num_threads, device
         As given to `lp_pool{n}d`.
     out : array of the shape of x and the type of the result, optional
 
@@ -188,21 +191,13 @@ def _lp_pool_backward(
     with reporting(
         x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
     ):
-        given, x, norm = as_array("grad_output", grad_output), as_array("x", x), norm_of(norm_type)
-        result, computed = pooled_dtypes("x", np.dtype(common_dtype(given.dtype, x.dtype)), True)
+        given, x, norm = as_array("grad_output", grad_output, device), as_array("x", x, device), norm_of(norm_type)
+        result, computed = pooled_dtypes("x", common_type(given.dtype, x.dtype), True)
         window = (kernel_size, stride, padding, dilation, ceil_mode, True)
         mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
         backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
         _require_shape(given, mean.shape)
-        if out is not None:
-            check_out(out, x.shape, result, (given, x))
-        size = window_size(mean.problem)
-        sums = mean(powers(x, norm, computed, num_threads), num_threads=num_threads) * size
-        slopes = powers(np.where(sums == 0, 1, sums), 1 / norm - 1, computed, num_threads)
-        parts = np.where(sums == 0, 0, given * slopes * size).astype(computed, copy=False)
-        grad_x = backward(parts, num_threads=num_threads)
-        grad_x *= powers(x, norm - 1, computed, num_threads)
-        return handed_back(grad_x.astype(result, copy=False), out)
+        return backward.power_mean_gradient(given, x, norm, mean, result, out, num_threads)
 
 
 def _adaptive_avg_pool_backward(
@@ -213,6 +208,7 @@ def _adaptive_avg_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `adaptive_avg_pool{n}d`, whose result has the extents of grad_output.
 
@@ -220,7 +216,7 @@ def _adaptive_avg_pool_backward(
     ----------
     grad_output : array of the shape of the pooling's result
     input_size : shape of x, with or without the batch
-    layout, out, num_threads
+    layout, out, num_threads, device
         As in `avg_pool{n}d_backward`.
 
     Returns
@@ -228,7 +224,7 @@ def _adaptive_avg_pool_backward(
     array of shape `input_size`
     """
     with reporting(x=input_size, layout=layout):
-        given = as_array("grad_output", grad_output)
+        given = as_array("grad_output", grad_output, device)
         extents = extents_of(given, rank, layout)
         return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, extents)
 
@@ -242,6 +238,7 @@ def _adaptive_max_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `adaptive_max_pool{n}d`, whose result has the extents of grad_output.
 
@@ -249,7 +246,7 @@ def _adaptive_max_pool_backward(
     ----------
     grad_output : array of the shape of the pooling's result
     x : the argument of the pooling
-    indices, layout, out, num_threads
+    indices, layout, out, num_threads, device
         As in `max_pool{n}d_backward`.
 
     Returns
@@ -257,7 +254,7 @@ def _adaptive_max_pool_backward(
     array of the shape of x and the type of grad_output
     """
     with reporting(x=x, layout=layout):
-        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
         extents = extents_of(given, rank, layout)
         return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, extents)
 
@@ -278,13 +275,14 @@ def _global_avg_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `global_avg_pool{n}d`.
 
     Parameters
     ----------
     grad_output : array of the shape of the pooling's result
-    input_size, layout, out, num_threads
+    input_size, layout, out, num_threads, device
         As in `avg_pool{n}d_backward`.
 
     Returns
@@ -292,7 +290,7 @@ def _global_avg_pool_backward(
     array of shape `input_size`
     """
     with reporting(x=input_size, layout=layout):
-        given = as_array("grad_output", grad_output)
+        given = as_array("grad_output", grad_output, device)
         return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, 1)
 
 
@@ -305,6 +303,7 @@ def _global_max_pool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `global_max_pool{n}d`.
 
@@ -312,7 +311,7 @@ def _global_max_pool_backward(
     ----------
     grad_output : array of the shape of the pooling's result
     x : the argument of the pooling
-    indices, layout, out, num_threads
+    indices, layout, out, num_threads, device
         As in `max_pool{n}d_backward`.
 
     Returns
@@ -320,7 +319,7 @@ def _global_max_pool_backward(
     array of the shape of x and the type of grad_output
     """
     with reporting(x=x, layout=layout):
-        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
         return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, 1)
 
 
@@ -332,6 +331,7 @@ def _max_unpool_backward(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """Gradient of `max_unpool{n}d`: ``grad_x[n, c, p] = grad_output[n, c, indices[n, c, p]]``, and 0 for
     the index -1.
@@ -342,7 +342,7 @@ def _max_unpool_backward(
     ----------
     grad_output : array of the shape of the unpooling's result
     indices : the argument of `max_unpool{n}d`
-    layout, num_threads
+    layout, num_threads, device
         As given to `max_unpool{n}d`.
     out : array of the shape of the indices and the type of grad_output, optional
 
@@ -351,11 +351,11 @@ def _max_unpool_backward(
     array of the shape of the indices and the type of grad_output
     """
     with reporting(x=grad_output, layout=layout):
-        given, places = as_array("grad_output", grad_output), as_array("indices", indices)
+        given, shape = as_array("grad_output", grad_output, device), tuple(np.shape(indices))
         extents = extents_of(given, rank, layout)
-        call = index_call(PoolOp.TAKE_AT, places.shape, given.dtype, rank, layout, extents)
+        call = index_call(PoolOp.TAKE_AT, shape, given.dtype, rank, layout, extents)
         _require_shape(given, call.x_shape)
-        return call(given, index_array("indices", places, call.y_shape), out=out, num_threads=num_threads)
+        return call(given, index_array("indices", indices, call.y_shape, device), out=out, num_threads=num_threads)
 
 
 max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = of_ranks(_max_pool_backward, "max_pool{n}d_backward")

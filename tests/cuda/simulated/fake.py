@@ -40,7 +40,9 @@ def _library():
         pointer=lambda array: array.elements,
         contiguous=lambda array: array.contiguous,
         plain=plain,
-        empty=lambda shape, name, device: FakeArray.of(np.full(shape, np.nan), name, device=device),
+        empty=lambda shape, name, device: FakeArray.of(
+            np.full(shape, -7 if name == "int64" else np.nan), name, device=device
+        ),
         stream=lambda device: 7,
         flip=lambda array, axes: FakeArray.of(np.flip(array.values(), axes), array.dtype),
     )

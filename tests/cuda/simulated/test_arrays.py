@@ -125,3 +125,57 @@ def test_out_must_fit():
     shared = FakeArray.of(np.zeros((2, 3, 6, 7)))
     with pytest.raises(ValueError, match="share memory"):
         fastconv.conv2d(shared, FakeArray.of(W[:3]), padding=1, out=shared)
+
+
+# ---- pooling
+
+
+def pooled_alike(name, *arrays, tolerance=1e-5, **parameters):
+    """A function of `fastconv`, or of `fastconv.grad`, gives on a device what it gives in memory."""
+    function = getattr(fastconv, name, None) or getattr(grad, name)
+    right = function(*arrays, **parameters)
+    got = function(*[FakeArray.of(each) if isinstance(each, np.ndarray) else each for each in arrays], **parameters)
+    close(got.values(), right, tolerance)
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_every_kind_of_pooling(layout):
+    x = np.abs(X) + 0.1
+    pooled_alike("max_pool2d", X, 3, 2, 1, layout=layout)
+    pooled_alike("avg_pool2d", X, 2, 1, 1, layout=layout)
+    pooled_alike("lp_pool2d", x, 3.0, 2, layout=layout, tolerance=1e-4)
+    pooled_alike("adaptive_avg_pool2d", X, (2, 3), layout=layout)
+    pooled_alike("adaptive_max_pool2d", X, (2, 3), layout=layout)
+    pooled_alike("global_avg_pool2d", X, layout=layout)
+    pooled_alike("global_max_pool2d", X, layout=layout)
+
+
+def test_gradients_of_pooling():
+    x = np.abs(X) + 0.1
+    small = RNG.standard_normal((2, 3, 3, 3))
+    pooled_alike("max_pool2d_backward", small, X, (2, 2), (2, 2))
+    pooled_alike("avg_pool2d_backward", small, X.shape, (2, 2), (2, 2))
+    pooled_alike("lp_pool2d_backward", small, x, 3.0, 2, tolerance=1e-4)
+    pooled_alike("adaptive_avg_pool2d_backward", small, X.shape)
+    pooled_alike("adaptive_max_pool2d_backward", small, X)
+    pooled_alike("global_avg_pool2d_backward", small[:, :, :1, :1], X.shape)
+
+
+def test_indices_go_there_and_back():
+    right, places = fastconv.max_pool2d(X, 2, return_indices=True)
+    y, indices = fastconv.max_pool2d(FakeArray.of(X), 2, return_indices=True)
+    assert indices.dtype == "int64"
+    np.testing.assert_array_equal(indices.elements.reshape(places.shape), places)
+    unpooled = fastconv.max_unpool2d(y, indices, 2, output_size=X.shape[2:])
+    close(unpooled.values(), fastconv.max_unpool2d(right, places, 2, output_size=X.shape[2:]))
+    indices.elements[0] = 1000
+    with pytest.raises(ValueError, match="indices"):
+        fastconv.max_unpool2d(y, indices, 2, output_size=X.shape[2:])
+
+
+def test_numpy_arrays_are_pooled_on_the_device():
+    x = X.astype(np.float32)
+    close(fastconv.avg_pool2d(x, 2, device="cuda"), fastconv.avg_pool2d(x, 2))
+    y, indices = fastconv.max_pool2d(x, 2, return_indices=True, device="cuda")
+    size = {"output_size": X.shape[2:]}
+    close(fastconv.max_unpool2d(y, indices, 2, device="cuda", **size), fastconv.max_unpool2d(y, indices, 2, **size))

@@ -182,8 +182,13 @@ class SummedLaunch:
 
     def __call__(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         """Run every task and add up; the arguments are those of `Launch`."""
-        partial = w if self._parts == 1 else allocate((self._parts, *w.shape), w.dtype)
+        if self._parts == 1:
+            self._launch(x, w, y, residual, constants, threads)
+            return
+        elements = self._parts * w.size
+        partial = scratch(elements, w.dtype.str, "parts")[:elements].reshape(self._parts, *w.shape)
         self._launch(x, partial, y, residual, constants, threads)
-        if self._parts > 1:
-            with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
-                np.sum(partial, axis=0, dtype=w.dtype, out=w)
+        with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
+            np.add(partial[0], partial[1], out=w)  # by turns it takes two thirds of the time of `np.sum`
+            for part in partial[2:]:
+                w += part

@@ -49,10 +49,6 @@ from ._rows import Finish, changes, copy, finish_runs, transpose_all
 from ._simd import lanes
 from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
 
-# Time of two threads that spread pixels into the same channels, over that where each has channels of its own: 1.00 and
-# 0.95 ms for 56x56 with a stride of 2, 256 channels from 512.
-BESIDE = 1.05
-
 
 class Panels(NamedTuple):
     """The header of the geometry vector."""
@@ -272,7 +268,6 @@ def _candidates(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
                 fetched = sources * (min(pixels, block) + row_block * halves) * size / LINE_BYTES * LINE_CYCLES
                 lines = gather_cycles(problem, copied, block // unit) if copied else 0
                 cycles = tasks * (product + tiles * TILE_CYCLES + fetched + lines + TASK_CYCLES)
-                cycles *= BESIDE if copied and op is Op.GRAD_INPUT and block < pixels else 1
                 yield Sizes(row_block, block, tasks, cycles)
 
 

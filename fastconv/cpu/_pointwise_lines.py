@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ..core.jit import subroutine
 from ..core.problem import ConvProblem
-from ._kernel import never_inlined
 from ._gemm import lanes_of
+from ._kernel import never_inlined
 from ._rows import ROW_CYCLES, VECTOR_CYCLES, copy, copy_every_second, fill_first
 from ._simd import interleaved, lanes, load_first, prefetch, store_first, zeros
 from ._strips import PREFETCHED
@@ -21,7 +21,7 @@ def gather_cycles(problem: ConvProblem, channels: int, lines: int) -> int:
 
 
 class Grid(NamedTuple):
-    """Where the pixels lie, in elements of a channel: pixel q of line (z, p) at z * step_z + p * step_p + q * step_q."""
+    """Where the pixels of a channel lie: pixel q of line (z, p) is element z * step_z + p * step_p + q * step_q."""
 
     line: int  # pixels of a line
     lines: int

@@ -17,8 +17,8 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 with the tile of y transposed, so that a vector holds neighbouring k.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
-`_line_weights`, filters of one element in `_pointwise`, wide images in `_rowwise`. The sizes of tiles are chosen in
-`fastconv.cpu._tiles`.
+`_line_weights`, filters of one element in `_pointwise` and `_pointwise_weights`, wide images in `_rowwise`. The sizes
+of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -312,7 +312,8 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
     pointwise = _pointwise_kernels(problem, op)
     if pointwise is not None:
-        return pointwise.plan(whole, problem, op, epilogue)
+        planned: Plan = pointwise.plan(whole, problem, op, epilogue)
+        return planned
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)

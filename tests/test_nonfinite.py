@@ -89,12 +89,15 @@ def test_an_algorithm_that_would_spread_them_refuses_by_name(algorithm, bad, whi
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("epilogue", [{}, {"activation": "relu"}])
-def test_a_large_weight_is_judged_by_its_result(bad, epilogue):
-    """A problem that winograd is taken for, with more weights than results."""
+@pytest.mark.parametrize("which", ["x", "weight"])
+def test_inputs_larger_than_the_result_are_judged_by_it(which, bad, epilogue):
+    """A problem that winograd is taken for."""
     x, weight = np.ones((1, 64, 14, 14), np.float32), np.ones((64, 64, 3, 3), np.float32)
     assert fastconv.explain(x, weight, 1, 1).algorithm == "winograd"
-    assert weight.size > x.size
-    weight[5, 7, 1, 1] = bad
+    if which == "x":
+        x[0, 3, 7, 13] = bad
+    else:
+        weight[5, 7, 1, 1] = bad
     y = fastconv.conv2d(x, weight, padding=1, **epilogue)
     np.testing.assert_array_equal(y, fastconv.conv2d(x, weight, padding=1, algorithm="direct", **epilogue))
 

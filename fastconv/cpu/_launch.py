@@ -1,7 +1,10 @@
 """Launching a kernel: one parallel and one serial driver for each element type.
 
-Tasks are handed out by an atomic counter, so that a thread that is held up takes fewer of them. Every thread
-has its own slice of the workspace. Results do not depend on which thread runs a task.
+Every thread has its own part of the tasks, which follow each other: neighbours often read and write the same lines and
+pages of memory, and two threads that took them by turns were held up by each other (16x570x570 to 16, 3x3, by F(4, 3)
+took 7.1 ms in place of 5.8). Tasks are handed out by atomic counters, and a thread that is through with its own takes
+some of those that are held up. Every thread has its own slice of the workspace. Results do not depend on which thread
+runs a task.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ from ..core.threads import team
 
 Array = NDArray[Any]
 
+LINE_BYTES = 64
+# Integers from one counter to the next: each has a cache line of its own.
+LINE = LINE_BYTES // 8
+
 
 @intrinsic
 def _call(typing_context, address, task, x, w, y, residual, constants, workspace, geometry):
@@ -43,23 +50,27 @@ def _call(typing_context, address, task, x, w, y, residual, constants, workspace
 
 
 @intrinsic
-def _next_task(typing_context, counter):
-    """Take one number from the counter, an int64 array of one element."""
+def _next_task(typing_context, taken, part):
+    """Take one number from taken[part], of an int64 array."""
 
     def codegen(context, builder, signature, arguments):
-        pointer = make_array(signature.args[0])(context, builder, arguments[0]).data
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer = builder.gep(data, [arguments[1]])
         return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
 
-    return types.int64(counter), codegen
+    return types.int64(taken, types.int64), codegen
 
 
-def _parallel(address, tasks, x, w, y, residual, constants, workspace, geometry, threads, stride, counter):
+def _parallel(address, tasks, x, w, y, residual, constants, workspace, geometry, threads, stride, taken):
     for thread in prange(threads):
         scratch = workspace[thread * stride :]
-        task = _next_task(counter)
-        while task < tasks:
-            _call(address, task, x, w, y, residual, constants, scratch, geometry)
-            task = _next_task(counter)
+        for further in range(threads):
+            part = (thread + further) % threads
+            begin, end = part * tasks // threads, (part + 1) * tasks // threads
+            task = begin + _next_task(taken, part * LINE)
+            while task < end:
+                _call(address, task, x, w, y, residual, constants, scratch, geometry)
+                task = begin + _next_task(taken, part * LINE)
 
 
 def _serial(address, tasks, x, w, y, residual, constants, workspace, geometry):
@@ -78,11 +89,8 @@ def _driver(dtype: str, parallel: bool) -> Any:
     arguments = [integer, integer, *[tensor] * 6, geometry]
     if not parallel:
         return jit.driver(_serial, types.void(*arguments), parallel=False)
-    counter = types.Array(integer, 1, "C")
-    return jit.driver(_parallel, types.void(*arguments, integer, integer, counter), parallel=True)
-
-
-LINE_BYTES = 64
+    taken = types.Array(integer, 1, "C")
+    return jit.driver(_parallel, types.void(*arguments, integer, integer, taken), parallel=True)
 
 
 class _Scratch(threading.local):
@@ -152,10 +160,13 @@ class Launch:
         if threads > 1 and self._tasks > 1:
             with team(min(self._tasks, threads)) as running:
                 if running > 1:
-                    workspace, counter = scratch(running * elements, self._dtype, "workspace"), np.zeros(1, np.int64)
+                    workspace, taken = (
+                        scratch(running * elements, self._dtype, "workspace"),
+                        np.zeros(running * LINE, np.int64),
+                    )
                     self._parallel(
                         address, self._tasks, x, w, y, residual, constants, workspace, self._geometry,
-                        running, elements, counter,
+                        running, elements, taken,
                     )  # fmt: skip
                     return
         workspace = scratch(elements, self._dtype, "workspace")
@@ -182,8 +193,13 @@ class SummedLaunch:
 
     def __call__(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         """Run every task and add up; the arguments are those of `Launch`."""
-        partial = w if self._parts == 1 else allocate((self._parts, *w.shape), w.dtype)
+        if self._parts == 1:
+            self._launch(x, w, y, residual, constants, threads)
+            return
+        elements = self._parts * w.size
+        partial = scratch(elements, w.dtype.str, "parts")[:elements].reshape(self._parts, *w.shape)
         self._launch(x, partial, y, residual, constants, threads)
-        if self._parts > 1:
-            with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
-                np.sum(partial, axis=0, dtype=w.dtype, out=w)
+        with np.errstate(all="ignore"):  # Inf minus Inf is NaN here as in the kernels
+            np.add(partial[0], partial[1], out=w)  # by turns it takes two thirds of the time of `np.sum`
+            for part in partial[2:]:
+                w += part

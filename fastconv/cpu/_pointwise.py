@@ -1,11 +1,12 @@
 """Direct convolution with filters of one element: the tensors are the matrices as they are.
 
-With a stride of 1 and no padding an image is a matrix of channels and pixels, which is multiplied in place::
+Without padding, the pixels of an image that a stride meets are a matrix of channels and pixels, as those of y are::
 
     y[k, i] = sum over c of w[k, c] * x[c, i]
 
-Nothing is gathered: what one panel of pixels needs is fetched while the one before it is multiplied. Pixels that fill
-no vector are copied and multiplied apart. GRAD_INPUT is the same with the roles of channels and tensors exchanged.
+With a stride of 1 nothing is gathered: what one panel of pixels needs is fetched while the one before it is multiplied.
+Pixels that fill no vector are copied and multiplied apart. GRAD_INPUT is the same with the roles of channels and
+tensors exchanged. With another stride, x is gathered line by line, or sums are spread over its lines, zeros between.
 
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM Trans. Math. Softw. 34 (2008),
 section 4 (panels of one operand that stay in the second-level cache).
@@ -14,6 +15,7 @@ section 4 (panels of one operand that stay in the second-level cache).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -36,12 +38,14 @@ from ._gemm import (
     lanes_of,
     multiply,
     multiply_by_columns,
+    padded,
     vector_steps,
 )
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, never_inlined, views
+from ._kernel import first_integers, integers_at, never_inlined, number, views
 from ._launch import Launch
-from ._rows import Finish, changes, copy, finish_runs, store_run, transpose_all
+from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of, line_at, spread_lines
+from ._rows import Finish, changes, copy, finish_runs, transpose_all
 from ._simd import lanes
 from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
 
@@ -66,11 +70,15 @@ class Panels(NamedTuple):
     weight_group: int
     weight_source: int
     weight_target: int
-    pixels: int
+    pixels: int  # of y
+    gathers: int  # whether the source is gathered, or the target's pixels are spread: a stride other than 1
+    spreads: int
     row_block: int  # target channels and pixels of a task
     pixel_block: int
-    pitch: int  # of what is copied
-    sums_at: int  # positions in the workspace
+    pitch: int  # of pixels that are left over
+    lines_at: int  # positions in the workspace: what is gathered, or is to be spread, and the distance of its rows
+    lines_pitch: int
+    sums_at: int
     turned_at: int  # sums of pixels, a row of channels each
     dots_at: int
     dots_pitch: int
@@ -82,6 +90,7 @@ class Panels(NamedTuple):
     offsets_at: int
     copied_at: int
     pixels_at: int  # those that are left over
+    grid_at: int  # `Grid`
 
 
 HEADER = len(Panels._fields)
@@ -103,9 +112,11 @@ def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
 def _multiply_channels(task, source, weights, target, residual, constants, workspace, geometry):
     """One task: a block of pixels, one block of target channels of one group of one image.
 
-    source, target: (N, channels, pixels); weights: (K, C / groups); workspace: left pixels, their sums.
+    source, target: (N, channels, elements); weights: (K, C / groups); workspace: pixels that are gathered or spread,
+    those that are left over, and their sums.
     """
     g = Panels(*first_integers(geometry, HEADER))
+    grid = Grid(*integers_at(geometry, g.grid_at, GRID))
     blocks, row_blocks = -(-g.pixels // g.pixel_block), -(-g.targets // g.row_block)
     image, rest = divmod(task, g.groups * blocks * row_blocks)
     group, rest = divmod(rest, blocks * row_blocks)
@@ -113,43 +124,53 @@ def _multiply_channels(task, source, weights, target, residual, constants, works
     row, pixel = row * g.row_block, block * g.pixel_block
     rows = min(g.row_block, g.targets - row)
     pixels = min(g.pixel_block, g.pixels - pixel)
+    first_line, end_line = pixel // grid.line, (pixel + pixels) // grid.line
     channel = group * g.targets + row
-    source_at = image * g.source_n + group * g.sources * g.source_c + pixel
-    target_at = image * g.target_n + channel * g.target_c + pixel
     weights_at = group * g.weight_group + row * g.weight_target
+    right, right_at = source, image * g.source_n + group * g.sources * g.source_c
+    if g.gathers:
+        gather_lines(
+            workspace, g.lines_at, g.lines_pitch, right, right_at, g.source_c, g.sources, first_line, end_line, grid
+        )  # fmt: skip
+        right, right_at = workspace, g.lines_at
+    else:
+        right_at += pixel
+    target_at = image * g.target_n + channel * g.target_c
+    begin, end = pixel, pixel + pixels
+    sums, sums_at, pitch = target, target_at + pixel, g.target_c
+    if g.spreads:
+        begin, end = line_at(grid, first_line), line_at(grid, end_line)
+        sums, sums_at, pitch = workspace, g.lines_at, g.lines_pitch
     left = pixels % lanes(workspace)
     whole = pixels - left
     product = Product(
-        target, target_at, g.target_c, weights, weights_at, source, source_at,
+        sums, sums_at, pitch, weights, weights_at, right, right_at,
         geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, True,
     )  # fmt: skip
     multiply_by_columns(product, rows, whole)
-    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
-    finished = whole
     if left and g.by_dots and left <= _dots.MOST:
-        _copy_left(workspace, g, source, source_at + whole, left)
+        _copy_left(workspace, geometry, g, right, right_at + whole, left)
         product = Product(
-            target, target_at, g.target_c, weights, weights_at, workspace, -whole,
+            sums, sums_at, pitch, weights, weights_at, workspace, -whole,
             geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
         )  # fmt: skip
         multiply_by_dots(product, g.dots_at, g.dots_pitch, rows, whole, left)
-        finished = pixels
-    if changes(finish, channel, rows):
-        finish_runs(target, target_at, g.target_c, rows, finished, channel, 1, finish)
-    if finished < pixels:
-        _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at + whole, rows, left)
+    elif left:
+        _multiply_left(workspace, geometry, g, weights, weights_at, right, right_at + whole, rows, left)
         for k in range(rows):
-            store_run(
-                target, target_at + k * g.target_c + whole, workspace, g.sums_at + k * g.pitch, left, channel + k,
-                finish,
-            )  # fmt: skip
+            copy(sums, sums_at + k * pitch + whole, workspace, g.sums_at + k * g.pitch, left)
+    if g.spreads:
+        spread_lines(target, target_at, g.target_c, workspace, g.lines_at, pitch, rows, first_line, end_line, grid)
+    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    if changes(finish, channel, rows):
+        finish_runs(target, target_at + begin, g.target_c, rows, end - begin, channel, 1, finish)
 
 
 @subroutine
-def _copy_left(workspace, g, source, source_at, left):
+def _copy_left(workspace, geometry, g, source, source_at, left):
     """workspace[c, i] = source[c, i], for the pixels that are left over."""
     for c in range(g.sources):
-        copy(workspace, c * g.pitch, source, source_at + c * g.source_c, left)
+        copy(workspace, c * g.pitch, source, source_at + number(geometry, g.offsets_at + c), left)
 
 
 @subroutine
@@ -160,7 +181,7 @@ def _multiply_left(workspace, geometry, g, weights, weights_at, source, source_a
     """
     never_inlined()
     if g.by_dots or rows % lanes(workspace):
-        _copy_left(workspace, g, source, source_at, left)
+        _copy_left(workspace, geometry, g, source, source_at, left)
         product = Product(
             workspace, g.sums_at, g.pitch, weights, weights_at, workspace, 0,
             geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
@@ -202,12 +223,14 @@ def serves(problem: ConvProblem, op: Op) -> bool:
         op is not Op.GRAD_WEIGHT
         and problem.layout == "channels_first"
         and problem.taps == 1
-        and problem.input == problem.output == (1, 1, problem.input[2])
-        and problem.stride == (1, 1, 1)
         and not any(map(any, problem.padding))
         and targets % ROWS == 0
-        and problem.output[2] >= lanes_of(problem.dtype)
+        and math.prod(problem.output) >= lanes_of(problem.dtype)
     )
+
+
+def _is_strided(problem: ConvProblem) -> bool:
+    return problem.stride != (1, 1, 1)
 
 
 def parts(extent: int, unit: int) -> list[int]:
@@ -224,28 +247,36 @@ def _steps(op: Op, columns: int, lanes: int) -> float:
 @lru_cache(maxsize=1024)
 def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     """The blocks that take the least time."""
+    return min(_candidates(problem, op), key=lambda each: each.time(local_machine().threads))
+
+
+def _candidates(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
     roles = role_fields(problem, op)
     sources, targets, groups = roles["sources"], roles["targets"], problem.N * problem.groups
-    pixels, lanes = problem.output[2], lanes_of(problem.dtype)
+    pixels, lanes = math.prod(problem.output), lanes_of(problem.dtype)
     size = np.dtype(problem.dtype).itemsize
     panel = VECTORS * lanes
-    choices = []
+    halves = 1 if op is Op.FORWARD else 2  # a register tile of GRAD_INPUT takes half of each cache line of weights
+    unit = problem.output[2] if _is_strided(problem) else panel
     for row_block in parts(targets, ROWS):
-        for block in parts(pixels, panel):
-            if row_block * block * size <= SUMS_BYTES or block == panel:
+        for block in parts(pixels, unit):
+            copied = (sources if op is Op.FORWARD else row_block) if _is_strided(problem) else 0
+            if copied * block * size <= SUMS_BYTES or block == unit:
                 tasks = groups * -(-targets // row_block) * -(-pixels // block)
                 tiles = row_block // ROWS * -(-block // panel)
                 product = row_block * sources * _steps(op, min(pixels, block), lanes) * vector_steps(problem)
-                fetched = sources * min(pixels, block) * size / LINE_BYTES * LINE_CYCLES
-                cycles = tasks * (product + tiles * TILE_CYCLES + fetched + TASK_CYCLES)
-                choices.append(Sizes(row_block, block, tasks, cycles))
-    return min(choices, key=lambda each: each.time(local_machine().threads))
+                fetched = sources * (min(pixels, block) + row_block * halves) * size / LINE_BYTES * LINE_CYCLES
+                lines = gather_cycles(problem, copied, block // unit) if copied else 0
+                cycles = tasks * (product + tiles * TILE_CYCLES + fetched + lines + TASK_CYCLES)
+                yield Sizes(row_block, block, tasks, cycles)
 
 
 @dataclass(frozen=True)
 class _Memory:
     """Places in the workspace, in elements; each part ends with a vector to spare."""
 
+    lines_at: int
+    lines_pitch: int
     sums_at: int
     turned_at: int
     dots_at: int
@@ -255,12 +286,16 @@ class _Memory:
 
 def _memory(problem: ConvProblem, op: Op) -> _Memory:
     lanes, sources = lanes_of(problem.dtype), role_fields(problem, op)["sources"]
-    rows = sizes_of(problem, op).row_block + SPARE_ROWS + 1
-    sums_at = (sources + 1) * lanes
+    sizes = sizes_of(problem, op)
+    rows = sizes.row_block + SPARE_ROWS + 1
+    lines_at, lines_pitch, copied = (sources + 1) * lanes, 0, 0
+    if _is_strided(problem):
+        lines_pitch, copied = padded(sizes.pixel_block, problem.dtype), sources if op is Op.FORWARD else sizes.row_block
+    sums_at = lines_at + (copied + 1) * lines_pitch
     turned_at = sums_at + rows * lanes
     dots_at = turned_at + (lanes + SPARE_ROWS) * rows
     dots_pitch = -(-sources // lanes) * lanes
-    return _Memory(sums_at, turned_at, dots_at, dots_pitch, dots_at + _dots.MOST * dots_pitch)
+    return _Memory(lines_at, lines_pitch, sums_at, turned_at, dots_at, dots_pitch, dots_at + _dots.MOST * dots_pitch)
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
@@ -272,11 +307,14 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
     """The plan of a problem, as it was and with its axes made one."""
     sizes, memory, roles = sizes_of(problem, op), _memory(problem, op), role_fields(problem, op)
     lanes = lanes_of(problem.dtype)
+    strided = _is_strided(problem)
     tables = Tables(Panels)
     c = np.arange(roles["sources"])
     vector = tables.vector(
         **{name: value for name, value in roles.items() if name in Panels._fields},
-        pixels=problem.output[2],
+        pixels=math.prod(problem.output),
+        gathers=strided and op is Op.FORWARD,
+        spreads=strided and op is Op.GRAD_INPUT,
         row_block=sizes.row_block,
         pixel_block=sizes.pixel_block,
         pitch=lanes,
@@ -286,9 +324,10 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
         by_dots=op is Op.FORWARD,
         rows_at=tables.add(roles["weight_target"] * np.arange(sizes.row_block)),
         taken_at=tables.add(roles["weight_source"] * c),
-        offsets_at=tables.add(roles["source_c"] * c),
+        offsets_at=tables.add((memory.lines_pitch if strided and op is Op.FORWARD else roles["source_c"]) * c),
         copied_at=tables.add(lanes * c),
         pixels_at=tables.add(np.arange(lanes)),
+        grid_at=tables.add(grid_of(problem)),
     )
     geometry = with_sizes(vector, problem, op, math.prod(problem.w_shape), memory.elements)
     return Plan(

@@ -72,13 +72,9 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         y_at = (
             image * g.target_n + channel * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
         )  # fmt: skip
-        if g.in_place:
-            right, right_at = x, source_at + tile.q
-        else:
-            gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
-            right, right_at = workspace, 0
+        gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
         product = Product(
-            w, w_at, width, y, y_at, right, right_at,
+            w, w_at, width, y, y_at, workspace, 0,
             geometry, g.rows_at, 0, offsets_at, tile.width, item == begin,
         )  # fmt: skip
         multiply_lines(product, rows, channels * taps, Lines(tile.height, g.target_h, g.strip_w))

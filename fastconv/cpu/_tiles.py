@@ -355,11 +355,6 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             )  # fmt: skip
 
 
-def reads_in_place(problem: ConvProblem) -> bool:
-    """Whether the only tap of a filter reads every element of x, which is one row."""
-    return problem.taps == 1 and problem.input == problem.output and problem.stride == (1, 1, 1)
-
-
 def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     """Tilings of GRAD_WEIGHT whose rows are multiplied one by one."""
     sources, targets = channels_of(problem, op)
@@ -368,7 +363,6 @@ def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     if problem.layout == "channels_last" or problem.real_products != 1:
         return
     depth, height, width = problem.output
-    in_place = reads_in_place(problem)
     for part, lines in itertools.product(
         itertools.islice(parts_of(width, ROW_PIXELS), 4), itertools.islice(parts_of(height, height), 24)
     ):
@@ -386,7 +380,7 @@ def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             steps = -(-row_block // ROWS) * ROWS * columns * _vectors(part, lanes) * lines
             item: float = steps + register_tiles * (_dots.SUMS_CYCLES + lines * _dots.line_cycles(part, lanes))
             item += row_block * lines * part * size / LINE_BYTES * LINE_CYCLES
-            item += 0 if in_place else block * gather_cycles(problem, op, strip, lanes)
+            item += block * gather_cycles(problem, op, strip, lanes)
             cycles = blocks * (items * item + runs * TASK_CYCLES)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, lanes, blocks * runs,

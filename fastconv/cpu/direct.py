@@ -17,8 +17,8 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 with the tile of y transposed, so that a vector holds neighbouring k.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
-`_line_weights`, filters of one element in `_pointwise`, wide images in `_rowwise`. The sizes of tiles are chosen in
-`fastconv.cpu._tiles`.
+`_line_weights`, filters of one element in `_pointwise` and `_pointwise_weights`, wide images in `_rowwise`. The sizes
+of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -29,6 +29,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _line_weights, _lines, _pointwise, _rowwise
+from . import _dots, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
@@ -60,7 +61,7 @@ from ._strips import (
     transpose_tile,
     weight_block_of,
 )
-from ._tiles import Tiling, channels_of, reads_in_place, role_fields, row_group, rows_are_joined, tiling, together
+from ._tiles import Tiling, channels_of, role_fields, row_group, rows_are_joined, tiling, together
 
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
@@ -309,8 +310,10 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
-    if _pointwise.serves(problem, op):
-        return _pointwise.plan(whole, problem, op, epilogue)
+    pointwise = _pointwise_kernels(problem, op)
+    if pointwise is not None:
+        planned: Plan = pointwise.plan(whole, problem, op, epilogue)
+        return planned
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
@@ -330,14 +333,10 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
             taken = _taken_weights(phase, problem, block, roles["weight_source"])
             if by_lines:
                 offsets = np.append(offsets, np.repeat(offsets[-1:], _line_weights.DOT_TERMS))
-            elif op is Op.GRAD_WEIGHT and sizes.row_by_row and reads_in_place(problem):
-                offsets = roles["source_c"] * np.arange(block)
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     folded = op is Op.GRAD_INPUT and folding(problem)
     joined = _is_joined(problem, op, sizes)
     in_place = joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources
-    if op is Op.GRAD_WEIGHT:
-        in_place = sizes.row_by_row and reads_in_place(problem)
     panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
     vector = tables.vector(
         images=problem.N,
@@ -407,6 +406,11 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+def _pointwise_kernels(problem: ConvProblem, op: Op) -> Any:
+    """The module that computes a problem whose filters have one element, or None."""
+    return next((each for each in (_pointwise, _pointwise_weights) if each.serves(problem, op)), None)
+
+
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
@@ -447,15 +451,20 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
-    if _pointwise.serves(problem, op):
-        return _pointwise.workspace(problem, op)
+    pointwise = _pointwise_kernels(problem, op)
+    if pointwise is not None:
+        return int(pointwise.workspace(problem, op))
     return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """One sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
     if op is Op.GRAD_WEIGHT:
-        sizes = _tiling(_collapsed(problem), op)
+        collapsed = _collapsed(problem)
+        pointwise = _pointwise_kernels(collapsed, op)
+        if pointwise is not None:
+            return running_sum_error(problem, pointwise.sizes_of(collapsed, op).additions)
+        sizes = _tiling(collapsed, op)
         return running_sum_error(problem, math.prod(sizes.tile) + problem.N * math.prod(sizes.tiles))
     return running_sum_error(problem, problem.terms(op) + 1)
 
@@ -463,7 +472,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
     collapsed = _collapsed(problem)
-    sizes = (_pointwise.sizes_of if _pointwise.serves(collapsed, op) else _tiling)(collapsed, op)
+    pointwise = _pointwise_kernels(collapsed, op)
+    sizes = pointwise.sizes_of(collapsed, op) if pointwise is not None else _tiling(collapsed, op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

@@ -31,20 +31,9 @@ from ._axes import Axis, Tap, folding
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
+from ._line_vectors import RUNS, add_lines, cleared, interleave_lines, store_first_of_lines
 from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
-from ._simd import (
-    REGISTERS,
-    RUNS,
-    add_lines,
-    cleared,
-    interleave_lines,
-    lanes,
-    lanes_of_value,
-    prefetch,
-    store_first_of_lines,
-    tuple_of,
-    zeros,
-)
+from ._simd import REGISTERS, lanes, lanes_of_value, prefetch, tuple_of, zeros
 from ._strips import PHASE, header, tile_of
 from ._tiles import Tiling, axes, channels_of, gather_cycles, halo_of, line_tiles, parts_of, planes_of, positions_of
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _line_weights, _lines, _pointwise, _rowwise
+from . import _dots, _line_weights, _lines, _pointwise, _rowwise, _three_lines
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
@@ -309,8 +310,9 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
-    if _pointwise.serves(problem, op):
-        return _pointwise.plan(whole, problem, op, epilogue)
+    kernels_of_its_own = _kernels_of_its_own(problem, op)
+    if kernels_of_its_own:
+        return kernels_of_its_own.plan(whole, problem, op, epilogue)
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
@@ -407,6 +409,11 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+def _kernels_of_its_own(problem: ConvProblem, op: Op) -> Any:
+    """The module that computes a problem apart from strips and tiles; None for most."""
+    return next((each for each in (_pointwise, _three_lines) if each.serves(problem, op)), None)
+
+
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
@@ -447,14 +454,17 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
-    if _pointwise.serves(problem, op):
-        return _pointwise.workspace(problem, op)
+    kernels_of_its_own = _kernels_of_its_own(problem, op)
+    if kernels_of_its_own:
+        return kernels_of_its_own.workspace(problem, op)
     return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """One sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
     if op is Op.GRAD_WEIGHT:
+        if _three_lines.serves(problem, op):
+            return running_sum_error(problem, _three_lines.additions(problem))
         sizes = _tiling(_collapsed(problem), op)
         return running_sum_error(problem, math.prod(sizes.tile) + problem.N * math.prod(sizes.tiles))
     return running_sum_error(problem, problem.terms(op) + 1)
@@ -463,7 +473,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
     collapsed = _collapsed(problem)
-    sizes = (_pointwise.sizes_of if _pointwise.serves(collapsed, op) else _tiling)(collapsed, op)
+    kernels_of_its_own = _kernels_of_its_own(collapsed, op)
+    sizes = (kernels_of_its_own.sizes_of if kernels_of_its_own else _tiling)(collapsed, op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

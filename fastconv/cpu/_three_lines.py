@@ -120,10 +120,8 @@ def _filter_planes(task, source, w, target, residual, constants, geometry, strid
         channel = plane % g.groups
         if stride == 2:
             _filter_strided(g, source, source_at, w, 9 * channel, target, target_at)
-        elif g.target_w <= lanes(target):
-            _filter(g, source, source_at, w, 9 * channel, target, target_at, zeros(target, 1))
         else:
-            _filter(g, source, source_at, w, 9 * channel, target, target_at, zeros(target, 2))
+            _filter(g, source, source_at, w, 9 * channel, target, target_at, zeros(target, 1))
         if changes(finish, channel, 1):
             finish_runs(target, target_at, 0, 1, g.target_h * g.target_w, channel, 0, finish)
 
@@ -312,12 +310,12 @@ def _correlate_strided(g, x, w, w_at, y, channel):
     step = lanes_of_value(zero)
     for plane in range(channel, g.images * g.groups, g.groups):
         x_at, y_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
-        for p in range(g.target_h):
-            h = 2 * p - g.before_h
-            for q in range(0, g.target_w, step):
-                low = g.before_w - 2 * q
-                here = load_inside(y, y_at + p * g.target_w + q, 0, min(step, g.target_w - q), zero)
-                left, middle, right = _strided_columns(g, x, x_at, h, low, zero)
+        for q in range(0, g.target_w, step):
+            low, held = g.before_w - 2 * q, min(step, g.target_w - q)
+            left, middle, right = _strided_columns(g, x, x_at, -g.before_h, low, zero)
+            for p in range(g.target_h):
+                h = 2 * p - g.before_h
+                here = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
                 a00, a01, a02 = fma(left, here, a00), fma(middle, here, a01), fma(right, here, a02)
                 left, middle, right = _strided_columns(g, x, x_at, h + 1, low, zero)
                 a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
@@ -396,7 +394,7 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     for count in range(1, min(planes, 64) + 1):
         block = -(-planes // count)
         tasks = -(-planes // block)
-        choices.append(Sizes(block, tasks, tasks * TASK_CYCLES + problem.N * problem.groups * plane))
+        choices.append(Sizes(block, tasks, tasks * (TASK_CYCLES + block * plane * (problem.N if op is Op.GRAD_WEIGHT else 1))))
     return min(choices, key=lambda each: each.time(local_machine().threads))
 
 

@@ -262,73 +262,73 @@ def _pair(g, y, y_at, m, j, zero):
 def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Planes(*first_integers(geometry, HEADER))
-    for channel in range(task * g.block, min((task + 1) * g.block, g.groups)):
-        _correlate(g, x, w, 9 * channel, y, channel)
+    for image in range(g.images):
+        for channel in range(task * g.block, min((task + 1) * g.block, g.groups)):
+            _correlate(g, x, w, 9 * channel, y, image * g.groups + channel, image == 0)
 
 
 @subroutine
-def _correlate(g, x, w, w_at, y, channel):
+def _correlate(g, x, w, w_at, y, plane, is_first):
     """A filter with a stride of 1: line h of x meets three of y, which stay in registers."""
     never_inlined()
     zero = zeros(x, 1)
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     step = lanes_of_value(zero)
-    for plane in range(channel, g.images * g.groups, g.groups):
-        x_at, y_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
-        for q in range(0, g.target_w, step):
-            low = g.before_w - q
-            held = min(step, g.target_w - q)
-            above, here = zero, zero
-            for h in range(-g.before_h, g.source_h):
-                p = h + g.before_h
-                below = zero
-                if p < g.target_h:
-                    below = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
-                if h >= 0:
-                    left, middle, right = _columns(g, x, x_at + h * g.source_w - low, low, zero)
-                    a00, a01, a02 = fma(left, below, a00), fma(middle, below, a01), fma(right, below, a02)
-                    a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
-                    a20, a21, a22 = fma(left, above, a20), fma(middle, above, a21), fma(right, above, a22)
-                above, here = here, below
-    _store_totals(w, w_at, (a00, a01, a02, a10, a11, a12, a20, a21, a22))
+    x_at, y_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
+    for q in range(0, g.target_w, step):
+        low = g.before_w - q
+        held = min(step, g.target_w - q)
+        above, here = zero, zero
+        for h in range(-g.before_h, g.source_h):
+            p = h + g.before_h
+            below = zero
+            if p < g.target_h:
+                below = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
+            if h >= 0:
+                left, middle, right = _columns(g, x, x_at + h * g.source_w - low, low, zero)
+                a00, a01, a02 = fma(left, below, a00), fma(middle, below, a01), fma(right, below, a02)
+                a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
+                a20, a21, a22 = fma(left, above, a20), fma(middle, above, a21), fma(right, above, a22)
+            above, here = here, below
+    _store_totals(w, w_at, (a00, a01, a02, a10, a11, a12, a20, a21, a22), is_first)
 
 
 @kernel
 def _grad_weight_strided(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Planes(*first_integers(geometry, HEADER))
-    for channel in range(task * g.block, min((task + 1) * g.block, g.groups)):
-        _correlate_strided(g, x, w, 9 * channel, y, channel)
+    for image in range(g.images):
+        for channel in range(task * g.block, min((task + 1) * g.block, g.groups)):
+            _correlate_strided(g, x, w, 9 * channel, y, image * g.groups + channel, image == 0)
 
 
 @subroutine
-def _correlate_strided(g, x, w, w_at, y, channel):
+def _correlate_strided(g, x, w, w_at, y, plane, is_first):
     """A filter with a stride of 2."""
     never_inlined()
     zero = zeros(x, 1)
     a00, a01, a02, a10, a11, a12, a20, a21, a22 = zero, zero, zero, zero, zero, zero, zero, zero, zero
     step = lanes_of_value(zero)
-    for plane in range(channel, g.images * g.groups, g.groups):
-        x_at, y_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
-        for q in range(0, g.target_w, step):
-            low, held = g.before_w - 2 * q, min(step, g.target_w - q)
-            left, middle, right = _strided_columns(g, x, x_at, -g.before_h, low, zero)
-            for p in range(g.target_h):
-                h = 2 * p - g.before_h
-                here = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
-                a00, a01, a02 = fma(left, here, a00), fma(middle, here, a01), fma(right, here, a02)
-                left, middle, right = _strided_columns(g, x, x_at, h + 1, low, zero)
-                a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
-                left, middle, right = _strided_columns(g, x, x_at, h + 2, low, zero)
-                a20, a21, a22 = fma(left, here, a20), fma(middle, here, a21), fma(right, here, a22)
-    _store_totals(w, w_at, (a00, a01, a02, a10, a11, a12, a20, a21, a22))
+    x_at, y_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
+    for q in range(0, g.target_w, step):
+        low, held = g.before_w - 2 * q, min(step, g.target_w - q)
+        left, middle, right = _strided_columns(g, x, x_at, -g.before_h, low, zero)
+        for p in range(g.target_h):
+            h = 2 * p - g.before_h
+            here = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
+            a00, a01, a02 = fma(left, here, a00), fma(middle, here, a01), fma(right, here, a02)
+            left, middle, right = _strided_columns(g, x, x_at, h + 1, low, zero)
+            a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
+            left, middle, right = _strided_columns(g, x, x_at, h + 2, low, zero)
+            a20, a21, a22 = fma(left, here, a20), fma(middle, here, a21), fma(right, here, a22)
+    _store_totals(w, w_at, (a00, a01, a02, a10, a11, a12, a20, a21, a22), is_first)
 
 
 @subroutine
-def _store_totals(w, w_at, sums):
+def _store_totals(w, w_at, sums, is_first):
     totals = totals_of(sums)
     for tap in range(9):
-        w[w_at + tap] = totals[tap]
+        w[w_at + tap] = totals[tap] if is_first else w[w_at + tap] + totals[tap]
 
 
 KERNELS = {

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-
 from ..core.algorithm import Epilogue, Plan
 from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
@@ -33,7 +31,7 @@ from ._kernel import always_inlined, first_integers, never_inlined, views
 from ._launch import Launch
 from ._line_vectors import by_turns, half_of, load_inside, store_inside
 from ._rows import Finish, changes, finish_runs
-from ._simd import fma, lanes, lanes_of_value, splat, store_first, totals_of, zeros
+from ._simd import fma, lanes_of_value, splat, store_first, totals_of, zeros
 from ._tiles import WAITING
 
 
@@ -95,33 +93,33 @@ def _weights_of(w, at, step, like):
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _filter_planes(task, x, w, y, residual, constants, geometry, 1)
+    _filter_planes(task, x, w, y, residual, constants, geometry, None)
 
 
 @kernel
 def _forward_strided(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _filter_planes(task, x, w, y, residual, constants, geometry, 2)
+    _filter_planes(task, x, w, y, residual, constants, geometry, True)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _filter_planes(task, y, w, x, residual, constants, geometry, 1)
+    _filter_planes(task, y, w, x, residual, constants, geometry, None)
 
 
 @subroutine
-def _filter_planes(task, source, w, target, residual, constants, geometry, stride):
-    """A run of planes of all images."""
+def _filter_planes(task, source, w, target, residual, constants, geometry, strided):
+    """A run of planes of all images. strided: None where the stride is 1; the type tells what is compiled."""
     g = Planes(*first_integers(geometry, HEADER))
     finish = Finish(constants, residual, g.has_residual, g.activation, 0)
     for plane in range(task * g.block, min((task + 1) * g.block, g.images * g.groups)):
         source_at, target_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
         channel = plane % g.groups
-        if stride == 2:
-            _filter_strided(g, source, source_at, w, 9 * channel, target, target_at)
+        if strided is None:
+            _filter(g, source, source_at, w, 9 * channel, target, target_at)
         else:
-            _filter(g, source, source_at, w, 9 * channel, target, target_at, zeros(target, 1))
+            _filter_strided(g, source, source_at, w, 9 * channel, target, target_at)
         if changes(finish, channel, 1):
             finish_runs(target, target_at, 0, 1, g.target_h * g.target_w, channel, 0, finish)
 
@@ -145,9 +143,10 @@ def _within(lane, lanes):
 
 
 @subroutine
-def _filter(g, source, source_at, w, w_at, target, target_at, zero):
+def _filter(g, source, source_at, w, w_at, target, target_at):
     """A plane with a stride of 1."""
     never_inlined()
+    zero = zeros(target, 1)
     f = _weights_of(w, w_at + 8 if g.turned else w_at, -1 if g.turned else 1, zero)
     step = lanes_of_value(zero)
     for q in range(0, g.target_w, step):
@@ -219,7 +218,7 @@ def _grad_input_strided(task, x, w, y, residual, constants, workspace, geometry)
 
 @subroutine
 def _spread(g, y, y_at, w, w_at, x, x_at):
-    """x at the padded places (2 m, 2 j) and behind it, from y at (m, j) and before it."""
+    """X at the padded places (2 m, 2 j) and behind it, from y at (m, j) and before it."""
     never_inlined()
     zero = zeros(x, 2)
     f = _weights_of(w, w_at, 1, zero)
@@ -245,7 +244,7 @@ def _spread(g, y, y_at, w, w_at, x, x_at):
 
 @subroutine
 def _pair(g, y, y_at, m, j, zero):
-    """y at (m, j) and at (m, j - 1)."""
+    """Y at (m, j) and at (m, j - 1)."""
     always_inlined()
     here, before = zero, zero
     if 0 <= m < g.source_h:
@@ -394,7 +393,9 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     for count in range(1, min(planes, 64) + 1):
         block = -(-planes // count)
         tasks = -(-planes // block)
-        choices.append(Sizes(block, tasks, tasks * (TASK_CYCLES + block * plane * (problem.N if op is Op.GRAD_WEIGHT else 1))))
+        choices.append(
+            Sizes(block, tasks, tasks * (TASK_CYCLES + block * plane * (problem.N if op is Op.GRAD_WEIGHT else 1)))
+        )
     return min(choices, key=lambda each: each.time(local_machine().threads))
 
 

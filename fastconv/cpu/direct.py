@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _dots, _line_weights, _lines, _pointwise, _rowwise, _three_lines
@@ -179,7 +179,6 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
-LINE_KERNELS = {**_lines.KERNELS, Op.GRAD_WEIGHT: _line_weights.grad_weight}
 
 
 # ---- plans
@@ -383,10 +382,10 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    kernels = _rowwise.KERNELS if sizes.row_by_row else LINE_KERNELS if by_lines else KERNELS
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    launch = Launch(kernels[op], tasks, problem.dtype, geometry, memory.elements)
+    kernel = _line_kernel(problem, op, joined) if by_lines else (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op]
+    launch = Launch(kernel, tasks, problem.dtype, geometry, memory.elements)
 
     def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         initialise(x, whole, constants)
@@ -418,6 +417,10 @@ def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
     return _line_weights.tiling(problem) if op is Op.GRAD_WEIGHT else _lines.tiling(problem, op)
+
+
+def _line_kernel(problem: ConvProblem, op: Op, joined: bool) -> Kernel:
+    return _line_weights.grad_weight if op is Op.GRAD_WEIGHT else _lines.kernel_of(problem, op, joined)
 
 
 def _by_lines(problem: ConvProblem, op: Op) -> bool:

@@ -7,17 +7,20 @@ while it is in registers. What the lines above have left of a sum waits in a reg
                                                 sums[h + 1] += w[1] . x[h + 1]
                                                 sums[h + 2]  = w[0] . x[h + 1]      with . along a line
 
-so that a plane costs three loads and nine multiply-adds for each vector. GRAD_INPUT with a stride of 1 is the same with
+so that a plane costs three loads and nine products for each vector. GRAD_INPUT with a stride of 1 is the same with
 the filter turned around; with a stride of 2, two lines of x and two vectors of each are made of every line of y.
 GRAD_WEIGHT keeps nine vectors of sums, whose lanes are added up once, behind the last image.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
 
 from ..core.algorithm import Epilogue, Plan
 from ..core.jit import kernel, subroutine
@@ -31,8 +34,8 @@ from ._kernel import always_inlined, first_integers, never_inlined, views
 from ._launch import Launch
 from ._line_vectors import by_turns, half_of, load_inside, store_inside
 from ._rows import Finish, changes, finish_runs
-from ._simd import fma, lanes_of_value, splat, store_first, totals_of, zeros
-from ._tiles import WAITING
+from ._simd import fma, lanes_of_value, prefetch, splat, store_first, totals_of, zeros
+from ._tiles import WAITING, parts_of
 
 
 class Planes(NamedTuple):
@@ -48,9 +51,9 @@ class Planes(NamedTuple):
     images: int
     groups: int
     block: int  # planes of a task
-    source_h: int  # lines of a plane and elements of a line; GRAD_WEIGHT reads x by taps, as if it were gathered
+    source_h: int  # lines of a plane and elements of a line; in GRAD_WEIGHT of x
     source_w: int
-    target_h: int
+    target_h: int  # in GRAD_WEIGHT of y
     target_w: int
     before_h: int  # lines and columns that the first tap of the first position lies before the source
     before_w: int
@@ -155,6 +158,8 @@ def _filter(g, source, source_at, w, w_at, target, target_at):
         above, here = zero, zero
         for h in range(-g.before_h, g.target_h + 2 - g.before_h):
             left, middle, right = zero, zero, zero
+            # The next plane: 8x64x112x112 took 3.1 ms without.
+            prefetch(source, source_at + (g.source_h + h) * g.source_w + q)
             if 0 <= h < g.source_h:
                 left, middle, right = _columns(g, source, source_at + h * g.source_w - low, low, zero)
             done = above + fma(f.w22, right, fma(f.w21, middle, f.w20 * left))
@@ -284,6 +289,7 @@ def _correlate(g, x, w, w_at, y, plane, is_first):
             if p < g.target_h:
                 below = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
             if h >= 0:
+                prefetch(x, x_at + (g.source_h + h) * g.source_w + q)
                 left, middle, right = _columns(g, x, x_at + h * g.source_w - low, low, zero)
                 a00, a01, a02 = fma(left, below, a00), fma(middle, below, a01), fma(right, below, a02)
                 a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
@@ -342,13 +348,16 @@ KERNELS = {
 
 # ---- plans
 
-# Cycles for each vector of a line, for each column of vectors and for each task.
-VECTOR_CYCLES = 12
-COLUMN_CYCLES = 40
-TASK_CYCLES = 700
-# Elements of a line: longer ones are read by `fastconv.cpu._lines`.
-LINE_PIXELS = 256
-# Fewer channels than these would leave threads idle.
+# Cycles for each vector of a line of y, by stride, for each column of vectors and for each task, on the machine of
+# docs/performance.md: 32x112x112 took 13 a vector, 2x64x112x112 with a stride of two 24; 512x14x14 took 310 a plane;
+# 256 tasks of it took 5 us longer than 4.
+VECTOR_CYCLES = {1: 13, 2: 24}
+COLUMN_CYCLES = 130
+TASK_CYCLES = 75
+# Longer lines lie so far apart that few of them stay in the first-level cache together: 8x384x384 took 0.26 ms, and
+# 0.40 in `fastconv.cpu._lines`; 8x512x512 took 0.94 ms, and 0.75 there.
+LINE_BYTES_MOST = 1536
+# Fewer channels would leave threads idle.
 GROUPS_LEAST = 8
 
 
@@ -378,7 +387,7 @@ def serves(problem: ConvProblem, op: Op) -> bool:
         and not folding(problem)
         and (op is Op.GRAD_INPUT or problem.pad_value == 0)
         and problem.real_products == 1
-        and max(problem.input) <= LINE_PIXELS
+        and problem.input[2] * np.dtype(problem.dtype).itemsize <= LINE_BYTES_MOST
     )
 
 
@@ -387,15 +396,13 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
     """The block that takes the least time."""
     _, height, width = problem.output
     columns = -(-width // lanes_of(problem.dtype))
-    plane = columns * (height * VECTOR_CYCLES + COLUMN_CYCLES)
+    plane = columns * (height * VECTOR_CYCLES[problem.stride[2]] + COLUMN_CYCLES)
     planes = problem.groups if op is Op.GRAD_WEIGHT else problem.N * problem.groups
+    images = problem.N if op is Op.GRAD_WEIGHT else 1  # that a task goes through
     choices = []
-    for count in range(1, min(planes, 64) + 1):
-        block = -(-planes // count)
+    for block in itertools.islice(parts_of(planes, planes), 24):
         tasks = -(-planes // block)
-        choices.append(
-            Sizes(block, tasks, tasks * (TASK_CYCLES + block * plane * (problem.N if op is Op.GRAD_WEIGHT else 1)))
-        )
+        choices.append(Sizes(block, tasks, tasks * (TASK_CYCLES + block * images * plane)))
     return min(choices, key=lambda each: each.time(local_machine().threads))
 
 

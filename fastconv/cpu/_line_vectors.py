@@ -82,9 +82,9 @@ def by_turns(typing_context, even, odd):
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, even.dtype, even.vectors)
         lanes = [part + lane for lane in range(emitter.lanes) for part in (0, emitter.lanes)]
-        return Emitter(builder, double.dtype, double.vectors).pack(
-            tuple(emitter.shuffle(*pair, lanes) for pair in zip(*map(emitter.unpack, arguments), strict=True))
-        )
+        pairs = zip(*map(emitter.unpack, arguments), strict=True)
+        joined = tuple(emitter.shuffle(a, b, lanes) for a, b in pairs)
+        return Emitter(builder, double.dtype, double.vectors).pack(joined)
 
     return double(even, odd), codegen
 

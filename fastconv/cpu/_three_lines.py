@@ -412,11 +412,6 @@ def additions(problem: ConvProblem) -> int:
     return problem.N * problem.output[1] * -(-problem.output[2] // lanes) + lanes
 
 
-def workspace(problem: ConvProblem, op: Op) -> int:
-    """Scratch memory of a thread, in bytes."""
-    return 0
-
-
 def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     """The plan of a problem, as it was and with its axes made one."""
     sizes, stride = sizes_of(problem, op), problem.stride[2]

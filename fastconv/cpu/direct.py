@@ -17,8 +17,8 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 with the tile of y transposed, so that a vector holds neighbouring k.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
-`_line_weights`, filters of one element in `_pointwise`, wide images in `_rowwise`. The sizes of tiles are chosen in
-`fastconv.cpu._tiles`.
+`_line_weights`, depthwise filters of 3x3 in `_three_lines`, filters of one element in `_pointwise`, wide images in
+`_rowwise`. The sizes of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -29,7 +29,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -309,9 +308,10 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
-    kernels_of_its_own = _kernels_of_its_own(problem, op)
-    if kernels_of_its_own:
-        return kernels_of_its_own.plan(whole, problem, op, epilogue)
+    if _pointwise.serves(problem, op):
+        return _pointwise.plan(whole, problem, op, epilogue)
+    if _three_lines.serves(problem, op):
+        return _three_lines.plan(whole, problem, op, epilogue)
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
@@ -408,11 +408,6 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
-def _kernels_of_its_own(problem: ConvProblem, op: Op) -> Any:
-    """The module that computes a problem apart from strips and tiles; None for most."""
-    return next((each for each in (_pointwise, _three_lines) if each.serves(problem, op)), None)
-
-
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
@@ -457,9 +452,10 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
-    kernels_of_its_own = _kernels_of_its_own(problem, op)
-    if kernels_of_its_own:
-        return kernels_of_its_own.workspace(problem, op)
+    if _pointwise.serves(problem, op):
+        return _pointwise.workspace(problem, op)
+    if _three_lines.serves(problem, op):
+        return 0
     return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
@@ -473,11 +469,16 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
     return running_sum_error(problem, problem.terms(op) + 1)
 
 
+def _sizes(problem: ConvProblem, op: Op) -> Tiling | _pointwise.Sizes | _three_lines.Sizes:
+    """The sizes of the kernels that serve."""
+    if _pointwise.serves(problem, op):
+        return _pointwise.sizes_of(problem, op)
+    return _three_lines.sizes_of(problem, op) if _three_lines.serves(problem, op) else _tiling(problem, op)
+
+
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
-    collapsed = _collapsed(problem)
-    kernels_of_its_own = _kernels_of_its_own(collapsed, op)
-    sizes = (kernels_of_its_own.sizes_of if kernels_of_its_own else _tiling)(collapsed, op)
+    sizes = _sizes(_collapsed(problem), op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

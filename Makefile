@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint bench bench-quick clean
+.PHONY: demo test lint bench bench-quick gpu clean
 
 demo: $(VENV)/.examples
 	$(RUN) examples/photo_filters.py --output demo
@@ -23,6 +23,10 @@ bench: $(VENV)/.bench
 
 bench-quick: $(VENV)/.bench
 	$(RUN) -m bench --quick
+
+# On a machine with an NVIDIA GPU; PyPI's PyTorch brings cuDNN.
+gpu: $(VENV)/.bench $(VENV)/.cuda13
+	$(RUN) -m bench.gpu --json gpu.json --markdown gpu.md --png gpu.png
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@
 """
 
 from . import grad, ndimage, pooling, signal
-from .core.errors import UnsupportedError
+from .core.errors import DeviceError, UnsupportedError
 from .explanation import explain
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .operators import conv_matrix, conv_operator
@@ -19,6 +19,7 @@ from .shapes import conv_output_shape, conv_transpose_output_shape, parameter_co
 __version__ = "0.1.0"
 
 __all__ = [
+    "DeviceError",
     "Prepared",
     "UnsupportedError",
     "col2im",

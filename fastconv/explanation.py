@@ -7,6 +7,7 @@ from typing import Any
 
 from ._separable import separation
 from .core.arrays import as_array, common_dtype
+from .core.devices import check_device, common_device
 from .core.errors import reporting
 from .core.evaluate import check_rtol
 from .core.problem import ConvProblem, Op
@@ -21,6 +22,7 @@ def explain(
     *parameters: Any,
     op: str = "forward",
     rtol: float | None = None,
+    device: str | None = None,
     **options: Any,
 ) -> Explanation:
     """Say which algorithm `auto` takes, and why each other one is not taken.
@@ -33,8 +35,8 @@ def explain(
         as in `conv1d`, `conv2d` and `conv3d`.
     op
         "forward", "grad_input" (also the transposed convolution) or "grad_weight".
-    rtol
-        As in `conv1d`, `conv2d` and `conv3d`.
+    rtol, device
+        As in `conv1d`, `conv2d` and `conv3d`; a problem line is one for the CPU unless device="cuda".
 
     Returns
     -------
@@ -55,6 +57,7 @@ def explain(
     """
     with reporting():
         check_rtol(rtol)
+        check_device(device)
     try:
         chosen = Op(op)
     except ValueError:
@@ -62,12 +65,14 @@ def explain(
     if isinstance(problem, (str, ConvProblem)):
         if weight is not None or parameters or options:
             raise TypeError("a problem line holds all parameters; give it alone")
-        return explain_problem(ConvProblem.parse(problem) if isinstance(problem, str) else problem, chosen, rtol)
+        given = ConvProblem.parse(problem) if isinstance(problem, str) else problem
+        return explain_problem(given, chosen, rtol, device or "cpu")
     with reporting(x=problem, w=weight):
-        x, w = as_array("x", problem), as_array("weight", weight)
+        x, w = as_array("x", problem, device), as_array("weight", weight, device)
+        place = common_device(x.dtype, w.dtype)
         described = ConvProblem.from_shapes(
             x.shape, w.shape, *parameters, dtype=common_dtype(x.dtype, w.dtype), **options
         )
-    explanation = explain_problem(described, chosen, rtol)
-    passes = separation(described, w[0, 0]) if chosen is Op.FORWARD else None
+    explanation = explain_problem(described, chosen, rtol, place)
+    passes = separation(described, w[0, 0]) if chosen is Op.FORWARD and place == "cpu" else None
     return explanation if passes is None else dataclasses.replace(explanation, remark=str(passes))

@@ -20,7 +20,8 @@ from .core.arrays import Array, as_array
 from .core.boundary import OUTSIDE, source_index
 from .core.errors import RejectedError, reporting
 from .core.evaluate import check_threads
-from .core.problem import COMPUTE_DTYPES, ConvProblem, Extents, Padding
+from .core.parameters import Extents, Padding
+from .core.problem import COMPUTE_DTYPES, ConvProblem
 from .functional import flipped
 
 if TYPE_CHECKING:

@@ -23,12 +23,14 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike
 
-from .core.arrays import Array, allocate, as_array, check_out, common_dtype, is_plain, plain
-from .core.boundary import OUTSIDE, source_index
+from .core.arrays import Array, allocate, as_array, check_out, common_dtype, handed_back, is_plain, plain
+from .core.boundary import OUTSIDE, linear_mode, source_index
 from .core.errors import RejectedError, reporting
 from .core.evaluate import SERIAL_SECONDS, check_threads
 from .core.machine import local_machine
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding
+from .core.patch_problem import folded_problem, patch_problem
+from .core.problem import ConvProblem, Op
 from .core.recent import remembered
 from .core.registry import patch_plan
 from .core.threads import allowed_threads
@@ -90,9 +92,8 @@ def im2col(
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         x = as_array("x", x)
-        copy = _copy_of(
-            Op.FORWARD, True, x.dtype, x.shape, kernel_size, stride, padding, dilation, padding_mode, pad_value, layout
-        )
+        window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
+        copy = _copy_of(Op.FORWARD, True, x.dtype, x.shape, *window)
         return copy.gather(x, (copy.problem.N * copy.problem.pixels, copy.problem.K), out, num_threads)
 
 
@@ -140,19 +141,8 @@ def col2im(
     """
     with reporting(x=x_shape, columns=np.shape(columns), k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         matrix, shape = as_array("columns", columns), tuple(x_shape)
-        copy = _copy_of(
-            Op.GRAD_INPUT,
-            True,
-            matrix.dtype,
-            shape,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            "zeros" if padding_mode == "constant" else padding_mode,
-            0,
-            layout,
-        )
+        window = (kernel_size, stride, padding, dilation, linear_mode(padding_mode), 0, layout)
+        copy = _copy_of(Op.GRAD_INPUT, True, matrix.dtype, shape, *window)
         expected = (copy.problem.N * copy.problem.pixels, copy.problem.K)
         if matrix.shape != expected:
             raise RejectedError("columns.shape", matrix.shape, f"must be {expected}")
@@ -193,19 +183,8 @@ def unfold(
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         x = as_array("x", x)
         is_last = layout == "channels_last"
-        copy = _copy_of(
-            Op.FORWARD,
-            is_last,
-            x.dtype,
-            x.shape,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            padding_mode,
-            pad_value,
-            layout,
-        )
+        window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
+        copy = _copy_of(Op.FORWARD, is_last, x.dtype, x.shape, *window)
         problem = copy.problem
         shape = (problem.N, problem.pixels, problem.K) if is_last else (problem.N, problem.K, problem.pixels)
         return copy.gather(x, shape[problem.rank + 2 - x.ndim :], out, num_threads)
@@ -258,7 +237,8 @@ def fold(
     """
     with reporting(x=x, o=output_size, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         x = as_array("x", x)
-        copy = _folding_of(x.dtype, x.shape, output_size, kernel_size, stride, padding, dilation, padding_mode, layout)
+        window = (kernel_size, stride, padding, dilation, padding_mode, layout)
+        copy = _folding_of(x.dtype, x.shape, output_size, *window)
         problem = copy.problem
         return copy.scatter(x, problem.x_shape[3 - x.ndim :], normalize, out, num_threads)
 
@@ -296,7 +276,7 @@ def windows(
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
         x = as_array("x", x)
-        problem = ConvProblem.from_patches(
+        problem = patch_problem(
             x.shape,
             kernel_size,
             stride,
@@ -364,7 +344,7 @@ class _Copy:
         if self._run is not None:
             x = plain(x, self.dtype)
             self._run(x.view(self._moved), matrix.view(self._moved), self._outside, self._threads(num_threads))
-        return _handed_back(matrix, out)
+        return handed_back(matrix, out)
 
     def scatter(
         self, matrix: Array, shape: tuple[int, ...], normalize: bool, out: Array | None, num_threads: int | None
@@ -382,7 +362,7 @@ class _Copy:
             self._run(x, plain(matrix, self._moved), self._outside, self._threads(num_threads))
         if normalize:
             x /= self._coverage
-        return _handed_back(x.astype(self.dtype, copy=False), out)
+        return handed_back(x.astype(self.dtype, copy=False), out)
 
     def _threads(self, num_threads: int | None) -> int:
         return 1 if self._is_short else allowed_threads(num_threads)
@@ -401,13 +381,6 @@ class _Copy:
         return np.maximum(whole if problem.layout == "channels_first" else whole[..., np.newaxis], 1)
 
 
-def _handed_back(result: Array, out: Array | None) -> Array:
-    if out is None or result is out:
-        return result
-    out[...] = result
-    return out
-
-
 @remembered
 def _copy_of(
     op: Op,
@@ -423,7 +396,7 @@ def _copy_of(
     layout: str,
 ) -> _Copy:
     """The copy between x of this shape and its patch matrix."""
-    problem = ConvProblem.from_patches(
+    problem = patch_problem(
         x_shape,
         kernel_size,
         stride,
@@ -450,7 +423,7 @@ def _folding_of(
     layout: str,
 ) -> _Copy:
     """What adds up matrices of this shape."""
-    problem = ConvProblem.from_folded(
+    problem = folded_problem(
         shape,
         output_size,
         kernel_size,

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .core.arrays import Array, as_array, check_out, plain
+from .core.arrays import Array, as_array
+from .core.devices import common_device
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
-from .core.problem import ConvProblem, Extents, Op, Padding
+from .core.parameters import Extents, Padding, joined_shape
+from .core.problem import ConvProblem, Op
 from .core.recent import keep
 from .functional import bias_array, conv_call, dtypes_of, flipped
 
@@ -21,6 +23,9 @@ __all__ = ["Prepared", "prepare"]
 
 # Kinds of x (shapes and types) that a prepared convolution keeps its work for.
 MOST_KINDS = 64
+
+# Parameters that do not tell one convolution from another.
+_NO_WINDOW = ("num_threads", "device", "flip")
 
 
 def prepare(
@@ -38,6 +43,7 @@ def prepare(
     algorithm: str = "auto",
     rtol: float | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
     flip: bool = False,
 ) -> Prepared:
     """Fix all of a convolution but its data: ``prepare(weight, ...)(x)`` is ``conv{n}d(x, weight, ...)``, and faster.
@@ -48,7 +54,9 @@ def prepare(
         With one, two or three spatial axes. It is copied: a later change of the caller's array has no effect.
     bias : array of shape (K,), optional
         Copied too.
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads
+        As in `conv1d`, `conv2d` and `conv3d`.
+    device, flip
         As in `conv1d`, `conv2d` and `conv3d`.
 
     Returns
@@ -79,15 +87,16 @@ def prepare(
         "algorithm": algorithm,
         "rtol": rtol,
         "num_threads": num_threads,
+        "device": device,
         "flip": flip,
     }
     with reporting(w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        weight = as_array("weight", weight)
+        weight = as_array("weight", weight, device)
         if weight.ndim not in (3, 4, 5):
             raise RejectedError(
                 "weight.shape", weight.shape, "must have 3, 4 or 5 axes: K, C / groups and the spatial ones"
             )
-        return Prepared(weight, bias_array(bias, weight.shape[0]), parameters)
+        return Prepared(weight, bias_array(bias, weight.shape[0], device), parameters)
 
 
 class WeightForms:
@@ -110,7 +119,7 @@ class WeightForms:
         """The weight as a call's plan takes it, and what the plan makes of it: None if nothing."""
         weight = self._plain.get(call.computed_dtype)
         if weight is None:
-            weight = self._plain[call.computed_dtype] = plain(self._weight, call.computed_dtype)
+            weight = self._plain[call.computed_dtype] = call.plain(self._weight)
         if call.plan is None or call.plan.kept_weight is None:
             return weight, None
         key = (call.plan.algorithm, call.plan.kept_weight.key, call.computed_dtype)
@@ -143,11 +152,11 @@ class Prepared:
         self.weight = _kept(weight)
         self.bias = None if bias is None else _kept(bias)
         self._parameters = copy.deepcopy(parameters)
-        self._window = [value for name, value in self._parameters.items() if name not in ("num_threads", "flip")]
-        self._num_threads = parameters["num_threads"]
+        self._window = [value for name, value in self._parameters.items() if name not in _NO_WINDOW]
+        self._num_threads, self._device = parameters["num_threads"], parameters["device"]
         self._forms = WeightForms(flipped(self.weight, parameters["flip"]), parameters["num_threads"])
         self._ready: dict[tuple[Any, ...], _Ready] = {}
-        _check_without_x(self.weight, self.bias, **parameters)
+        _check_without_x(self.weight, self.bias, parameters)
 
     def __call__(self, x: ArrayLike, out: Array | None = None, *, add: ArrayLike | None = None) -> Array:
         """Convolve x.
@@ -172,37 +181,23 @@ class Prepared:
             If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
         """
         try:
-            x = as_array("x", x)
+            x = as_array("x", x, self._device)
             kind: tuple[Any, ...] = (x.shape, x.dtype)
             if add is not None:
-                add = as_array("add", add)
+                add = as_array("add", add, self._device)
                 kind = (*kind, add.shape, add.dtype)
             call, weight, constants, kept = self._ready.get(kind) or self._make_ready(kind, x, add)
             if out is not None:
-                check_out(out, call.shape, call.dtype, (x, add))
+                call.check_out(out, (x, add))
             return call.run(x, weight, None, constants, add, out, self._num_threads, kept)
         except RejectedError as error:
             raise error.completed(self._line(x)) from None
 
     def _make_ready(self, kind: tuple[Any, ...], x: Array, add: Array | None) -> _Ready:
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol = self._window
-        call = conv_call(
-            Op.FORWARD,
-            x.shape,
-            self.weight.shape,
-            dtypes_of(x, self.weight, self.bias, add),
-            stride,
-            padding,
-            dilation,
-            groups,
-            padding_mode,
-            pad_value,
-            layout,
-            algorithm,
-            rtol,
-            activation,
-            None if add is None else add.shape,
-        )
+        *window, activation, algorithm, rtol = self._window
+        parameters = (*window, algorithm, rtol, activation, None if add is None else add.shape)
+        dtypes = dtypes_of(x, self.weight, self.bias, add)
+        call = conv_call(Op.FORWARD, x.shape, self.weight.shape, dtypes, *parameters)
         weight, kept = self._forms.of(call)
         ready = _Ready(call, weight, call.constants(self.bias), kept)
         keep(self._ready, kind, ready, MOST_KINDS)
@@ -233,48 +228,33 @@ class Prepared:
 
 
 def _kept(array: Array) -> Array:
-    """A contiguous copy that nobody changes."""
+    """A contiguous copy that nobody changes; on a CUDA device, nobody else knows it."""
+    if not isinstance(array, np.ndarray):
+        on_cuda: Array = array.flipped(())
+        return on_cuda
     copied = np.array(array, order="C")
     copied.flags.writeable = False
     return copied
 
 
-def _check_without_x(
-    weight: Array,
-    bias: Array | None,
-    *,
-    stride: Extents,
-    padding: Padding,
-    dilation: Extents,
-    groups: int,
-    padding_mode: str,
-    pad_value: complex,
-    layout: str,
-    activation: str | None,
-    algorithm: str,
-    rtol: float | None,
-    num_threads: int | None,
-    flip: bool,
-) -> None:
+def _check_without_x(weight: Array, bias: Array | None, parameters: dict[str, Any]) -> None:
     """Refuse what no x can be convolved with: tried on an x of fitting channels and of any size that it may take."""
+    p, groups = parameters, parameters["groups"]
     channels = weight.shape[1] * (max(groups, 1) if isinstance(groups, (int, np.integer)) else 1)
-    extents = (2**62,) * (weight.ndim - 2)
-    x_shape = (*extents, channels) if layout == "channels_last" else (channels, *extents)
-    # The type is not known before x is, but every type's pad values are complex128 numbers.
     ConvProblem.from_shapes(
-        x_shape,
+        joined_shape((), channels, (2**62,) * (weight.ndim - 2), p["layout"]),
         weight.shape,
-        stride,
-        padding,
-        dilation,
+        p["stride"],
+        p["padding"],
+        p["dilation"],
         groups,
-        padding_mode=padding_mode,
-        pad_value=pad_value,
-        layout=layout,
-        dtype="complex128",
+        padding_mode=p["padding_mode"],
+        pad_value=p["pad_value"],
+        layout=p["layout"],
+        dtype="complex128",  # the type is not known before x is, but every type's pad values are numbers of this one
     )
     is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
-    check_activation(activation, "complex128" if is_complex else "float64")
-    check_algorithm(algorithm)
-    check_rtol(rtol)
-    check_threads(num_threads)
+    check_activation(p["activation"], "complex128" if is_complex else "float64")
+    check_algorithm(p["algorithm"], common_device(weight.dtype))
+    check_rtol(p["rtol"])
+    check_threads(p["num_threads"])

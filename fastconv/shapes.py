@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from .core.errors import reporting
-from .core.problem import ConvProblem, Extents, Padding
+from .core.parameters import Extents, Padding
+from .core.problem import ConvProblem
 
 __all__ = ["conv_output_shape", "conv_transpose_output_shape", "parameter_count"]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastconv.core.boundary import OUTSIDE, PADDING_MODES, folds, source_index
+from fastconv.core.boundary import OUTSIDE, PADDING_MODES, folds, linear_mode, source_index
 
 from .reference import pad
 
@@ -35,3 +35,9 @@ def test_gathering_through_the_index_pads(extent, low, high, mode):
 def test_the_table_of_the_documentation(mode, padded):
     assert "".join("abcd-"[place] for place in source_index(4, 3, 3, mode)) == padded
     assert folds(mode) == ("-" not in padded)
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+def test_the_linear_mode_pads_the_same_but_for_the_value(mode):
+    assert linear_mode(mode) == ("zeros" if mode == "constant" else mode)
+    np.testing.assert_array_equal(source_index(4, 5, 6, linear_mode(mode)), source_index(4, 5, 6, mode))

@@ -25,6 +25,7 @@ CORE_BELOW_ALGORITHMS = {
     "fastconv.core.errors",
     "fastconv.core.jit",
     "fastconv.core.machine",
+    "fastconv.core.parameters",
     "fastconv.core.pool_problem",
     "fastconv.core.problem",
     "fastconv.core.threads",
@@ -66,10 +67,13 @@ def test_what_algorithms_stand_on_does_not_know_the_selector(module):
     assert of_package(module) <= CORE_BELOW_ALGORITHMS
 
 
-def test_the_problem_imports_only_the_standard_library_and_numpy():
-    others = {name.split(".")[0] for name, _ in imports("fastconv.core.problem")} - {"fastconv"}
+@pytest.mark.parametrize(
+    ("module", "below"), [("parameters", {"errors"}), ("problem", {"boundary", "errors", "parameters"})]
+)
+def test_the_problem_imports_only_the_standard_library_and_numpy(module, below):
+    others = {name.split(".")[0] for name, _ in imports(f"fastconv.core.{module}")} - {"fastconv"}
     assert others <= sys.stdlib_module_names | {"numpy"}
-    assert of_package("fastconv.core.problem") == {"fastconv.core.boundary", "fastconv.core.errors"}
+    assert of_package(f"fastconv.core.{module}") == {f"fastconv.core.{name}" for name in below}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if device_of(name)])

@@ -37,6 +37,16 @@ X, W, BIAS = random((2, 4, 9, 8), "float32"), random((6, 2, 3, 3), "float32", 1)
 # ---- what is computed
 
 
+@pytest.mark.parametrize("algorithm", GENERAL_NAMES)
+def test_a_weight_without_channels_is_not_read(algorithm, monkeypatch):
+    """Behind it stands what must not reach the result; the convolution is the bias."""
+    monkeypatch.setattr(prepared, "_kept", lambda array: array)
+    behind = np.full(64, np.nan)
+    weight = behind[32:32].reshape(2, 0, 3)
+    smooth = fastconv.prepare(weight, np.ones(2), algorithm=algorithm)
+    np.testing.assert_array_equal(smooth(np.ones((1, 0, 9))), np.ones((1, 2, 7)))
+
+
 @st.composite
 def cases(draw):
     """A weight, a bias or None, parameters, and several x."""

@@ -112,25 +112,6 @@ def test_a_bad_line_says_so(line):
         ConvProblem.parse(line)
 
 
-@pytest.mark.parametrize(
-    ("padding", "pads"),
-    [
-        (2, [(2, 2), (2, 2)]),
-        ((1, 2), [(1, 1), (2, 2)]),
-        (((1, 2), (0, 3)), [(1, 2), (0, 3)]),
-        ((1, (0, 3)), [(1, 1), (0, 3)]),
-        ([(1, 2)], [(1, 2), (1, 2)]),
-        ("valid", [(0, 0), (0, 0)]),
-        ("full", [(4, 4), (3, 3)]),
-        ("same", [(2, 2), (1, 2)]),
-        ("same_lower", [(2, 2), (2, 1)]),
-    ],
-)
-def test_the_forms_of_padding(padding, pads):
-    problem = ConvProblem.from_shapes((1, 1, 9, 9), (1, 1, 3, 4), 1, padding, (2, 1))
-    assert list(problem.padding[1:]) == pads
-
-
 @given(extent=st.integers(1, 40), filter_extent=st.integers(1, 6), stride=st.integers(1, 5), dilation=st.integers(1, 3))
 def test_same_padding_divides_by_the_stride(extent, filter_extent, stride, dilation):
     for name in ("same", "same_lower"):

@@ -60,7 +60,7 @@ def test_the_error_budget_and_the_memory_limit_exclude(monkeypatch):
     monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 5e-6, 8: 1e-12})
     assert "exceeds" in explain_problem(problem, Op.FORWARD).candidates["direct"].refusal
     monkeypatch.setattr(selector, "ERROR_BUDGET", {4: 1, 8: 1})
-    monkeypatch.setattr(selector, "WORKSPACE_LIMIT", 1)
+    monkeypatch.setitem(selector.WORKSPACE_LIMIT, "cpu", 1)
     with pytest.raises(fastconv.UnsupportedError, match=r"no algorithm serves forward.*workspace"):
         explain_problem(problem, Op.FORWARD)
 

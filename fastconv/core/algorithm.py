@@ -9,11 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .machine import Machine
 from .problem import ConvProblem, Op
 
 Array = NDArray[Any]
-Run = Callable[[Array, Array, Array, Array, Array, int], None]
+Run = Callable[..., None]
 PatchRun = Callable[[Array, Array, Array, int], None]  # x, patch matrix, value outside, threads
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
@@ -58,13 +57,14 @@ class KeptWeight:
     key
         Equal for plans of one weight that make the same of it.
     transform
-        ``transform(w, threads)`` makes it of the weight, an array of the problem's shape and type.
+        ``transform(w, threads)`` makes it of the weight, an array of the problem's shape and type; on CUDA
+        ``transform(w, queue)``, of its address.
     run
         `Plan.run` with what `transform` made in the place of w.
     """
 
     key: Hashable
-    transform: Callable[[Array, int], Array]
+    transform: Callable[[Any, Any], Any]
     run: Run
 
 
@@ -85,7 +85,8 @@ class Plan:
         three are C-contiguous arrays in the problem's shapes, layout and type. ``residual`` has the result's shape;
         it is read only where the epilogue says so. ``constants`` holds the bias of each channel of
         the result, then the value that stands outside the tensor that is gathered: the pad value, or zero around y.
-        ``threads`` is the most threads to use.
+        ``threads`` is the most threads to use. On CUDA the tensors are addresses, and the last two arguments are that
+        of the bias, or None, and the `fastconv.cuda._queue.Queue` in which kernels are queued.
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.
@@ -123,7 +124,7 @@ class Algorithm:
     supports
         None, or one sentence that says why this problem and operation cannot be served.
     cost
-        Predicted seconds on a machine.
+        Predicted seconds on a `Machine`, or on a `Gpu`.
     error_bound
         Largest expected error divided by the root mean square of the result, for random data.
     workspace
@@ -138,7 +139,7 @@ class Algorithm:
     name: str
     device: str
     supports: Callable[[ConvProblem, Op], str | None]
-    cost: Callable[[ConvProblem, Op, Machine], float]
+    cost: Callable[[ConvProblem, Op, Any], float]
     error_bound: Callable[[ConvProblem, Op], float]
     workspace: Callable[[ConvProblem, Op], int]
     plan: Callable[[ConvProblem, Op, Epilogue], Plan]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .devices import DeviceType, check_device, cuda_arrays, is_on_cuda
 from .errors import RejectedError
 from .problem import COMPUTE_DTYPES
 
@@ -16,8 +17,10 @@ Array = NDArray[Any]
 _SCALARS = {kind.type for kind in map(np.dtype, np.typecodes["All"]) if kind.name in COMPUTE_DTYPES}
 
 
-def as_array(argument: str, value: Any) -> Array:
+def as_array(argument: str, value: Any, device: str | None = None) -> Array:
     """An argument as an array of a supported type, not copied where it already is one.
+
+    What is on a CUDA device becomes a `fastconv.cuda._arrays.CudaArray`; with device="cuda", so does everything else.
 
     Raises
     ------
@@ -26,6 +29,13 @@ def as_array(argument: str, value: Any) -> Array:
     """
     if isinstance(value, np.ma.MaskedArray):
         raise RejectedError(argument, type(value).__name__, "must not be masked: fill it first", TypeError)
+    if device is not None or (type(value) is not np.ndarray and is_on_cuda(value)):
+        check_device(device)
+        if is_on_cuda(value):
+            return _on_cuda(argument, value, device)
+        if device == "cuda":
+            copied: Array = cuda_arrays().copied(argument, as_array(argument, value))
+            return copied
     array = np.asarray(value)
     if array.dtype.type not in _SCALARS:
         hint = "; convert booleans to an integer type first" if array.dtype.kind == "b" else ""
@@ -34,9 +44,24 @@ def as_array(argument: str, value: Any) -> Array:
     return array
 
 
-def common_dtype(*dtypes: np.dtype[Any] | None) -> str:
-    """Name of the type to which NumPy promotes arrays of these types together; None is passed over."""
-    dtype = np.result_type(*[each for each in dtypes if each is not None])
+def _on_cuda(argument: str, value: Any, device: str | None) -> Array:
+    if device == "cpu":
+        raise RejectedError(argument, type(value).__name__, 'is on a CUDA device, and device="cpu" was asked for')
+    array: Array = cuda_arrays().as_cuda_array(argument, value)
+    return array
+
+
+def common_dtype(*dtypes: np.dtype[Any] | DeviceType | None) -> str:
+    """Name of the type to which NumPy promotes arrays of these types together; None is passed over.
+
+    bfloat16, which NumPy lacks, promotes with any other type as float32 does.
+    """
+    names = {each.name for each in dtypes if isinstance(each, DeviceType)}
+    if names == {"bfloat16"}:
+        return "bfloat16"
+    if names:
+        return np.result_type(*["float32" if name == "bfloat16" else name for name in names]).name
+    dtype = np.result_type(*[each for each in dtypes if isinstance(each, np.dtype)])
     if dtype.name not in COMPUTE_DTYPES:
         raise RejectedError(
             "dtype", str(dtype), f"the arrays promote to it; allowed is {', '.join(COMPUTE_DTYPES)}", TypeError
@@ -57,6 +82,25 @@ def plain(array: Array, dtype: np.dtype[Any]) -> Array:
     if array.dtype.kind in "iu" and dtype.kind == "i":
         return array.astype(dtype, order="C", casting="unsafe")  # modulo the width, on purpose
     return array.astype(dtype, order="C", casting="same_kind")
+
+
+def zeros_like(value: Any) -> Array:
+    """Zeros of the shape and type of an argument, where that lives."""
+    if is_on_cuda(value):
+        zeros: Array = cuda_arrays().zeros_like(value)
+        return zeros
+    array = np.asarray(value)
+    return np.zeros(array.shape, array.dtype)
+
+
+def sum_of_channels(array: Array, axis: int) -> Array:
+    """Sum over every axis but that of the channels, of float16 in float32, where the array lives."""
+    if not isinstance(array, np.ndarray):
+        total: Array = cuda_arrays().sum_of_channels(array, axis)
+        return total
+    axes = tuple(each for each in range(array.ndim) if each != axis)
+    computed = "float32" if array.dtype == "float16" else array.dtype
+    return np.asarray(array.sum(axis=axes, dtype=computed)).astype(array.dtype, copy=False)
 
 
 _empty = np.empty  # the tests put poison here
@@ -80,6 +124,14 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tu
     for array in inputs:
         if array is not None and _overlap(out, array):
             raise RejectedError("out", "overlapping", "must not share memory with an input")
+
+
+def handed_back(result: Array, out: Array | None) -> Array:
+    """The result, in `out` if there is one."""
+    if out is None or result is out:
+        return result
+    out[...] = result
+    return out
 
 
 def _overlap(first: Array, second: Array) -> bool:

@@ -83,6 +83,11 @@ def source_index(extent: int, low: int, high: int, mode: str) -> NDArray[np.int6
     return _MODES[mode](np.arange(-low, extent + high, dtype=np.int64), extent)
 
 
+def linear_mode(mode: str) -> str:
+    """The mode of whatever is linear in the elements alone: there, constant padding is zero."""
+    return "zeros" if mode == "constant" else mode
+
+
 def folds(mode: str) -> bool:
     """Whether padded places refer back to elements, so that the gradient of an element has several terms."""
     return _MODES[mode] is not _outside

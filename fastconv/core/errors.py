@@ -10,6 +10,10 @@ class UnsupportedError(ValueError):
     """An algorithm was asked for by name and cannot serve the problem; the message says why."""
 
 
+class DeviceError(RuntimeError):
+    """A CUDA device was asked for and cannot be used; the message says what is missing."""
+
+
 class RejectedError(Exception):
     """An argument was refused where the whole problem is not in sight; `reporting` makes it complete."""
 
@@ -25,14 +29,11 @@ class RejectedError(Exception):
         return self.kind(f"{self.argument}={self.value!r}: {self.allowed}  [problem: {line}]")
 
 
-class reporting:
+class reporting(dict[str, Any]):
     """Context that turns a `RejectedError` into a ValueError or TypeError which names the problem line.
 
-    It takes what `problem_line` does, and calls it only when there is an error.
+    It holds what `problem_line` takes, and calls it only when there is an error.
     """
-
-    def __init__(self, **given: Any) -> None:
-        self._given = given
 
     def __enter__(self) -> None:
         return None
@@ -41,7 +42,7 @@ class reporting:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, RejectedError):
-            raise error.completed(problem_line(**self._given)) from None
+            raise error.completed(problem_line(**self)) from None
 
 
 def problem_line(*, x: Any = None, w: Any = None, **parameters: Any) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from .algorithm import ACTIVATIONS, PLAIN, Epilogue, Plan
 from .arrays import Array, allocate, check_out, is_plain, plain
 from .errors import RejectedError
+from .parameters import is_positive, numpy_type
 from .problem import ConvProblem, Op
 from .recent import remembered
 from .registry import algorithm_names
@@ -130,8 +131,16 @@ class Call:
             check_threads(num_threads)
         constants = self._no_bias if bias is None else self.constants(bias)
         if out is not None:
-            check_out(out, self.shape, self.dtype, (x, w, y, bias, add))
+            self.check_out(out, (x, w, y, bias, add))
         return self.run(x, w, y, constants, add, out, num_threads)
+
+    def check_out(self, out: Any, inputs: tuple[Array | None, ...]) -> None:
+        """Refuse an ``out=`` that cannot take the result."""
+        check_out(out, self.shape, self.dtype, inputs)
+
+    def plain(self, w: Array) -> Array:
+        """A weight as the plan takes it."""
+        return plain(w, self.computed_dtype)
 
     def constants(self, bias: Array | None) -> Array:
         """The bias of every channel of the result, then what stands outside the gathered tensor."""
@@ -147,12 +156,13 @@ class Call:
     def kept_weight(self, w: Array, num_threads: int | None) -> Array | None:
         """What the plan makes of a plain weight that stays; None where it makes nothing, or must not meet it."""
         plan = self.plan
-        if plan is None or plan.kept_weight is None:
+        if plan is None or plan.kept_weight is None or not self._has_channels:
             return None
         threads = self._threads(num_threads)
         if plan.limit is not None and plan.is_extreme(w, plan.limit, threads):  # type: ignore[misc]
             return None
-        return plan.kept_weight.transform(w, threads)
+        kept: Array = plan.kept_weight.transform(w, threads)
+        return kept
 
     def run(
         self,
@@ -260,16 +270,15 @@ def evaluate(
     return call_for(op, problem, algorithm, PLAIN, batched)(x, w, y, out=out, num_threads=num_threads)
 
 
-def check_algorithm(algorithm: Any) -> None:
-    """Refuse an ``algorithm=`` that does not exist."""
-    if algorithm not in algorithm_names():
-        raise RejectedError("algorithm", algorithm, f"must be one of {', '.join(algorithm_names())}")
+def check_algorithm(algorithm: Any, device: str = "cpu") -> None:
+    """Refuse an ``algorithm=`` that does not exist on a device."""
+    if algorithm not in algorithm_names(device):
+        raise RejectedError("algorithm", algorithm, f"must be one of {', '.join(algorithm_names(device))}")
 
 
 def check_rtol(rtol: Any) -> None:
     """Refuse an ``rtol=`` that is neither None nor a number above zero."""
-    is_number = isinstance(rtol, (int, float, np.integer, np.floating)) and not isinstance(rtol, bool)
-    if rtol is not None and not (is_number and 0 < rtol < math.inf):
+    if rtol is not None and not is_positive(rtol):
         raise RejectedError("rtol", rtol, "must be None or a finite number above 0")
 
 
@@ -287,7 +296,7 @@ def check_activation(activation: Any, dtype: str) -> None:
         return
     if activation not in ACTIVATIONS:
         raise RejectedError("activation", activation, f"must be None or one of {', '.join(ACTIVATIONS)}")
-    kind = np.dtype(dtype).kind
+    kind = numpy_type(dtype).kind
     if kind != "f" and not (kind in "iu" and activation == "relu"):
         raise RejectedError(
             "activation", activation, f"must be {'None or relu' if kind in 'iu' else 'None'} for {dtype}"

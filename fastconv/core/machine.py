@@ -54,3 +54,54 @@ def local_machine() -> Machine:
     change far less from one machine to the next than the prices do.
     """
     return Machine(threads=os.cpu_count() or 1, rate=117e9 / 32, bandwidth=20e9, launch=5e-6)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Roofs of one graphics processor.
+
+    Attributes
+    ----------
+    flops
+        float32 operations per second, a multiply-add counted as two.
+    tensor_flops
+        The same of the tensor cores for 16-bit tensors.
+    bandwidth
+        Bytes per second between its memory and its multiprocessors.
+    launch
+        Seconds from one kernel to the next in a queue.
+    """
+
+    flops: float
+    tensor_flops: float
+    bandwidth: float
+    launch: float
+
+    def seconds(self, flops: float, bytes: float, launches: int = 1) -> float:
+        """Time of a piece of work: the longer of computing and moving, after the launches.
+
+        Parameters
+        ----------
+        flops
+            Operations, in those of float32.
+        bytes
+            Traffic with memory.
+        launches
+            Kernels that follow one another.
+        """
+        return launches * self.launch + max(flops / self.flops, bytes / self.bandwidth)
+
+
+def machine_of(device: str) -> Machine | Gpu:
+    """What the prices of a device's algorithms are computed for."""
+    return local_machine() if device == "cpu" else local_gpu()
+
+
+@cache
+def local_gpu() -> Gpu:
+    """The processor that problems are priced for.
+
+    The roofs are those of an H200: 67 TFLOP/s of float32 by its data sheet, 788 TFLOP/s of bfloat16 and 4.3 TB/s of
+    copying as measured, 4 us for an empty launch. As on the CPU, prices rank algorithms by their ratios.
+    """
+    return Gpu(flops=67e12, tensor_flops=788e12, bandwidth=4.3e12, launch=4e-6)

@@ -18,20 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import RejectedError
-from .problem import (
-    DTYPE_CODES,
-    LAYOUTS,
+from .parameters import (
     Extents,
     Padding,
-    _integer,
-    _joined,
-    _lifted,
-    _one_of,
-    _pads,
-    _per_axis,
-    _shape,
-    _split,
+    as_integer,
+    as_pads,
+    as_shape,
+    joined,
+    joined_shape,
+    lifted,
+    per_axis,
+    split_shape,
 )
+from .problem import DTYPE_CODES
 
 Integers = NDArray[np.int64]
 # x, indices or None, y and the most threads to use: contiguous arrays in a problem's shapes and type. The first is read
@@ -163,8 +162,7 @@ class PoolProblem:
         return self._tensor_shape([axis.output for axis in self.axes])
 
     def _tensor_shape(self, extents: Sequence[int]) -> tuple[int, ...]:
-        spatial = tuple(extents[3 - self.rank :])
-        return (self.N, self.C, *spatial) if self.layout == "channels_first" else (self.N, *spatial, self.C)
+        return joined_shape((self.N,), self.C, extents[3 - self.rank :], self.layout)
 
     @property
     def plane(self) -> int:
@@ -188,7 +186,7 @@ class PoolProblem:
     def __str__(self) -> str:
         lead = 3 - self.rank
         inputs, outputs = ([getattr(axis, name) for axis in self.axes[lead:]] for name in ("input", "output"))
-        return f"x={_joined((self.N, self.C, *inputs))} y={_joined(outputs)} {DTYPE_CODES[self.dtype]}"
+        return f"x={joined((self.N, self.C, *inputs))} y={joined(outputs)} {DTYPE_CODES[self.dtype]}"
 
     # ---- making one
 
@@ -216,12 +214,12 @@ class PoolProblem:
             Inside `reporting`, a ValueError or TypeError that names the argument and the problem.
         """
         N, C, extents = _input(x_shape, rank, layout)
-        sizes = _per_axis("kernel_size", kernel_size, rank, 1)
-        strides = sizes if stride is None else _per_axis("stride", stride, rank, 1)
-        dilations = _per_axis("dilation", dilation, rank, 1)
-        pads = _pads(padding, extents, sizes, strides, dilations)
+        sizes = per_axis("kernel_size", kernel_size, rank, 1)
+        strides = sizes if stride is None else per_axis("stride", stride, rank, 1)
+        dilations = per_axis("dilation", dilation, rank, 1)
+        pads = as_pads(padding, extents, sizes, strides, dilations)
         mode = _ceil_mode(ceil_mode)
-        divisor = None if divisor_override is None else _integer("divisor_override", divisor_override, 1)
+        divisor = None if divisor_override is None else as_integer("divisor_override", divisor_override, 1)
         axes = tuple(
             PoolAxis(
                 input=n,
@@ -244,7 +242,7 @@ class PoolProblem:
             )
         if divisor is not None:
             axes = (*axes[:-1], dataclasses.replace(axes[-1], divisor=divisor))
-        return cls(N, C, _lifted(axes, PoolAxis(1, 1, 1)), rank, dtype, layout)
+        return cls(N, C, lifted(axes, PoolAxis(1, 1, 1)), rank, dtype, layout)
 
     @classmethod
     def adaptive(
@@ -260,11 +258,11 @@ class PoolProblem:
         N, C, extents = _input(x_shape, rank, layout)
         sizes = output_size if hasattr(output_size, "__len__") and len(output_size) == rank else [output_size] * rank
         outputs = [
-            extent if size is None else _per_axis("output_size", size, 1, 1)[0]
+            extent if size is None else per_axis("output_size", size, 1, 1)[0]
             for extent, size in zip(extents, sizes, strict=True)
         ]
         axes = tuple(map(PoolAxis, extents, outputs))
-        return cls(N, C, _lifted(axes, PoolAxis(1, 1)), rank, dtype, layout)
+        return cls(N, C, lifted(axes, PoolAxis(1, 1)), rank, dtype, layout)
 
     @staticmethod
     def unpooled(
@@ -279,11 +277,11 @@ class PoolProblem:
     ) -> tuple[int, ...]:
         """Extents of what windows of one size have pooled to an input of this shape: `output_size`, or the least."""
         _, _, extents = _input(x_shape, rank, layout)
-        sizes = _per_axis("kernel_size", kernel_size, rank, 1)
-        strides = sizes if stride is None else _per_axis("stride", stride, rank, 1)
+        sizes = per_axis("kernel_size", kernel_size, rank, 1)
+        strides = sizes if stride is None else per_axis("stride", stride, rank, 1)
         if isinstance(padding, str):
             raise RejectedError("padding", padding, "must be integers or (low, high) pairs")
-        pads = _pads(padding, extents, sizes, strides, (1,) * rank)
+        pads = as_pads(padding, extents, sizes, strides, (1,) * rank)
         usual = [(n - 1) * s - sum(pad) + k for n, s, k, pad in zip(extents, strides, sizes, pads, strict=True)]
         if output_size is None:
             found = tuple(usual)
@@ -293,7 +291,7 @@ class PoolProblem:
             whole = given[lead - 1 : -1] if layout == "channels_last" and lead else given[max(lead, 0) :]
             if lead not in (0, 1, 2):
                 raise RejectedError("output_size", output_size, f"must be {rank} extents, or a shape")
-            found = _per_axis("output_size", whole, rank, 1)
+            found = per_axis("output_size", whole, rank, 1)
             if any(abs(one - least) >= s for one, least, s in zip(found, usual, strides, strict=True)):
                 raise RejectedError(
                     "output_size", output_size, f"must differ from {tuple(usual)} by less than stride={strides}"
@@ -309,13 +307,13 @@ class PoolProblem:
         """Indices into planes of these extents, whatever the windows were that gave them."""
         N, C, outputs = _input(y_shape, rank, layout)
         axes = tuple(map(PoolAxis, extents, outputs))
-        return cls(N, C, _lifted(axes, PoolAxis(1, 1)), rank, dtype, layout)
+        return cls(N, C, lifted(axes, PoolAxis(1, 1)), rank, dtype, layout)
 
 
 def _input(x_shape: Sequence[int], rank: int, layout: str) -> tuple[int, int, tuple[int, ...]]:
     """(batch, channels, spatial extents) of an input that can be pooled."""
-    shape = _shape("x", x_shape)
-    N, C, extents = _split(shape, rank, _one_of("layout", layout, LAYOUTS), "x")
+    shape = as_shape("x", x_shape)
+    N, C, extents = split_shape("x", shape, rank, layout)
     if min(extents) < 1:
         raise RejectedError("x.shape", shape, "every spatial extent must be at least 1")
     return N, C, extents

@@ -10,6 +10,7 @@ from .algorithm import Algorithm, PatchRun
 from .problem import ConvProblem, Op
 
 _MODULES = {
+    "cuda": ("fastconv.cuda.direct",),
     "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
 }
 
@@ -29,6 +30,11 @@ def patch_plan(problem: ConvProblem, op: Op, pixel_rows: bool, device: str = "cp
     """What copies patches, or adds them up, on a device (`fastconv.cpu.patches.plan`)."""
     run: PatchRun = importlib.import_module(f"fastconv.{device}.patches").plan(problem, op, pixel_rows)
     return run
+
+
+def call_class(device: str = "cpu") -> Any:
+    """What makes calls on a device: `fastconv.core.evaluate.Call`, or the class of that name of another device."""
+    return importlib.import_module("fastconv.core.evaluate" if device == "cpu" else f"fastconv.{device}.evaluate").Call
 
 
 def pooling_device(device: str = "cpu") -> Any:

@@ -9,14 +9,15 @@ from functools import lru_cache
 
 from .algorithm import PLAIN, Algorithm, Epilogue, Plan
 from .errors import RejectedError, UnsupportedError
-from .machine import local_machine
+from .machine import local_machine, machine_of
 from .problem import ConvProblem, Op
 from .registry import algorithm_names, algorithms
 
 # Largest error over the root mean square of the result that `auto` accepts unless told, by the size of a real number.
-ERROR_BUDGET = {4: 1e-4, 8: 1e-12}
-# Scratch memory of one thread that `auto` accepts, in bytes.
-WORKSPACE_LIMIT = 64 << 20
+# The results of 16-bit types round by up to 2**-8 of themselves.
+ERROR_BUDGET = {2: 5e-2, 4: 1e-4, 8: 1e-12}
+# Scratch memory that `auto` accepts, in bytes: of one thread, or of a whole call on a CUDA device.
+WORKSPACE_LIMIT = {"cpu": 64 << 20, "cuda": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,15 @@ class Explanation:
         return f"not taken: {candidate.seconds / best.seconds:.1f} times the price ({facts})"
 
 
-def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None) -> Explanation:
+def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None, device: str = "cpu") -> Explanation:
     """Ask every algorithm its price and take the cheapest that is allowed."""
     if problem.multiplications == 0:
         raise UnsupportedError(f"{op.value} of {problem} has nothing to multiply and needs no algorithm")
-    computed = problem.computed
-    candidates = {each.name: _candidate(each, computed, op, rtol) for each in algorithms()}
+    computed = computed_on(problem, device)
+    candidates = {each.name: _candidate(each, computed, op, rtol) for each in algorithms(device)}
     allowed = [each for each in candidates.values() if each.refusal is None]
     if not allowed and rtol is None:
-        candidates = _with_most_accurate(candidates)
+        candidates = _with_most_accurate(candidates, device)
         allowed = [each for each in candidates.values() if each.refusal is None]
     if not allowed:
         reasons = "; ".join(f"{each.name}: {each.refusal}" for each in candidates.values())
@@ -101,9 +102,9 @@ def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None) -> 
     return Explanation(problem, op, min(allowed, key=lambda each: each.seconds).name, candidates)
 
 
-def _with_most_accurate(candidates: dict[str, Candidate]) -> dict[str, Candidate]:
+def _with_most_accurate(candidates: dict[str, Candidate], device: str) -> dict[str, Candidate]:
     """The candidates, the most accurate that fits accepted: sums of very many terms err by more than the budget."""
-    fitting = [each for each in candidates.values() if each.workspace_bytes <= WORKSPACE_LIMIT]
+    fitting = [each for each in candidates.values() if each.workspace_bytes <= WORKSPACE_LIMIT[device]]
     serving = [each for each in fitting if each.error_bound < float("inf")]
     if not serving:
         return candidates
@@ -120,14 +121,25 @@ def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op, rtol: float |
     budget = ERROR_BUDGET[problem.real_bytes] if rtol is None else rtol
     if error > budget:
         refusal = f"its error of {error:.1e} exceeds {budget:.0e}"
-    elif workspace > WORKSPACE_LIMIT:
-        refusal = f"its workspace of {workspace} bytes exceeds {WORKSPACE_LIMIT}"
-    return Candidate(algorithm.name, refusal, algorithm.cost(problem, op, local_machine()), error, workspace)
+    elif workspace > WORKSPACE_LIMIT[algorithm.device]:
+        refusal = f"its workspace of {workspace} bytes exceeds {WORKSPACE_LIMIT[algorithm.device]}"
+    seconds = algorithm.cost(problem, op, machine_of(algorithm.device))
+    return Candidate(algorithm.name, refusal, seconds, error, workspace)
+
+
+def computed_on(problem: ConvProblem, device: str) -> ConvProblem:
+    """The problem in the type of the tensors that a device's kernels take: CUDA's widen elements as they load them."""
+    return problem.computed if device == "cpu" else problem
 
 
 @lru_cache(maxsize=1024)
 def plan_for(
-    problem: ConvProblem, op: Op, algorithm: str = "auto", epilogue: Epilogue = PLAIN, rtol: float | None = None
+    problem: ConvProblem,
+    op: Op,
+    algorithm: str = "auto",
+    epilogue: Epilogue = PLAIN,
+    rtol: float | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """The plan of a named algorithm, or of the one that `auto` takes within `rtol`.
 
@@ -136,9 +148,9 @@ def plan_for(
     UnsupportedError
         If the named algorithm cannot serve, or none is accurate enough; the message gives the reasons.
     """
-    require_support(algorithm, problem, op)
-    chosen = find(explain_problem(problem, op, rtol).algorithm if algorithm == "auto" else algorithm)
-    return chosen.plan(problem.computed, op, epilogue)
+    require_support(algorithm, problem, op, device)
+    name = explain_problem(problem, op, rtol, device).algorithm if algorithm == "auto" else algorithm
+    return find(name, device).plan(computed_on(problem, device), op, epilogue)
 
 
 @lru_cache(maxsize=1024)
@@ -154,17 +166,17 @@ def seconds_alone(problem: ConvProblem, op: Op, algorithm: str) -> float:
     return find(algorithm).cost(problem.computed, op, machine)
 
 
-def require_support(algorithm: str, problem: ConvProblem, op: Op) -> None:
+def require_support(algorithm: str, problem: ConvProblem, op: Op, device: str = "cpu") -> None:
     """Raise UnsupportedError, with the reason, if an algorithm was asked for by name and cannot serve."""
     if algorithm != "auto":
-        refusal = find(algorithm).supports(problem.computed, op)
+        refusal = find(algorithm, device).supports(computed_on(problem, device), op)
         if refusal is not None:
             raise UnsupportedError(f"algorithm={algorithm!r}: {refusal}  [problem: {problem}, {op.value}]")
 
 
-def find(name: str) -> Algorithm:
-    """The algorithm of that name."""
-    for algorithm in algorithms():
+def find(name: str, device: str = "cpu") -> Algorithm:
+    """The algorithm of that name on a device."""
+    for algorithm in algorithms(device):
         if algorithm.name == name:
             return algorithm
-    raise RejectedError("algorithm", name, f"must be one of {', '.join(algorithm_names())}")
+    raise RejectedError("algorithm", name, f"must be one of {', '.join(algorithm_names(device))}")

@@ -10,26 +10,48 @@ direction of steepest ascent, so that the adjoint identity holds with `numpy.vdo
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import functional
-from ..core.arrays import Array, as_array
+from .._ranks import of_ranks
+from ..core.arrays import Array, as_array, sum_of_channels, zeros_like
+from ..core.boundary import linear_mode
+from ..core.devices import is_on_cuda
 from ..core.errors import RejectedError, reporting
-from ..core.problem import Extents, Op, Padding
-from ..functional import conv_call, conv_transpose_call, dtypes_of, flipped, of_rank, weight_array
+from ..core.parameters import Extents, Padding, as_size
+from ..core.problem import Op
+from ..functional import conv, conv_call, conv_transpose, conv_transpose_call, dtypes_of, flipped, weight_array
 from ..shapes import conv_output_shape, conv_transpose_output_shape
 
 __all__ = [
-    f"{name}{rank}d_{gradient}"
-    for name in ("conv", "conv_transpose")
-    for rank in (1, 2, 3)
-    for gradient in ("input", "weight", "backward", "double_backward")
-]
+    "conv1d_backward",
+    "conv1d_double_backward",
+    "conv1d_input",
+    "conv1d_weight",
+    "conv2d_backward",
+    "conv2d_double_backward",
+    "conv2d_input",
+    "conv2d_weight",
+    "conv3d_backward",
+    "conv3d_double_backward",
+    "conv3d_input",
+    "conv3d_weight",
+    "conv_transpose1d_backward",
+    "conv_transpose1d_double_backward",
+    "conv_transpose1d_input",
+    "conv_transpose1d_weight",
+    "conv_transpose2d_backward",
+    "conv_transpose2d_double_backward",
+    "conv_transpose2d_input",
+    "conv_transpose2d_weight",
+    "conv_transpose3d_backward",
+    "conv_transpose3d_double_backward",
+    "conv_transpose3d_input",
+    "conv_transpose3d_weight",
+]  # fmt: skip
 
 Gradients = tuple[Array | None, Array | None, Array | None]
 Options = dict[str, Any]
@@ -44,479 +66,421 @@ def _as_gradient(argument: str, value: ArrayLike, shape: tuple[int, ...], batche
     return array
 
 
-def shape_of(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape that was given as integers, of one of these lengths."""
-    allowed = f"must be a shape of {' or '.join(map(str, lengths))} integers"
-    try:
-        shape = tuple(map(operator.index, size))
-    except TypeError:
-        raise RejectedError(argument, size, allowed, TypeError) from None
-    if len(shape) not in lengths or min(shape) < 0:
-        raise RejectedError(argument, size, allowed)
-    return shape
-
-
 def _conjugate(array: Array) -> Array:
     return np.conj(array) if array.dtype.kind == "c" else array
 
 
 def _grad_bias(grad_output: Array, rank: int, layout: str) -> Array:
-    """Sum over the batch and the pixels, in float32 for float16."""
-    channel = grad_output.ndim - (1 if layout == "channels_last" else rank + 1)
-    axes = tuple(axis for axis in range(grad_output.ndim) if axis != channel)
-    computed = "float32" if grad_output.dtype == "float16" else grad_output.dtype
-    return np.asarray(grad_output.sum(axis=axes, dtype=computed)).astype(grad_output.dtype, copy=False)
+    """Sum over the batch and the pixels."""
+    return sum_of_channels(grad_output, grad_output.ndim - (1 if layout == "channels_last" else rank + 1))
 
 
 # ---- conv
 
 
-def _conv_input(rank: int) -> Callable[..., Array]:
-    def conv_input(
-        input_size: Sequence[int],
-        weight: ArrayLike,
-        grad_output: ArrayLike,
-        stride: Extents = 1,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        groups: int = 1,
-        *,
-        padding_mode: str = "zeros",
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        out: Array | None = None,
-        num_threads: int | None = None,
-        flip: bool = False,
-    ) -> Array:
-        """Gradient of `conv{n}d` with respect to x.
+def _conv_input(
+    rank: int,
+    input_size: Sequence[int],
+    weight: ArrayLike,
+    grad_output: ArrayLike,
+    stride: Extents = 1,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    flip: bool = False,
+) -> Array:
+    """Gradient of `conv{n}d` with respect to x.
 
-        ``grad_x[n, c, i] = sum over k and all p, r with p * stride + r * dilation - pad = i of
-        grad_output[n, k, p] * conj(weight[k, c, r])``; an element of x that the padding repeats gets the sum
-        over all its places.
+    ``grad_x[n, c, i] = sum over k and all p, r with p * stride + r * dilation - pad = i of
+    grad_output[n, k, p] * conj(weight[k, c, r])``; an element of x that the padding repeats gets the sum
+    over all its places.
 
-        Parameters
-        ----------
-        input_size : shape of x, with or without the batch
-        weight : array of shape (K, C / groups, ...)
-        grad_output : array of the shape of the convolution's result
-        stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, flip
-            As given to `conv{n}d`.
-        out : array of shape `input_size`, optional
+    Parameters
+    ----------
+    input_size : shape of x, with or without the batch
+    weight : array of shape (K, C / groups, ...)
+    grad_output : array of the shape of the convolution's result
+    stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, device, flip
+        As given to `conv{n}d`.
+    out : array of shape `input_size`, optional
 
-        Returns
-        -------
-        array of shape `input_size`
+    Returns
+    -------
+    array of shape `input_size`
 
-        Raises
-        ------
-        ValueError, TypeError
-            Naming the argument, what it was, what is allowed, and the problem.
-        """
-        with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
-            weight = flipped(weight_array(weight, rank), flip)
-            given = as_array("grad_output", grad_output)
-            call = conv_call(
-                Op.GRAD_INPUT,
-                shape,
-                weight.shape,
-                dtypes_of(given, weight),
-                stride,
-                padding,
-                dilation,
-                groups,
-                "zeros" if padding_mode == "constant" else padding_mode,
-                0,
-                layout,
-                algorithm,
-                rtol,
-            )
-            given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
-            return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
-
-    return of_rank(conv_input, "conv{n}d_input", rank, __name__)
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was, what is allowed, and the problem.
+    """
+    with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+        shape = as_size("input_size", input_size, (rank + 1, rank + 2))
+        weight = flipped(weight_array(weight, rank, device), flip)
+        given = as_array("grad_output", grad_output, device)
+        parameters = (stride, padding, dilation, groups, linear_mode(padding_mode), 0, layout, algorithm, rtol)
+        call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight), *parameters)
+        given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
+        return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
 
 
-def _conv_weight(rank: int) -> Callable[..., Array]:
-    def conv_weight(
-        x: ArrayLike,
-        weight_size: Sequence[int],
-        grad_output: ArrayLike,
-        stride: Extents = 1,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        groups: int = 1,
-        *,
-        padding_mode: str = "zeros",
-        pad_value: complex = 0,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        out: Array | None = None,
-        num_threads: int | None = None,
-        flip: bool = False,
-    ) -> Array:
-        """Gradient of `conv{n}d` with respect to its weight.
+def _conv_weight(
+    rank: int,
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: Extents = 1,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    pad_value: complex = 0,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    flip: bool = False,
+) -> Array:
+    """Gradient of `conv{n}d` with respect to its weight.
 
-        ``grad_weight[k, c, r] = sum over n, p of grad_output[n, k, p] * conj(x_padded[n, c, p * stride + r *
-        dilation])``. The order of the sum does not depend on the number of threads.
+    ``grad_weight[k, c, r] = sum over n, p of grad_output[n, k, p] * conj(x_padded[n, c, p * stride + r *
+    dilation])``. The order of the sum does not depend on the number of threads.
 
-        Parameters
-        ----------
-        x : array of shape (N, C, ...) or (C, ...)
-        weight_size : (K, C / groups, ...)
-        grad_output : array of the shape of the convolution's result
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
-            As given to `conv{n}d`.
-        out : array of shape `weight_size`, optional
+    Parameters
+    ----------
+    x : array of shape (N, C, ...) or (C, ...)
+    weight_size : (K, C / groups, ...)
+    grad_output : array of the shape of the convolution's result
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+        As given to `conv{n}d`.
+    out : array of shape `weight_size`, optional
 
-        Returns
-        -------
-        array of shape `weight_size`
+    Returns
+    -------
+    array of shape `weight_size`
 
-        Raises
-        ------
-        ValueError, TypeError
-            Naming the argument, what it was, what is allowed, and the problem.
-        """
-        with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-            x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = shape_of("weight_size", weight_size, (rank + 2,))
-            call = conv_call(
-                Op.GRAD_WEIGHT,
-                x.shape,
-                shape,
-                dtypes_of(x, given),
-                stride,
-                padding,
-                dilation,
-                groups,
-                padding_mode,
-                np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value,
-                layout,
-                algorithm,
-                rtol,
-            )
-            given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
-            target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
-            result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
-        return flipped(result, flip) if out is None else out
-
-    return of_rank(conv_weight, "conv{n}d_weight", rank, __name__)
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was, what is allowed, and the problem.
+    """
+    with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
+        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
+        shape = as_size("weight_size", weight_size, (rank + 2,))
+        value = np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value
+        parameters = (stride, padding, dilation, groups, padding_mode, value, layout, algorithm, rtol)
+        call = conv_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given), *parameters)
+        given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
+        target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
+        result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
+    return flipped(result, flip) if out is None else out
 
 
-def _conv_backward(rank: int) -> Callable[..., Gradients]:
-    def conv_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        weight: ArrayLike,
-        stride: Extents = 1,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        groups: int = 1,
-        *,
-        padding_mode: str = "zeros",
-        pad_value: complex = 0,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        num_threads: int | None = None,
-        flip: bool = False,
-        output_mask: tuple[bool, bool, bool] = (True, True, True),
-    ) -> Gradients:
-        """All gradients of `conv{n}d`.
+def _conv_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Extents = 1,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    pad_value: complex = 0,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    flip: bool = False,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    """All gradients of `conv{n}d`.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the convolution's result
-        x, weight : the arguments of the convolution
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
-            As given to `conv{n}d`.
-        output_mask : three booleans
-            Which of the gradients to compute.
+    Parameters
+    ----------
+    grad_output : array of the shape of the convolution's result
+    x, weight : the arguments of the convolution
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+        As given to `conv{n}d`.
+    output_mask : three booleans
+        Which of the gradients to compute.
 
-        Returns
-        -------
-        (grad_x, grad_weight, grad_bias)
-            None where the mask says so.
-        """
-        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
-        affine, linear = _paddings(padding_mode, pad_value, options)
-        window = (stride, padding, dilation, groups)
-        return _backward(_CONV[rank], grad_output, x, weight, window, affine, linear, output_mask)
+    Returns
+    -------
+    (grad_x, grad_weight, grad_bias)
+        None where the mask says so.
+    """
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "flip": flip,
+    }
+    affine, linear = _paddings(padding_mode, pad_value, options)
+    window = (stride, padding, dilation, groups)
+    return _backward(rank, _CONV, grad_output, x, weight, window, affine, linear, output_mask)
 
-    return of_rank(conv_backward, "conv{n}d_backward", rank, __name__)
 
+def _conv_double_backward(
+    rank: int,
+    grad_grad_x: ArrayLike | None,
+    grad_grad_weight: ArrayLike | None,
+    grad_grad_bias: ArrayLike | None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Extents = 1,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    pad_value: complex = 0,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    flip: bool = False,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    """Gradients of `conv{n}d_backward`.
 
-def _conv_double_backward(rank: int) -> Callable[..., Gradients]:
-    def conv_double_backward(
-        grad_grad_x: ArrayLike | None,
-        grad_grad_weight: ArrayLike | None,
-        grad_grad_bias: ArrayLike | None,
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        weight: ArrayLike,
-        stride: Extents = 1,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        groups: int = 1,
-        *,
-        padding_mode: str = "zeros",
-        pad_value: complex = 0,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        num_threads: int | None = None,
-        flip: bool = False,
-        output_mask: tuple[bool, bool, bool] = (True, True, True),
-    ) -> Gradients:
-        """Gradients of `conv{n}d_backward`.
+    With M = <grad_grad_x, grad_x> + <grad_grad_weight, grad_weight> + <grad_grad_bias, grad_bias>::
 
-        With M = <grad_grad_x, grad_x> + <grad_grad_weight, grad_weight> + <grad_grad_bias, grad_bias>::
+        dM/dgrad_output = conv(grad_grad_x, weight) + conv(x, grad_grad_weight) + grad_grad_bias
+        dM/dx           = conv_input(grad_grad_weight, grad_output)
+        dM/dweight      = conv_weight(grad_grad_x, grad_output)
 
-            dM/dgrad_output = conv(grad_grad_x, weight) + conv(x, grad_grad_weight) + grad_grad_bias
-            dM/dx           = conv_input(grad_grad_weight, grad_output)
-            dM/dweight      = conv_weight(grad_grad_x, grad_output)
+    Parameters
+    ----------
+    grad_grad_x, grad_grad_weight, grad_grad_bias : arrays of the shapes of x, weight and bias, or None
+        Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
+    grad_output, x, weight
+        The arguments of `conv{n}d_backward`.
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+        As given to `conv{n}d`.
+    output_mask : three booleans
+        Which of the gradients to compute.
 
-        Parameters
-        ----------
-        grad_grad_x, grad_grad_weight, grad_grad_bias : arrays of the shapes of x, weight and bias, or None
-            Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
-        grad_output, x, weight
-            The arguments of `conv{n}d_backward`.
-        stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, flip
-            As given to `conv{n}d`.
-        output_mask : three booleans
-            Which of the gradients to compute.
-
-        Returns
-        -------
-        (grad_grad_output, grad_x, grad_weight)
-            None where the mask says so, and zeros where nothing flows.
-        """
-        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "flip": flip}
-        affine, linear = _paddings(padding_mode, pad_value, options)
-        return _double_backward(
-            _CONV[rank],
-            (grad_grad_x, grad_grad_weight, grad_grad_bias),
-            (grad_output, x, weight),
-            (stride, padding, dilation, groups),
-            affine,
-            linear,
-            output_mask,
-        )
-
-    return of_rank(conv_double_backward, "conv{n}d_double_backward", rank, __name__)
+    Returns
+    -------
+    (grad_grad_output, grad_x, grad_weight)
+        None where the mask says so, and zeros where nothing flows.
+    """
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "flip": flip,
+    }
+    affine, linear = _paddings(padding_mode, pad_value, options)
+    return _double_backward(
+        rank,
+        _CONV,
+        (grad_grad_x, grad_grad_weight, grad_grad_bias),
+        (grad_output, x, weight),
+        (stride, padding, dilation, groups),
+        affine,
+        linear,
+        output_mask,
+    )
 
 
 def _paddings(padding_mode: str, pad_value: complex, options: Options) -> tuple[Options, Options]:
-    """Options for what depends on x itself, and for what is linear in x: there, constant padding is zero."""
-    linear = "zeros" if padding_mode == "constant" else padding_mode
-    return {"padding_mode": padding_mode, "pad_value": pad_value, **options}, {"padding_mode": linear, **options}
+    """Options for what depends on x itself, and for what is linear in x."""
+    affine = {"padding_mode": padding_mode, "pad_value": pad_value, **options}
+    return affine, {"padding_mode": linear_mode(padding_mode), **options}
 
 
 # ---- conv_transpose
 
 
-def _conv_transpose_input(rank: int) -> Callable[..., Array]:
-    def conv_transpose_input(
-        input_size: Sequence[int],
-        weight: ArrayLike,
-        grad_output: ArrayLike,
-        stride: Extents = 1,
-        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
-        output_padding: Extents = 0,
-        groups: int = 1,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `conv_transpose{n}d` with respect to x: the convolution of grad_output.
+def _conv_transpose_input(
+    rank: int,
+    input_size: Sequence[int],
+    weight: ArrayLike,
+    grad_output: ArrayLike,
+    stride: Extents = 1,
+    padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+    output_padding: Extents = 0,
+    groups: int = 1,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+) -> Array:
+    """Gradient of `conv_transpose{n}d` with respect to x: the convolution of grad_output.
 
-        Parameters
-        ----------
-        input_size : shape of x, with or without the batch
-        weight : array of shape (C, K / groups, ...)
-        grad_output : array of the shape of the transposed convolution's result
-        stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
-            As given to `conv_transpose{n}d`.
-        out : array of shape `input_size`, optional
+    Parameters
+    ----------
+    input_size : shape of x, with or without the batch
+    weight : array of shape (C, K / groups, ...)
+    grad_output : array of the shape of the transposed convolution's result
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
+        As given to `conv_transpose{n}d`.
+    out : array of shape `input_size`, optional
 
-        Returns
-        -------
-        array of shape `input_size`
-        """
-        with reporting(
-            x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups
-        ):
-            shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
-            weight, given = weight_array(weight, rank), as_array("grad_output", grad_output)
-            call = conv_transpose_call(
-                Op.FORWARD,
-                shape,
-                weight.shape,
-                dtypes_of(given, weight),
-                stride,
-                padding,
-                output_padding,
-                groups,
-                dilation,
-                layout,
-                algorithm,
-                rtol,
-            )
-            given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
-            return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
-
-    return of_rank(conv_transpose_input, "conv_transpose{n}d_input", rank, __name__)
+    Returns
+    -------
+    array of shape `input_size`
+    """
+    with reporting(x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
+        shape = as_size("input_size", input_size, (rank + 1, rank + 2))
+        weight, given = weight_array(weight, rank, device), as_array("grad_output", grad_output, device)
+        parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
+        call = conv_transpose_call(Op.FORWARD, shape, weight.shape, dtypes_of(given, weight), *parameters)
+        given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
+        return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
 
 
-def _conv_transpose_weight(rank: int) -> Callable[..., Array]:
-    def conv_transpose_weight(
-        x: ArrayLike,
-        weight_size: Sequence[int],
-        grad_output: ArrayLike,
-        stride: Extents = 1,
-        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
-        output_padding: Extents = 0,
-        groups: int = 1,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `conv_transpose{n}d` with respect to its weight.
+def _conv_transpose_weight(
+    rank: int,
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: Extents = 1,
+    padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+    output_padding: Extents = 0,
+    groups: int = 1,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    out: Array | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+) -> Array:
+    """Gradient of `conv_transpose{n}d` with respect to its weight.
 
-        Parameters
-        ----------
-        x : array of shape (N, C, ...) or (C, ...)
-        weight_size : (C, K / groups, ...)
-        grad_output : array of the shape of the transposed convolution's result
-        stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads
-            As given to `conv_transpose{n}d`.
-        out : array of shape `weight_size`, optional
+    Parameters
+    ----------
+    x : array of shape (N, C, ...) or (C, ...)
+    weight_size : (C, K / groups, ...)
+    grad_output : array of the shape of the transposed convolution's result
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
+        As given to `conv_transpose{n}d`.
+    out : array of shape `weight_size`, optional
 
-        Returns
-        -------
-        array of shape `weight_size`
-        """
-        with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
-            x, given = as_array("x", x), as_array("grad_output", grad_output)
-            shape = shape_of("weight_size", weight_size, (rank + 2,))
-            call = conv_transpose_call(
-                Op.GRAD_WEIGHT,
-                x.shape,
-                shape,
-                dtypes_of(x, given),
-                stride,
-                padding,
-                output_padding,
-                groups,
-                dilation,
-                layout,
-                algorithm,
-                rtol,
-            )
-            given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
-            return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
-
-    return of_rank(conv_transpose_weight, "conv_transpose{n}d_weight", rank, __name__)
+    Returns
+    -------
+    array of shape `weight_size`
+    """
+    with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
+        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
+        shape = as_size("weight_size", weight_size, (rank + 2,))
+        parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
+        call = conv_transpose_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given), *parameters)
+        given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
+        return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
 
 
-def _conv_transpose_backward(rank: int) -> Callable[..., Gradients]:
-    def conv_transpose_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        weight: ArrayLike,
-        stride: Extents = 1,
-        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
-        output_padding: Extents = 0,
-        groups: int = 1,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        num_threads: int | None = None,
-        output_mask: tuple[bool, bool, bool] = (True, True, True),
-    ) -> Gradients:
-        """All gradients of `conv_transpose{n}d`; the arguments are those of `conv{n}d_backward`.
+def _conv_transpose_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Extents = 1,
+    padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+    output_padding: Extents = 0,
+    groups: int = 1,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    """All gradients of `conv_transpose{n}d`; the arguments are those of `conv{n}d_backward`.
 
-        Returns
-        -------
-        (grad_x, grad_weight, grad_bias)
-            None where the mask says so.
-        """
-        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
-        window = (stride, padding, output_padding, groups, dilation)
-        return _backward(_CONV_TRANSPOSE[rank], grad_output, x, weight, window, options, options, output_mask)
-
-    return of_rank(conv_transpose_backward, "conv_transpose{n}d_backward", rank, __name__)
+    Returns
+    -------
+    (grad_x, grad_weight, grad_bias)
+        None where the mask says so.
+    """
+    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
+    window = (stride, padding, output_padding, groups, dilation)
+    return _backward(rank, _CONV_TRANSPOSE, grad_output, x, weight, window, options, options, output_mask)
 
 
-def _conv_transpose_double_backward(rank: int) -> Callable[..., Gradients]:
-    def conv_transpose_double_backward(
-        grad_grad_x: ArrayLike | None,
-        grad_grad_weight: ArrayLike | None,
-        grad_grad_bias: ArrayLike | None,
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        weight: ArrayLike,
-        stride: Extents = 1,
-        padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
-        output_padding: Extents = 0,
-        groups: int = 1,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        algorithm: str = "auto",
-        rtol: float | None = None,
-        num_threads: int | None = None,
-        output_mask: tuple[bool, bool, bool] = (True, True, True),
-    ) -> Gradients:
-        """Gradients of `conv_transpose{n}d_backward`; the arguments are those of `conv{n}d_double_backward`.
+def _conv_transpose_double_backward(
+    rank: int,
+    grad_grad_x: ArrayLike | None,
+    grad_grad_weight: ArrayLike | None,
+    grad_grad_bias: ArrayLike | None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: Extents = 1,
+    padding: int | Sequence[int] | Sequence[tuple[int, int]] = 0,
+    output_padding: Extents = 0,
+    groups: int = 1,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    algorithm: str = "auto",
+    rtol: float | None = None,
+    num_threads: int | None = None,
+    device: str | None = None,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+) -> Gradients:
+    """Gradients of `conv_transpose{n}d_backward`; the arguments are those of `conv{n}d_double_backward`.
 
-        Returns
-        -------
-        (grad_grad_output, grad_x, grad_weight)
-            None where the mask says so, and zeros where nothing flows.
-        """
-        options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads}
-        return _double_backward(
-            _CONV_TRANSPOSE[rank],
-            (grad_grad_x, grad_grad_weight, grad_grad_bias),
-            (grad_output, x, weight),
-            (stride, padding, output_padding, groups, dilation),
-            options,
-            options,
-            output_mask,
-        )
-
-    return of_rank(conv_transpose_double_backward, "conv_transpose{n}d_double_backward", rank, __name__)
+    Returns
+    -------
+    (grad_grad_output, grad_x, grad_weight)
+        None where the mask says so, and zeros where nothing flows.
+    """
+    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
+    return _double_backward(
+        rank,
+        _CONV_TRANSPOSE,
+        (grad_grad_x, grad_grad_weight, grad_grad_bias),
+        (grad_output, x, weight),
+        (stride, padding, output_padding, groups, dilation),
+        options,
+        options,
+        output_mask,
+    )
 
 
 # ---- what both families share
 
 
 class _Family(NamedTuple):
-    """A convolution and its two gradients, which take the same window: stride, padding and so on, in order."""
+    """A convolution and its gradients, each of any rank; all take one window: stride, padding and so on, in order."""
 
     forward: Callable[..., Array]
     input: Callable[..., Array]
     weight: Callable[..., Array]
     output_shape: Callable[..., tuple[int, ...]]
-    rank: int
 
 
 def _backward(
+    rank: int,
     family: _Family,
     grad_output: ArrayLike,
     x: ArrayLike,
@@ -531,15 +495,16 @@ def _backward(
         _require_shape("grad_output", grad_output, y_shape)
     grad_x = grad_weight = grad_bias = None
     if mask[0]:
-        grad_x = family.input(np.shape(x), weight, grad_output, *window, **linear)
+        grad_x = family.input(rank, np.shape(x), weight, grad_output, *window, **linear)
     if mask[1]:
-        grad_weight = family.weight(x, np.shape(weight), grad_output, *window, **affine)
+        grad_weight = family.weight(rank, x, np.shape(weight), grad_output, *window, **affine)
     if mask[2]:
-        grad_bias = _grad_bias(np.asarray(grad_output), family.rank, affine["layout"])
+        grad_bias = _grad_bias(as_array("grad_output", grad_output, linear["device"]), rank, affine["layout"])
     return grad_x, grad_weight, grad_bias
 
 
 def _double_backward(
+    rank: int,
     family: _Family,
     grad_grads: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None],
     arguments: tuple[ArrayLike, ArrayLike, ArrayLike],
@@ -553,28 +518,28 @@ def _double_backward(
     layout = affine["layout"]
     y_shape = family.output_shape(np.shape(x), np.shape(weight), *window, layout=layout)
     with reporting(x=x, w=weight, layout=layout):
-        channels = y_shape[-1 if layout == "channels_last" else -1 - family.rank]
+        channels = y_shape[-1 if layout == "channels_last" else -1 - rank]
         _require_shape("grad_output", grad_output, y_shape)
         _require_shape("grad_grad_x", to_x, np.shape(x))
         _require_shape("grad_grad_weight", to_weight, np.shape(weight))
         _require_shape("grad_grad_bias", to_bias, (channels,))
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
-        grad_grad_output = _zeros_like(grad_output)
+        grad_grad_output = zeros_like(grad_output)
         if to_x is not None:
-            grad_grad_output = grad_grad_output + family.forward(to_x, weight, None, *window, **linear)
+            grad_grad_output = grad_grad_output + family.forward(rank, to_x, weight, None, *window, **linear)
         if to_weight is not None:
-            grad_grad_output = grad_grad_output + family.forward(x, to_weight, None, *window, **affine)
+            grad_grad_output = grad_grad_output + family.forward(rank, x, to_weight, None, *window, **affine)
         if to_bias is not None:
-            grad_grad_output = grad_grad_output + _per_channel(to_bias, family.rank, layout)
+            grad_grad_output = grad_grad_output + _per_channel(to_bias, rank, layout)
     if mask[1]:
-        grad_x = _zeros_like(x)
+        grad_x = zeros_like(x)
         if to_weight is not None:
-            grad_x = family.input(np.shape(x), to_weight, grad_output, *window, **linear)
+            grad_x = family.input(rank, np.shape(x), to_weight, grad_output, *window, **linear)
     if mask[2]:
-        grad_weight = _zeros_like(weight)
+        grad_weight = zeros_like(weight)
         if to_x is not None:
-            grad_weight = family.weight(to_x, np.shape(weight), grad_output, *window, **linear)
+            grad_weight = family.weight(rank, to_x, np.shape(weight), grad_output, *window, **linear)
     return grad_grad_output, grad_x, grad_weight
 
 
@@ -583,43 +548,30 @@ def _require_shape(argument: str, value: ArrayLike | None, shape: tuple[int, ...
         raise RejectedError(f"{argument}.shape", np.shape(value), f"must be {shape}")
 
 
-def _zeros_like(tensor: ArrayLike) -> Array:
-    array = np.asarray(tensor)
-    return np.zeros(array.shape, array.dtype)
-
-
 def _per_channel(bias: ArrayLike, rank: int, layout: str) -> Array:
     """The bias in a shape that broadcasts along the channels."""
-    values = np.asarray(bias)
+    values: Array = bias if is_on_cuda(bias) else np.asarray(bias)  # type: ignore[assignment]
     return values if layout == "channels_last" else values.reshape(-1, *[1] * rank)
 
 
-_RANKS = (1, 2, 3)
+_CONV = _Family(conv, _conv_input, _conv_weight, conv_output_shape)
+_CONV_TRANSPOSE = _Family(conv_transpose, _conv_transpose_input, _conv_transpose_weight, conv_transpose_output_shape)
 
-conv1d_input, conv2d_input, conv3d_input = map(_conv_input, _RANKS)
-conv1d_weight, conv2d_weight, conv3d_weight = map(_conv_weight, _RANKS)
-conv1d_backward, conv2d_backward, conv3d_backward = map(_conv_backward, _RANKS)
-conv1d_double_backward, conv2d_double_backward, conv3d_double_backward = map(_conv_double_backward, _RANKS)
-conv_transpose1d_input, conv_transpose2d_input, conv_transpose3d_input = map(_conv_transpose_input, _RANKS)
-conv_transpose1d_weight, conv_transpose2d_weight, conv_transpose3d_weight = map(_conv_transpose_weight, _RANKS)
-conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = map(_conv_transpose_backward, _RANKS)
-conv_transpose1d_double_backward, conv_transpose2d_double_backward, conv_transpose3d_double_backward = map(
-    _conv_transpose_double_backward, _RANKS
+conv1d_input, conv2d_input, conv3d_input = of_ranks(_conv_input, "conv{n}d_input")
+conv1d_weight, conv2d_weight, conv3d_weight = of_ranks(_conv_weight, "conv{n}d_weight")
+conv1d_backward, conv2d_backward, conv3d_backward = of_ranks(_conv_backward, "conv{n}d_backward")
+conv1d_double_backward, conv2d_double_backward, conv3d_double_backward = of_ranks(
+    _conv_double_backward, "conv{n}d_double_backward"
 )
-
-_CONV = {
-    rank: _Family(forward, grad_input, grad_weight, conv_output_shape, rank)
-    for rank, forward, grad_input, grad_weight in (
-        (1, functional.conv1d, conv1d_input, conv1d_weight),
-        (2, functional.conv2d, conv2d_input, conv2d_weight),
-        (3, functional.conv3d, conv3d_input, conv3d_weight),
-    )
-}
-_CONV_TRANSPOSE = {
-    rank: _Family(forward, grad_input, grad_weight, conv_transpose_output_shape, rank)
-    for rank, forward, grad_input, grad_weight in (
-        (1, functional.conv_transpose1d, conv_transpose1d_input, conv_transpose1d_weight),
-        (2, functional.conv_transpose2d, conv_transpose2d_input, conv_transpose2d_weight),
-        (3, functional.conv_transpose3d, conv_transpose3d_input, conv_transpose3d_weight),
-    )
-}
+conv_transpose1d_input, conv_transpose2d_input, conv_transpose3d_input = of_ranks(
+    _conv_transpose_input, "conv_transpose{n}d_input"
+)
+conv_transpose1d_weight, conv_transpose2d_weight, conv_transpose3d_weight = of_ranks(
+    _conv_transpose_weight, "conv_transpose{n}d_weight"
+)
+conv_transpose1d_backward, conv_transpose2d_backward, conv_transpose3d_backward = of_ranks(
+    _conv_transpose_backward, "conv_transpose{n}d_backward"
+)
+conv_transpose1d_double_backward, conv_transpose2d_double_backward, conv_transpose3d_double_backward = of_ranks(
+    _conv_transpose_double_backward, "conv_transpose{n}d_double_backward"
+)

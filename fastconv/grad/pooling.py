@@ -16,29 +16,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.arrays import Array, as_array, check_out, common_dtype
+from .._ranks import of_ranks
+from ..core.arrays import Array, as_array, check_out, common_dtype, handed_back
 from ..core.errors import RejectedError, reporting
+from ..core.parameters import Extents, Padding, as_size
 from ..core.pool_problem import PoolOp
 from ..core.pooling import Pooling, index_array, pooled_dtypes
-from ..core.problem import Extents, Padding
-from ..functional import of_rank
 from ..pooling import adaptive_call, index_call, norm_of, powers, window_size, windows_call
-from .convolution import shape_of
 
 __all__ = [
-    f"{name}{rank}d_backward"
-    for name in (
-        "adaptive_avg_pool",
-        "adaptive_max_pool",
-        "avg_pool",
-        "global_avg_pool",
-        "global_max_pool",
-        "lp_pool",
-        "max_pool",
-        "max_unpool",
-    )
-    for rank in (1, 2, 3)
-]
+    "adaptive_avg_pool1d_backward", "adaptive_avg_pool2d_backward", "adaptive_avg_pool3d_backward",
+    "adaptive_max_pool1d_backward", "adaptive_max_pool2d_backward", "adaptive_max_pool3d_backward",
+    "avg_pool1d_backward", "avg_pool2d_backward", "avg_pool3d_backward",
+    "global_avg_pool1d_backward", "global_avg_pool2d_backward", "global_avg_pool3d_backward",
+    "global_max_pool1d_backward", "global_max_pool2d_backward", "global_max_pool3d_backward",
+    "lp_pool1d_backward", "lp_pool2d_backward", "lp_pool3d_backward",
+    "max_pool1d_backward", "max_pool2d_backward", "max_pool3d_backward",
+    "max_unpool1d_backward", "max_unpool2d_backward", "max_unpool3d_backward",
+]  # fmt: skip
 
 
 def _require_shape(grad_output: Array, shape: tuple[int, ...]) -> None:
@@ -51,7 +46,7 @@ def _of_mean(
     num_threads: int | None, *parameters: Any,
 ) -> Array:  # fmt: skip
     """The gradient of the averages that `make` makes of the parameters."""
-    shape = shape_of("input_size", input_size, (rank + 1, rank + 2))
+    shape = as_size("input_size", input_size, (rank + 1, rank + 2))
     call = make(PoolOp.MEAN_GRADIENT, shape, grad_output.dtype, rank, *parameters)
     _require_shape(grad_output, call.y_shape)
     return call(grad_output, out=out, num_threads=num_threads)
@@ -71,216 +66,201 @@ def _of_max(
     return adding(grad_output, index_array("indices", indices, call.y_shape), out=out, num_threads=num_threads)
 
 
-def _max_pool_backward(rank: int) -> Callable[..., Array]:
-    def max_pool_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        kernel_size: Extents,
-        stride: Extents | None = None,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        ceil_mode: bool | str = False,
-        *,
-        indices: ArrayLike | None = None,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `max_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] over all p whose index
-        is i``.
+def _max_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    kernel_size: Extents,
+    stride: Extents | None = None,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    ceil_mode: bool | str = False,
+    *,
+    indices: ArrayLike | None = None,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `max_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] over all p whose index
+    is i``.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        x, kernel_size, stride, padding, dilation, ceil_mode, layout, num_threads
-            As given to `max_pool{n}d`.
-        indices : array of integers of the same shape, optional
-            As `max_pool{n}d` gave them; they are found again where they are missing.
-        out : array of the shape of x and the type of grad_output, optional
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    x, kernel_size, stride, padding, dilation, ceil_mode, layout, num_threads
+        As given to `max_pool{n}d`.
+    indices : array of integers of the same shape, optional
+        As `max_pool{n}d` gave them; they are found again where they are missing.
+    out : array of the shape of x and the type of grad_output, optional
 
-        Returns
-        -------
-        array of the shape of x and the type of grad_output
+    Returns
+    -------
+    array of the shape of x and the type of grad_output
 
-        Raises
-        ------
-        ValueError, TypeError
-            Naming the argument, what it was, what is allowed, and the problem.
-        """
-        with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-            given, x = as_array("grad_output", grad_output), as_array("x", x)
-            window = (kernel_size, stride, padding, dilation, ceil_mode)
-            return _of_max(windows_call, given, x, indices, rank, layout, out, num_threads, *window)
-
-    return of_rank(max_pool_backward, "max_pool{n}d_backward", rank, __name__)
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was, what is allowed, and the problem.
+    """
+    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
+        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        window = (kernel_size, stride, padding, dilation, ceil_mode)
+        return _of_max(windows_call, given, x, indices, rank, layout, out, num_threads, *window)
 
 
-def _avg_pool_backward(rank: int) -> Callable[..., Array]:
-    def avg_pool_backward(
-        grad_output: ArrayLike,
-        input_size: Sequence[int],
-        kernel_size: Extents,
-        stride: Extents | None = None,
-        padding: Padding = 0,
-        ceil_mode: bool | str = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `avg_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] / count[p] over all windows p
-        that hold i``.
+def _avg_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    input_size: Sequence[int],
+    kernel_size: Extents,
+    stride: Extents | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool | str = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `avg_pool{n}d`: ``grad_x[n, c, i] = sum of grad_output[n, c, p] / count[p] over all windows p
+    that hold i``.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        input_size : shape of x, with or without the batch
-        kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, layout, num_threads
-            As given to `avg_pool{n}d`.
-        out : array of shape `input_size`, optional
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    input_size : shape of x, with or without the batch
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, layout, num_threads
+        As given to `avg_pool{n}d`.
+    out : array of shape `input_size`, optional
 
-        Returns
-        -------
-        array of shape `input_size` and of the type of grad_output; float64 for integers
+    Returns
+    -------
+    array of shape `input_size` and of the type of grad_output; float64 for integers
 
-        Raises
-        ------
-        ValueError, TypeError
-            Naming the argument, what it was, what is allowed, and the problem.
-        """
-        with reporting(
-            x=input_size, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
-        ):
-            given = as_array("grad_output", grad_output)
-            window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-            return _of_mean(windows_call, given, input_size, rank, out, num_threads, layout, *window)
-
-    return of_rank(avg_pool_backward, "avg_pool{n}d_backward", rank, __name__)
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was, what is allowed, and the problem.
+    """
+    with reporting(x=input_size, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
+        given = as_array("grad_output", grad_output)
+        window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+        return _of_mean(windows_call, given, input_size, rank, out, num_threads, layout, *window)
 
 
-def _lp_pool_backward(rank: int) -> Callable[..., Array]:
-    def lp_pool_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        norm_type: float,
-        kernel_size: Extents,
-        stride: Extents | None = None,
-        ceil_mode: bool | str = False,
-        padding: Padding = 0,
-        dilation: Extents = 1,
-        *,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `lp_pool{n}d`: ``grad_x[n, c, i] = x[n, c, i] ** (norm_type - 1) * sum of grad_output[n, c, p] *
-        y[n, c, p] ** (1 - norm_type) over all windows p that hold i``.
+def _lp_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    norm_type: float,
+    kernel_size: Extents,
+    stride: Extents | None = None,
+    ceil_mode: bool | str = False,
+    padding: Padding = 0,
+    dilation: Extents = 1,
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `lp_pool{n}d`: ``grad_x[n, c, i] = x[n, c, i] ** (norm_type - 1) * sum of grad_output[n, c, p] *
+    y[n, c, p] ** (1 - norm_type) over all windows p that hold i``.
 
-        As in PyTorch it is zero where the sum of powers is, and the root has none.
+    As in PyTorch it is zero where the sum of powers is, and the root has none.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, layout, num_threads
-            As given to `lp_pool{n}d`.
-        out : array of the shape of x and the type of the result, optional
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    x, norm_type, kernel_size, stride, ceil_mode, padding, dilation, layout, num_threads
+        As given to `lp_pool{n}d`.
+    out : array of the shape of x and the type of the result, optional
 
-        Returns
-        -------
-        array of the shape of x and the type to which x and grad_output promote; float64 for integers
+    Returns
+    -------
+    array of the shape of x and the type to which x and grad_output promote; float64 for integers
 
-        Raises
-        ------
-        ValueError, TypeError
-            Naming the argument, what it was, what is allowed, and the problem.
-        """
-        with reporting(
-            x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
-        ):
-            given, x, norm = as_array("grad_output", grad_output), as_array("x", x), norm_of(norm_type)
-            result, computed = pooled_dtypes("x", np.dtype(common_dtype(given.dtype, x.dtype)), True)
-            window = (kernel_size, stride, padding, dilation, ceil_mode, True)
-            mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
-            backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
-            _require_shape(given, mean.shape)
-            if out is not None:
-                check_out(out, x.shape, result, (given, x))
-            size = window_size(mean.problem)
-            sums = mean(powers(x, norm, computed, num_threads), num_threads=num_threads) * size
-            slopes = powers(np.where(sums == 0, 1, sums), 1 / norm - 1, computed, num_threads)
-            parts = np.where(sums == 0, 0, given * slopes * size).astype(computed, copy=False)
-            grad_x = backward(parts, num_threads=num_threads)
-            grad_x *= powers(x, norm - 1, computed, num_threads)
-            if out is None:
-                return grad_x.astype(result, copy=False)
-            out[...] = grad_x
-            return out
-
-    return of_rank(lp_pool_backward, "lp_pool{n}d_backward", rank, __name__)
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was, what is allowed, and the problem.
+    """
+    with reporting(
+        x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
+    ):
+        given, x, norm = as_array("grad_output", grad_output), as_array("x", x), norm_of(norm_type)
+        result, computed = pooled_dtypes("x", np.dtype(common_dtype(given.dtype, x.dtype)), True)
+        window = (kernel_size, stride, padding, dilation, ceil_mode, True)
+        mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
+        backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
+        _require_shape(given, mean.shape)
+        if out is not None:
+            check_out(out, x.shape, result, (given, x))
+        size = window_size(mean.problem)
+        sums = mean(powers(x, norm, computed, num_threads), num_threads=num_threads) * size
+        slopes = powers(np.where(sums == 0, 1, sums), 1 / norm - 1, computed, num_threads)
+        parts = np.where(sums == 0, 0, given * slopes * size).astype(computed, copy=False)
+        grad_x = backward(parts, num_threads=num_threads)
+        grad_x *= powers(x, norm - 1, computed, num_threads)
+        return handed_back(grad_x.astype(result, copy=False), out)
 
 
-def _adaptive_avg_pool_backward(rank: int) -> Callable[..., Array]:
-    def adaptive_avg_pool_backward(
-        grad_output: ArrayLike,
-        input_size: Sequence[int],
-        *,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `adaptive_avg_pool{n}d`, whose result has the extents of grad_output.
+def _adaptive_avg_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    input_size: Sequence[int],
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `adaptive_avg_pool{n}d`, whose result has the extents of grad_output.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        input_size : shape of x, with or without the batch
-        layout, out, num_threads
-            As in `avg_pool{n}d_backward`.
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    input_size : shape of x, with or without the batch
+    layout, out, num_threads
+        As in `avg_pool{n}d_backward`.
 
-        Returns
-        -------
-        array of shape `input_size`
-        """
-        with reporting(x=input_size, layout=layout):
-            given = as_array("grad_output", grad_output)
-            extents = extents_of(given, rank, layout)
-            return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, extents)
-
-    return of_rank(adaptive_avg_pool_backward, "adaptive_avg_pool{n}d_backward", rank, __name__)
+    Returns
+    -------
+    array of shape `input_size`
+    """
+    with reporting(x=input_size, layout=layout):
+        given = as_array("grad_output", grad_output)
+        extents = extents_of(given, rank, layout)
+        return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, extents)
 
 
-def _adaptive_max_pool_backward(rank: int) -> Callable[..., Array]:
-    def adaptive_max_pool_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        *,
-        indices: ArrayLike | None = None,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `adaptive_max_pool{n}d`, whose result has the extents of grad_output.
+def _adaptive_max_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    *,
+    indices: ArrayLike | None = None,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `adaptive_max_pool{n}d`, whose result has the extents of grad_output.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        x : the argument of the pooling
-        indices, layout, out, num_threads
-            As in `max_pool{n}d_backward`.
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    x : the argument of the pooling
+    indices, layout, out, num_threads
+        As in `max_pool{n}d_backward`.
 
-        Returns
-        -------
-        array of the shape of x and the type of grad_output
-        """
-        with reporting(x=x, layout=layout):
-            given, x = as_array("grad_output", grad_output), as_array("x", x)
-            extents = extents_of(given, rank, layout)
-            return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, extents)
-
-    return of_rank(adaptive_max_pool_backward, "adaptive_max_pool{n}d_backward", rank, __name__)
+    Returns
+    -------
+    array of the shape of x and the type of grad_output
+    """
+    with reporting(x=x, layout=layout):
+        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        extents = extents_of(given, rank, layout)
+        return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, extents)
 
 
 def extents_of(grad_output: Array, rank: int, layout: str) -> tuple[int, ...]:
@@ -291,115 +271,109 @@ def extents_of(grad_output: Array, rank: int, layout: str) -> tuple[int, ...]:
     return grad_output.shape[-rank - 1 : -1] if layout == "channels_last" else grad_output.shape[-rank:]
 
 
-def _global_avg_pool_backward(rank: int) -> Callable[..., Array]:
-    def global_avg_pool_backward(
-        grad_output: ArrayLike,
-        input_size: Sequence[int],
-        *,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `global_avg_pool{n}d`.
+def _global_avg_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    input_size: Sequence[int],
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `global_avg_pool{n}d`.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        input_size, layout, out, num_threads
-            As in `avg_pool{n}d_backward`.
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    input_size, layout, out, num_threads
+        As in `avg_pool{n}d_backward`.
 
-        Returns
-        -------
-        array of shape `input_size`
-        """
-        with reporting(x=input_size, layout=layout):
-            given = as_array("grad_output", grad_output)
-            return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, 1)
-
-    return of_rank(global_avg_pool_backward, "global_avg_pool{n}d_backward", rank, __name__)
+    Returns
+    -------
+    array of shape `input_size`
+    """
+    with reporting(x=input_size, layout=layout):
+        given = as_array("grad_output", grad_output)
+        return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, 1)
 
 
-def _global_max_pool_backward(rank: int) -> Callable[..., Array]:
-    def global_max_pool_backward(
-        grad_output: ArrayLike,
-        x: ArrayLike,
-        *,
-        indices: ArrayLike | None = None,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `global_max_pool{n}d`.
+def _global_max_pool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    *,
+    indices: ArrayLike | None = None,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `global_max_pool{n}d`.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the pooling's result
-        x : the argument of the pooling
-        indices, layout, out, num_threads
-            As in `max_pool{n}d_backward`.
+    Parameters
+    ----------
+    grad_output : array of the shape of the pooling's result
+    x : the argument of the pooling
+    indices, layout, out, num_threads
+        As in `max_pool{n}d_backward`.
 
-        Returns
-        -------
-        array of the shape of x and the type of grad_output
-        """
-        with reporting(x=x, layout=layout):
-            given, x = as_array("grad_output", grad_output), as_array("x", x)
-            return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, 1)
-
-    return of_rank(global_max_pool_backward, "global_max_pool{n}d_backward", rank, __name__)
+    Returns
+    -------
+    array of the shape of x and the type of grad_output
+    """
+    with reporting(x=x, layout=layout):
+        given, x = as_array("grad_output", grad_output), as_array("x", x)
+        return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, 1)
 
 
-def _max_unpool_backward(rank: int) -> Callable[..., Array]:
-    def max_unpool_backward(
-        grad_output: ArrayLike,
-        indices: ArrayLike,
-        *,
-        layout: str = "channels_first",
-        out: Array | None = None,
-        num_threads: int | None = None,
-    ) -> Array:
-        """Gradient of `max_unpool{n}d`: ``grad_x[n, c, p] = grad_output[n, c, indices[n, c, p]]``, and 0 for
-        the index -1.
+def _max_unpool_backward(
+    rank: int,
+    grad_output: ArrayLike,
+    indices: ArrayLike,
+    *,
+    layout: str = "channels_first",
+    out: Array | None = None,
+    num_threads: int | None = None,
+) -> Array:
+    """Gradient of `max_unpool{n}d`: ``grad_x[n, c, p] = grad_output[n, c, indices[n, c, p]]``, and 0 for
+    the index -1.
 
-        Where several elements have one index, each gets the gradient, as in PyTorch.
+    Where several elements have one index, each gets the gradient, as in PyTorch.
 
-        Parameters
-        ----------
-        grad_output : array of the shape of the unpooling's result
-        indices : the argument of `max_unpool{n}d`
-        layout, num_threads
-            As given to `max_unpool{n}d`.
-        out : array of the shape of the indices and the type of grad_output, optional
+    Parameters
+    ----------
+    grad_output : array of the shape of the unpooling's result
+    indices : the argument of `max_unpool{n}d`
+    layout, num_threads
+        As given to `max_unpool{n}d`.
+    out : array of the shape of the indices and the type of grad_output, optional
 
-        Returns
-        -------
-        array of the shape of the indices and the type of grad_output
-        """
-        with reporting(x=grad_output, layout=layout):
-            given, places = as_array("grad_output", grad_output), as_array("indices", indices)
-            extents = extents_of(given, rank, layout)
-            call = index_call(PoolOp.TAKE_AT, places.shape, given.dtype, rank, layout, extents)
-            _require_shape(given, call.x_shape)
-            return call(given, index_array("indices", places, call.y_shape), out=out, num_threads=num_threads)
-
-    return of_rank(max_unpool_backward, "max_unpool{n}d_backward", rank, __name__)
+    Returns
+    -------
+    array of the shape of the indices and the type of grad_output
+    """
+    with reporting(x=grad_output, layout=layout):
+        given, places = as_array("grad_output", grad_output), as_array("indices", indices)
+        extents = extents_of(given, rank, layout)
+        call = index_call(PoolOp.TAKE_AT, places.shape, given.dtype, rank, layout, extents)
+        _require_shape(given, call.x_shape)
+        return call(given, index_array("indices", places, call.y_shape), out=out, num_threads=num_threads)
 
 
-_RANKS = (1, 2, 3)
-
-max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = map(_max_pool_backward, _RANKS)
-avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = map(_avg_pool_backward, _RANKS)
-lp_pool1d_backward, lp_pool2d_backward, lp_pool3d_backward = map(_lp_pool_backward, _RANKS)
-adaptive_avg_pool1d_backward, adaptive_avg_pool2d_backward, adaptive_avg_pool3d_backward = map(
-    _adaptive_avg_pool_backward, _RANKS
+max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = of_ranks(_max_pool_backward, "max_pool{n}d_backward")
+avg_pool1d_backward, avg_pool2d_backward, avg_pool3d_backward = of_ranks(_avg_pool_backward, "avg_pool{n}d_backward")
+lp_pool1d_backward, lp_pool2d_backward, lp_pool3d_backward = of_ranks(_lp_pool_backward, "lp_pool{n}d_backward")
+adaptive_avg_pool1d_backward, adaptive_avg_pool2d_backward, adaptive_avg_pool3d_backward = of_ranks(
+    _adaptive_avg_pool_backward, "adaptive_avg_pool{n}d_backward"
 )
-adaptive_max_pool1d_backward, adaptive_max_pool2d_backward, adaptive_max_pool3d_backward = map(
-    _adaptive_max_pool_backward, _RANKS
+adaptive_max_pool1d_backward, adaptive_max_pool2d_backward, adaptive_max_pool3d_backward = of_ranks(
+    _adaptive_max_pool_backward, "adaptive_max_pool{n}d_backward"
 )
-global_avg_pool1d_backward, global_avg_pool2d_backward, global_avg_pool3d_backward = map(
-    _global_avg_pool_backward, _RANKS
+global_avg_pool1d_backward, global_avg_pool2d_backward, global_avg_pool3d_backward = of_ranks(
+    _global_avg_pool_backward, "global_avg_pool{n}d_backward"
 )
-global_max_pool1d_backward, global_max_pool2d_backward, global_max_pool3d_backward = map(
-    _global_max_pool_backward, _RANKS
+global_max_pool1d_backward, global_max_pool2d_backward, global_max_pool3d_backward = of_ranks(
+    _global_max_pool_backward, "global_max_pool{n}d_backward"
 )
-max_unpool1d_backward, max_unpool2d_backward, max_unpool3d_backward = map(_max_unpool_backward, _RANKS)
+max_unpool1d_backward, max_unpool2d_backward, max_unpool3d_backward = of_ranks(
+    _max_unpool_backward, "max_unpool{n}d_backward"
+)

@@ -1,0 +1,160 @@
+"""What kernels are written in: the words of the device, and the only place that knows Numba's CUDA target.
+
+A kernel is a function of pointers and integers, made by a factory whose arguments are its compile-time constants.
+Pointers are to elements of one type; `get` and `put` convert between that type and the one that is computed in:
+
+============  ============  =============
+tensor        pointed at    computed in
+============  ============  =============
+float32       float32       float32
+float64       float64       float64
+float16       its bits      float32
+bfloat16      its bits      float32
+============  ============  =============
+
+Indices are 32-bit integers: Numba makes 64 bits of every sum and product, so that each is put into `int32` at its end,
+once, and the compiler narrows what stands inside. What may lie beyond 2**31 elements is reached by `shifted`, once.
+
+Under Numba's simulator (NUMBA_ENABLE_CUDASIM=1) the same words are the plain functions of `_simulated`. Memory of a
+block and of a thread are `cuda.shared.array` and `cuda.local.array`, which Numba knows by these names alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.core import config
+
+from ._ready import require_packages
+
+__all__ = [
+    "FULL_WARP",
+    "SIMULATED",
+    "barrier",
+    "block_x",
+    "block_y",
+    "block_z",
+    "cuda",
+    "float32",
+    "float64",
+    "from_other_lane",
+    "function",
+    "get",
+    "get4",
+    "int32",
+    "int64",
+    "pointer",
+    "put",
+    "put4",
+    "quotient",
+    "record",
+    "remainder",
+    "shifted",
+    "sum_of_warp",
+    "thread",
+]
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if not SIMULATED:
+    require_packages()
+
+# Element types by name: how each travels.
+_TRAVELS_AS = {
+    **{name: name for name in ("float32", "float64", "int32", "int8")},
+    "float16": "int16",
+    "bfloat16": "uint16",
+}
+COMPUTED_AS = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
+
+FULL_WARP = 0xFFFFFFFF
+
+barrier = cuda.syncthreads
+
+
+def function(body: Callable[..., Any]) -> Any:
+    """A function that kernels call: it becomes a part of each of them, constants and all.
+
+    Numba compiles other device functions apart, and asks the driver for which processor: there may be none.
+    """
+    return cuda.jit(device=True, inline="always")(body)
+
+
+if SIMULATED:
+    from ._simulated import (
+        float32,
+        float64,
+        get,
+        get4,
+        int32,
+        int64,
+        pointer,
+        put,
+        put4,
+        quotient,
+        record,
+        remainder,
+        shifted,
+    )
+else:
+    from ._intrinsics import (
+        float32,
+        float64,
+        get,
+        get4,
+        int32,
+        int64,
+        pointer,
+        put,
+        put4,
+        quotient,
+        record,
+        remainder,
+        shifted,
+    )
+
+
+@function
+def thread():
+    """Number of the thread in its block, of one axis."""
+    return int32(cuda.threadIdx.x)
+
+
+@function
+def block_x():
+    """Number of the block along the grid's first axis."""
+    return int32(cuda.blockIdx.x)
+
+
+@function
+def block_y():
+    """Number of the block along the grid's second axis."""
+    return int32(cuda.blockIdx.y)
+
+
+@function
+def block_z():
+    """Number of the block along the grid's third axis."""
+    return int32(cuda.blockIdx.z)
+
+
+@function
+def from_other_lane(value, distance):
+    """The value of the thread whose number in the warp differs in the bits of `distance`."""
+    return cuda.shfl_xor_sync(FULL_WARP, value, distance)
+
+
+@function
+def sum_of_warp(value):
+    """The sum of a value over the 32 threads of a warp, in one order, in each of them."""
+    for distance in (16, 8, 4, 2, 1):
+        value += from_other_lane(value, distance)
+    return value
+
+
+def travelling(dtype: str) -> np.dtype[Any]:
+    """The NumPy type of the elements that a pointer to a tensor of this type points at."""
+    return np.dtype(_TRAVELS_AS[dtype])

@@ -1,0 +1,157 @@
+"""The device's words as the compiler sees them: LLVM instructions and inline PTX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+float32, float64, int32, int64 = types.float32, types.float64, types.int32, types.int64
+
+_TYPES = {"float32": float32, "float64": float64, "float16": types.int16, "bfloat16": types.uint16, "int32": int32}
+_I16, _I32 = ir.IntType(16), ir.IntType(32)
+_HALF, _FLOAT = ir.HalfType(), ir.FloatType()
+VECTOR = 4
+
+
+def pointer(dtype: str) -> Any:
+    """The type of a kernel's argument that points at elements of this type."""
+    return types.CPointer(_TYPES[dtype])
+
+
+def record(kind: type) -> Any:
+    """The type of a kernel's argument that is a NamedTuple of 32-bit integers."""
+    return types.NamedUniTuple(int32, len(kind._fields), kind)  # type: ignore[attr-defined]
+
+
+# ---- addresses
+
+
+def _place(context: Any, builder: Any, type_: Any, value: Any, index: Any) -> Any:
+    """Address of an element of a pointer or of a shared array; a 32-bit index takes one instruction."""
+    base = value if isinstance(type_, types.CPointer) else context.make_array(type_)(context, builder, value=value).data
+    return builder.gep(base, [index], inbounds=True)
+
+
+def _element(type_: Any) -> Any:
+    return type_.dtype
+
+
+@intrinsic
+def shifted(typing_context, elements, count):
+    """The pointer, so many elements on; the count has 64 bits."""
+
+    def code(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return elements(elements, types.int64), code
+
+
+# ---- elements, as what is computed in
+
+
+def _computed(element: Any) -> Any:
+    return float32 if element in (types.int16, types.uint16) else element
+
+
+def _widened(builder: Any, element: Any, value: Any) -> Any:
+    """An element in the type that is computed in."""
+    if element == types.int16:  # the bits of a float16
+        return builder.fpext(builder.bitcast(value, _HALF), _FLOAT)
+    if element == types.uint16:  # of a bfloat16, the upper half of a float32
+        return builder.bitcast(builder.shl(builder.zext(value, _I32), _I32(16)), _FLOAT)
+    return value
+
+
+def _narrowed(builder: Any, element: Any, value: Any) -> Any:
+    """A computed value as an element, rounded to nearest even."""
+    if element == types.int16:
+        return builder.bitcast(builder.fptrunc(value, _HALF), _I16)
+    if element == types.uint16:
+        convert = ir.InlineAsm(ir.FunctionType(_I16, [_FLOAT]), "cvt.rn.bf16.f32 $0, $1;", "=h,f", side_effect=False)
+        return builder.call(convert, [value])
+    return value
+
+
+@intrinsic
+def get(typing_context, elements, index):
+    """The element of this index, in the type that is computed in."""
+    element = _element(elements)
+
+    def code(context, builder, signature, arguments):
+        return _widened(builder, element, builder.load(_place(context, builder, signature.args[0], *arguments)))
+
+    return _computed(element)(elements, types.int32), code
+
+
+@intrinsic
+def put(typing_context, elements, index, value):
+    """Store a computed value as the element of this index."""
+    element = _element(elements)
+
+    def code(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        builder.store(_narrowed(builder, element, arguments[2]), place)
+        return context.get_dummy_value()
+
+    return types.void(elements, types.int32, _computed(element)), code
+
+
+@intrinsic
+def get4(typing_context, elements, index):
+    """Four elements from this index, a multiple of four, on: one access, of 128 bits for float32."""
+    element = _element(elements)
+
+    def code(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments)
+        kind = context.get_value_type(element)
+        vector = builder.load(builder.bitcast(place, ir.VectorType(kind, VECTOR).as_pointer()))
+        vector.align = VECTOR * element.bitwidth // 8
+        values = [_widened(builder, element, builder.extract_element(vector, _I32(k))) for k in range(VECTOR)]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return types.UniTuple(_computed(element), VECTOR)(elements, types.int32), code
+
+
+@intrinsic
+def put4(typing_context, elements, index, first, second, third, fourth):
+    """Store four values from this index, a multiple of four, on: one access, of 128 bits for float32."""
+    element = _element(elements)
+    computed = _computed(element)
+
+    def code(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        kind = ir.VectorType(context.get_value_type(element), VECTOR)
+        vector = ir.Constant(kind, ir.Undefined)
+        for k in range(VECTOR):
+            vector = builder.insert_element(vector, _narrowed(builder, element, arguments[2 + k]), _I32(k))
+        store = builder.store(vector, builder.bitcast(place, kind.as_pointer()))
+        store.align = VECTOR * element.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(elements, types.int32, *[computed] * VECTOR), code
+
+
+# ---- integers: without a sign, a division takes a third of the instructions
+
+
+@intrinsic
+def quotient(typing_context, dividend, divisor):
+    """Dividend // divisor of integers that are not negative."""
+
+    def code(context, builder, signature, arguments):
+        return builder.udiv(*arguments)
+
+    return types.int32(types.int32, types.int32), code
+
+
+@intrinsic
+def remainder(typing_context, dividend, divisor):
+    """Dividend % divisor of integers that are not negative."""
+
+    def code(context, builder, signature, arguments):
+        return builder.urem(*arguments)
+
+    return types.int32(types.int32, types.int32), code

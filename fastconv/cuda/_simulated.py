@@ -1,0 +1,93 @@
+"""The device's words as plain Python, for Numba's simulator, which has neither warps nor wide accesses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Number = Any  # what Numba would type
+
+float32: Any = np.float32
+float64: Any = np.float64
+int32: Any = np.int32
+int64: Any = np.int64
+
+VECTOR = 4
+
+
+def pointer(dtype: str) -> Any:
+    """Nothing: the simulator takes arguments as they come."""
+    return None
+
+
+def record(kind: type) -> Any:
+    """Nothing either."""
+    return None
+
+
+def _checked(elements: Any, index: Number, count: int = 1) -> int:
+    """An index that is inside: Python would take one below zero from the end."""
+    size = elements.shape[0]
+    if not 0 <= index <= size - count or (count > 1 and index % count):
+        raise IndexError(f"{count} elements from {index} on, of {size}")
+    return int(index)
+
+
+def shifted(elements: Any, count: Number) -> Any:
+    """The elements from this one on."""
+    if not 0 <= count <= elements.shape[0]:
+        raise IndexError(f"{count} elements on, of {elements.shape[0]}")
+    return elements[count:]
+
+
+def _widened(value: Any) -> Any:
+    if value.dtype == np.int16:
+        return np.float32(value.view(np.float16))
+    if value.dtype == np.uint16:
+        return (np.uint32(value) << np.uint32(16)).view(np.float32)
+    return value
+
+
+def _narrowed(value: Any, dtype: np.dtype[Any]) -> Any:
+    if dtype == np.int16:
+        return np.float16(value).view(np.int16)
+    if dtype == np.uint16:
+        bits = int(np.float32(value).view(np.uint32))
+        if np.isnan(value):
+            return np.uint16(0x7FFF)
+        return np.uint16((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    return dtype.type(value)
+
+
+def get(elements: Any, index: Number) -> Any:
+    """`_intrinsics.get`."""
+    return _widened(elements[_checked(elements, index)])
+
+
+def put(elements: Any, index: Number, value: Any) -> None:
+    """`_intrinsics.put`."""
+    elements[_checked(elements, index)] = _narrowed(value, elements.dtype)
+
+
+def get4(elements: Any, index: Number) -> tuple[Any, ...]:
+    """`_intrinsics.get4`."""
+    first = _checked(elements, index, VECTOR)
+    return tuple([_widened(elements[first + k]) for k in range(VECTOR)])
+
+
+def put4(elements: Any, index: Number, *values: Any) -> None:
+    """`_intrinsics.put4`."""
+    first = _checked(elements, index, VECTOR)
+    for k, value in enumerate(values):
+        elements[first + k] = _narrowed(value, elements.dtype)
+
+
+def quotient(dividend: Number, divisor: Number) -> Any:
+    """`_intrinsics.quotient`."""
+    return np.int32(dividend // divisor)
+
+
+def remainder(dividend: Number, divisor: Number) -> Any:
+    """`_intrinsics.remainder`."""
+    return np.int32(dividend % divisor)

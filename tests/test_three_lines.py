@@ -82,3 +82,14 @@ def test_an_infinite_weight_meets_the_zeros_of_the_border(stride):
     assert np.isnan(y[0, 3, :, 0]).all()
     assert np.isinf(y[0, 3, 1:, 1:]).all()
     assert np.isfinite(np.delete(y, 3, 1)).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_nan_at_the_border_of_y_meets_the_zeros_around_x(stride):
+    """So it reaches all nine weights of its channel."""
+    problem = ConvProblem.parse(f"x=1x8x6x6 w=8x1x3x3 s={stride} p=1 g=8")
+    x, y = np.ones(problem.x_shape, np.float32), np.ones(problem.y_shape, np.float32)
+    y[0, 5, 0, 0] = np.nan
+    w = evaluate(Op.GRAD_WEIGHT, problem, algorithm="direct", x=x, y=y)
+    assert np.isnan(w[5]).all()
+    assert np.isfinite(np.delete(w, 5, 0)).all()

@@ -223,7 +223,7 @@ def _grad_input_strided(task, x, w, y, residual, constants, workspace, geometry)
 
 @subroutine
 def _spread(g, y, y_at, w, w_at, x, x_at):
-    """X at the padded places (2 m, 2 j) and behind it, from y at (m, j) and before it."""
+    """The lines of x at the padded places (2 m, 2 j) and behind it, from y at (m, j) and before it."""
     never_inlined()
     zero = zeros(x, 2)
     f = _weights_of(w, w_at, 1, zero)
@@ -249,7 +249,7 @@ def _spread(g, y, y_at, w, w_at, x, x_at):
 
 @subroutine
 def _pair(g, y, y_at, m, j, zero):
-    """Y at (m, j) and at (m, j - 1)."""
+    """The vectors of y at (m, j) and at (m, j - 1)."""
     always_inlined()
     here, before = zero, zero
     if 0 <= m < g.source_h:
@@ -283,17 +283,17 @@ def _correlate(g, x, w, w_at, y, plane, is_first):
         low = g.before_w - q
         held = min(step, g.target_w - q)
         above, here = zero, zero
-        for h in range(-g.before_h, g.source_h):
+        for h in range(-g.before_h, g.target_h + 2 - g.before_h):
             p = h + g.before_h
-            below = zero
+            below, left, middle, right = zero, zero, zero, zero
             if p < g.target_h:
                 below = load_inside(y, y_at + p * g.target_w + q, 0, held, zero)
-            if h >= 0:
-                prefetch(x, x_at + (g.source_h + h) * g.source_w + q)
+            prefetch(x, x_at + (g.source_h + h) * g.source_w + q)
+            if 0 <= h < g.source_h:
                 left, middle, right = _columns(g, x, x_at + h * g.source_w - low, low, zero)
-                a00, a01, a02 = fma(left, below, a00), fma(middle, below, a01), fma(right, below, a02)
-                a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
-                a20, a21, a22 = fma(left, above, a20), fma(middle, above, a21), fma(right, above, a22)
+            a00, a01, a02 = fma(left, below, a00), fma(middle, below, a01), fma(right, below, a02)
+            a10, a11, a12 = fma(left, here, a10), fma(middle, here, a11), fma(right, here, a12)
+            a20, a21, a22 = fma(left, above, a20), fma(middle, above, a21), fma(right, above, a22)
             above, here = here, below
     _store_totals(w, w_at, (a00, a01, a02, a10, a11, a12, a20, a21, a22), is_first)
 

@@ -107,6 +107,39 @@ def test_the_mean_of_integers_is_float64_and_that_of_floats_has_their_type(dtype
     np.testing.assert_array_equal(y[0, 0], [0.5, 2.5, 4.5, 6.5])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        ((2, 2), (2, 2), (0, 0)),
+        ((3, 3), (2, 2), (1, 1)),
+        ((1, 4), (3, 3), (0, 2)),
+        ((2, 5), (1, 5), (1, 0)),
+    ],
+)
+@pytest.mark.parametrize("long", [5, 40, 130, 600])
+def test_rows_and_channels_of_any_number_are_pooled(long, parameters, layout):
+    """In whole vectors, one or several at once, and in what is left."""
+    shape = (1, 2, 7, long) if layout == "channels_first" else (1, long, 7, 6)
+    x = np.random.default_rng(long).integers(-99, 100, shape).astype(np.float32)
+    sizes, strides, pads = parameters
+    windows = [windows_of(n, k, s, 1, p, p, False) for n, k, s, p in zip(shape[2:], sizes, strides, pads, strict=True)]
+    given_x = in_layout(x, layout)
+    y = fastconv.max_pool2d(given_x, *parameters, layout=layout)
+    np.testing.assert_array_equal(y, in_layout(reference.greatest(x, windows)[0], layout))
+    y = fastconv.avg_pool2d(given_x, *parameters, layout=layout)
+    expected = reference.mean(x, windows, [(p, p) for p in pads])
+    np.testing.assert_allclose(y, in_layout(expected, layout), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 15, 37])
+@pytest.mark.parametrize("extent", [3, 7, 16])
+def test_planes_are_averaged_many_at_once(channels, extent):
+    x = np.random.default_rng(0).integers(-99, 100, (3, channels, extent, extent)).astype(np.float32)
+    np.testing.assert_allclose(fastconv.global_avg_pool2d(x), x.mean((2, 3), keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(fastconv.global_max_pool2d(x), x.max((2, 3), keepdims=True))
+
+
 def test_float16_is_averaged_in_float32():
     """The sum of 4096 times 17 is no float16."""
     assert fastconv.avg_pool1d(np.full((1, 1, 4096), 17, np.float16), 4096).item() == 17

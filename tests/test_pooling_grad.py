@@ -167,6 +167,20 @@ def test_all_windows_add_up_at_one_element():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [3, 70])
+def test_indices_outside_of_their_windows_count_as_well(channels, layout):
+    """Those of another pooling, for one: all gradients go to the element that is named."""
+    x, g = np.zeros((1, channels, 4, 6)), np.arange(6.0 * channels).reshape(1, channels, 2, 3)
+    indices = np.full(g.shape, 23)
+    indices[..., 0, 0] = -1
+    expected = np.zeros_like(x)
+    expected[..., 3, 5] = g.sum((2, 3)) - g[..., 0, 0]
+    given = [in_layout(each, layout) for each in (g, x, indices)]
+    result = grad.max_pool2d_backward(given[0], given[1], 2, indices=given[2], layout=layout)
+    np.testing.assert_array_equal(result, in_layout(expected, layout))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_overlapping_windows_are_summed_in_one_order_on_any_threads(layout):
     rng = np.random.default_rng(0)
     x = in_layout(rng.standard_normal((2, 40, 61, 60), np.float32), layout)

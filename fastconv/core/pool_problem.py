@@ -45,6 +45,7 @@ class PoolOp(enum.Enum):
     MAX_WITH_INDICES = "max with indices"
     MEAN = "mean"
     MEAN_GRADIENT = "gradient of the mean"
+    MAX_GRADIENT = "gradient of the max"
     ADD_AT = "add at indices"
     PUT_AT = "put at indices"
     TAKE_AT = "take at indices"
@@ -57,7 +58,7 @@ class PoolOp(enum.Enum):
     @property
     def gives_x(self) -> bool:
         """Whether the result has the extents of the input of the pooling."""
-        return self in (PoolOp.MEAN_GRADIENT, PoolOp.ADD_AT, PoolOp.PUT_AT)
+        return self in (PoolOp.MEAN_GRADIENT, PoolOp.MAX_GRADIENT, PoolOp.ADD_AT, PoolOp.PUT_AT)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,39 +1,37 @@
-"""What the window kernels share: lines of the output, the rows of the input that each sees, and the way along a row.
+"""What the window kernels share: lines of the output, the rows of the input that each sees, and how tasks share them.
 
 A tensor is seen as (outer, a, b, c, v): channels_first is (N * C, 1, D, H, W), channels_last (N, D, H, W, C). A line of
 the output is contiguous along v. Its windows have the same elements along a, b and c, a box of rows of the input, which
-tables tell. Along v windows are computed in one of two ways:
-
-- in lanes: a vector of outputs at once. Their elements follow each other a stride apart, and are loaded for one tap r
-  after the other. For the channels of channels_last there is a single tap;
-- one by one: the elements of a window are loaded as vectors. So go adaptive windows, and wide ones where there are few.
+tables tell. A task has a few lines, or, where there are few, a part of one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core.jit import subroutine
+from ..core.machine import local_machine
 from ..core.pool_problem import PoolAxis, PoolProblem
-from ._geometry import Integers, Tables, named
-from ._kernel import SIZES, first_integers, number
+from ._geometry import Integers, Tables, named, sized
+from ._kernel import first_integers, number
 from ._simd import REGISTER_BYTES
 
-# Bytes of the input that a task reads, about: small enough for its lines to stay in the first-level cache from one pass
-# to the next, and for the threads to end together. With 128 KiB, 2048 planes of 7x7 were three tasks.
-TASK_BYTES = 1 << 15
-# Time of putting the lanes of a window together, and of an element of windows at a border, in vectors loaded and added.
-LANES_TOGETHER = 10
-BORDER = 4
+# Tasks of a thread, as far as they have at least and at most so many bytes of the input: threads shall end together,
+# but a task begins with rows that nothing has begun to fetch. The mean of 2x2 of 8x64x224x224 took 6.4 ms in tasks of
+# 32 KiB and 5.2 ms in those of 1 MiB, and 4.3 and 2.4 ms in channels_last.
+TASKS_PER_THREAD = 8
+LEAST_TASK_BYTES = 1 << 15
+MOST_TASK_BYTES = 1 << 20
 
 
 class Header(NamedTuple):
-    """The numbers at the head of a window kernel's geometry vector."""
+    """The numbers at the head of a window kernel's geometry vector; those that a kernel needs beside them follow."""
 
     x_size: int
     w_size: int
@@ -65,15 +63,10 @@ class Header(NamedTuple):
     index_b: int
     index_c: int
     index_v: int
-    # Along v: elements of x, outputs, those that fill vectors and whose windows are whole, and the windows.
+    # Along v: elements of x, outputs, and the windows.
     extent: int
     width: int
-    in_lanes: int
-    borders_in_lanes: int
-    begin: int
-    end: int
     taps: int
-    paired: int  # taps of which every two neighbours are loaded together where the stride is 2
     stride: int
     dilation: int
     low: int
@@ -159,6 +152,32 @@ def rows_of(g, geometry, line):
     )
 
 
+class Box(NamedTuple):
+    """The rows of a line that are still to come, and of them those along b and c."""
+
+    rows: int
+    count_b: int
+    count_c: int
+
+
+@subroutine
+def box_of(rows):
+    """All rows. One loop goes through them: three would each have a beginning and an end, which took as long."""
+    return Box(rows.count_a * rows.count_b * rows.count_c, rows.count_b, rows.count_c)
+
+
+@subroutine
+def next_row(rows, at, left):
+    """Where the row after that at `at` is, and what is left then."""
+    if left.count_c > 1:
+        return at + rows.step_c, Box(left.rows - 1, left.count_b, left.count_c - 1)
+    at -= (rows.count_c - 1) * rows.step_c
+    if left.count_b > 1:
+        return at + rows.step_b, Box(left.rows - 1, left.count_b - 1, rows.count_c)
+    at += rows.step_a - (rows.count_b - 1) * rows.step_b
+    return at, Box(left.rows - 1, rows.count_b, rows.count_c)
+
+
 class Segment(NamedTuple):
     """The elements of a row that one output sees: pieces of `length` from `at` on, a step apart."""
 
@@ -207,6 +226,16 @@ class Shape:
         return self.outer * math.prod(axis.output for axis in self.boxes)
 
     @property
+    def x_size(self) -> int:
+        """Elements of the input."""
+        return self.x_lines * self.v.input
+
+    @property
+    def bytes(self) -> int:
+        """Of the input."""
+        return self.x_size * np.dtype(self.dtype).itemsize
+
+    @property
     def x_lines(self) -> int:
         """Lines of the input."""
         return self.outer * math.prod(axis.input for axis in self.boxes)
@@ -241,31 +270,6 @@ def _joined_axis(outer: PoolAxis, inner: PoolAxis) -> PoolAxis:
     return PoolAxis(extent, 1, extent, divisor=int(outer.divisors[0]) * int(inner.divisors[0]))
 
 
-class Ways(NamedTuple):
-    """How the windows along v are computed: those from `begin` to before `end` in lanes, the others as it says."""
-
-    begin: int
-    end: int
-    borders_in_lanes: bool
-
-
-def ways_of(axis: PoolAxis, dtype: str) -> Ways:
-    """In lanes go windows that hang over neither end, if they fill a vector, and the others where that is faster."""
-    together = REGISTER_BYTES // np.dtype(dtype).itemsize
-    if axis.is_adaptive:
-        return Ways(0, 0, False)
-    reach = axis.dilation * (axis.size - 1) + 1
-    begin = -(-axis.low // axis.stride)
-    end = min(axis.output, (axis.input - reach + axis.low) // axis.stride + 1)
-    if end - begin < together:
-        begin = end = axis.output
-    vectors = -(-begin // together) - (end - axis.output) // together
-    pieces = axis.size if axis.dilation > 1 else -(-axis.size // together)
-    one_by_one = (begin + axis.output - end) * (pieces + LANES_TOGETHER)
-    in_lanes = vectors * axis.size * BORDER < one_by_one
-    return Ways(begin, end, in_lanes)
-
-
 # Numbers behind the table of an axis, of which whole vectors are loaded: as many as a register has bytes.
 BEHIND = REGISTER_BYTES
 
@@ -284,21 +288,24 @@ def row_strides(shape: Shape) -> tuple[int, int, int, int]:
     return outer, a, b, c
 
 
-def lines_per_task(shape: Shape) -> int:
-    """Lines of the output whose windows are about `TASK_BYTES` of the input."""
-    bytes = np.dtype(shape.dtype).itemsize * math.prod(row_strides(shape)[:1]) * shape.outer / max(1, shape.lines)
-    return max(1, round(TASK_BYTES / max(1, bytes)))
+def lines_of_task(lines: int, bytes: int) -> int:
+    """How many lines a task has, of so many that are so many bytes in all."""
+    wanted = bytes / (TASKS_PER_THREAD * local_machine().threads)
+    of_task = min(max(wanted, LEAST_TASK_BYTES), MOST_TASK_BYTES)
+    return max(1, min(lines, round(of_task * lines / max(1, bytes))))
 
 
-def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, int]:
-    """The geometry vector of a window kernel, and its tasks."""
+def geometry_of(
+    shape: Shape, lines_per_task: int, along: Iterable[int], constants: int, workspace: int, indices: bool = False
+) -> Integers:
+    """The geometry vector of a window kernel; along: the numbers that follow the header."""
     tables = Tables(Header)
+    tables.add(along)
     at = [tables.add(table_of(axis)) for axis in shape.all]
-    v, per_task = shape.v, lines_per_task(shape)
-    ways = ways_of(v, shape.dtype)
+    v = shape.v
     vector = tables.vector(
         lines=shape.lines,
-        lines_per_task=per_task,
+        lines_per_task=lines_per_task,
         **named("lines_{}", "abc", [axis.output for axis in shape.boxes]),
         **named("table_{}", "abcv", at),
         **dict(zip(("x_outer", "x_a", "x_b", "x_c"), row_strides(shape), strict=True)),
@@ -306,18 +313,11 @@ def geometry_of(shape: Shape, constants: int, indices: bool) -> tuple[Integers, 
         **named("index_{}", "abcv", shape.index_steps),
         extent=v.input,
         width=v.output,
-        in_lanes=int(ways.begin < ways.end),
-        borders_in_lanes=int(ways.borders_in_lanes),
-        begin=ways.begin,
-        end=ways.end,
         taps=v.size,
-        paired=v.size // 2 * 2 if v.dilation == 1 else 0,
         stride=v.stride,
         dilation=v.dilation,
         low=v.low,
     )
-    x_size, y_size = row_strides(shape)[0] * shape.outer, shape.lines * v.output
+    y_size = shape.lines * v.output
     w_size = y_size * 8 // np.dtype(shape.dtype).itemsize if indices else y_size
-    vector[:SIZES] = (x_size, w_size, y_size, y_size, constants, 0, vector.size)
-    vector.flags.writeable = False
-    return vector, -(-shape.lines // per_task)
+    return sized(vector, (shape.x_size, w_size, y_size, y_size, constants, workspace))

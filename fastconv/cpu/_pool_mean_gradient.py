@@ -19,8 +19,8 @@ import numpy as np
 from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
-from ._kernel import SIZES, first_integers, never_inlined, number, views
-from ._pool_lines import TASK_BYTES, Shape, covers, line_of, next_line, row_strides, segment_of, table_of
+from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, views
+from ._pool_lines import Shape, covers, line_of, lines_of_task, next_line, row_strides, segment_of, table_of
 from ._pool_vectors import everywhere
 from ._rows import fill_first
 from ._simd import (
@@ -37,8 +37,10 @@ from ._simd import (
     zeros,
 )
 
-# Registers of channels that are computed at once.
+# Registers of a line that are computed at once.
 WIDE = 4
+# Bytes of the lines of a task, and of their sums: they stay in the first-level cache.
+SUMS_BYTES = 1 << 15
 
 # What windows along v are: channels, one apart, two apart, one for all, and anything else.
 CHANNELS, DENSE, BY_TURNS, SINGLE, ANY = range(5)
@@ -78,6 +80,7 @@ class Header(NamedTuple):
     low: int
     margin: int  # zeros before the sums of a line
     pitch: int  # from the sums of one line to those of the next
+    divides: int  # whether windows along v have divisors of their own
 
 
 HEADER = len(Header._fields)
@@ -105,15 +108,12 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
     g = Header(*first_integers(geometry, HEADER))
     first = task * g.lines_per_task
     if g.kind == CHANNELS:
-        whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
-        if whole > 0:
-            _sum_lines(x, y, first * g.extent, g.extent, geometry, first, 0, whole, zeros(x, WIDE))
-        if whole < g.width:
-            _sum_lines(x, y, first * g.extent, g.extent, geometry, first, whole, g.width, zeros(x, 1))
+        _sum(x, y, first * g.extent, g.extent, geometry, first)
     else:
         fill_first(workspace, 0, workspace.size, zeros(x, 1))
-        _sum_lines(x, workspace, g.margin, g.pitch, geometry, first, 0, g.width, zeros(x, 1))
-        _divide(workspace, constants, geometry)
+        _sum(x, workspace, g.margin, g.pitch, geometry, first)
+        if g.divides:
+            _divide(workspace, constants, geometry)
         if g.kind == DENSE:
             _collect(y, workspace, geometry, first)
         elif g.kind == BY_TURNS:
@@ -123,7 +123,7 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
 
 
 @subroutine
-def _holders_of(g, geometry, line):
+def holders_of(g, geometry, line):
     return Holders(
         line.outer,
         number(geometry, g.holders_a + line.a),
@@ -136,20 +136,30 @@ def _holders_of(g, geometry, line):
 
 
 @subroutine
-def _sum_lines(x, target, target_at, pitch, geometry, first, begin, end, nothing):
-    """target[q] = sum over the lines that hold a line of x[., q] / divisor, for begin <= q < end.
+def _sum(x, target, target_at, pitch, geometry, first):
+    """target[q] = sum over the lines that hold a line of x[., q] / divisor.
 
     For the lines of a task, of which `first` is the first; in the target they are `pitch` elements apart.
     """
+    always_inlined()
+    if Header(*first_integers(geometry, HEADER)).width < lanes_of_value(zeros(x, WIDE)):
+        _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, 1))
+    else:
+        _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, WIDE))
+
+
+@subroutine
+def _sum_lines(x, target, target_at, pitch, geometry, first, nothing):
+    """The last vector begins earlier instead of being shorter, unless it is the only one."""
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
+    held = min(step, g.width)
     line = line_of(g, first)
     for _ in range(first, min(first + g.lines_per_task, g.lines)):
-        holders = _holders_of(g, geometry, line)
+        holders = holders_of(g, geometry, line)
         start = holders.outer * g.y_outer
-        for q in range(begin, end, step):
-            held = min(step, end - q)
-            total = nothing
+        for begin in range(0, g.width, step):
+            q, total = max(0, min(begin, g.width - step)), nothing
             for a in range(holders.begin_a, holders.end_a, 2):
                 row_a, divisor_a = start + number(geometry, a) * g.y_a, number(geometry, a + 1)
                 for b in range(holders.begin_b, holders.end_b, 2):
@@ -237,14 +247,19 @@ def _hand_out(y, sums, geometry, first):
 def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
     """The geometry vector, the tasks, and the workspace of a thread in elements."""
     tables = Tables(Header)
-    holders = [_add_holders(tables, axis) for axis in shape.boxes]
     v, size = shape.v, np.dtype(shape.dtype).itemsize
+    # One divisor for all of a line is that of its rows, too.
+    common = int(v.divisors[0]) if np.all(v.divisors == v.divisors[0]) else 1
+    holders = [_add_holders(tables, axis, factor) for axis, factor in zip(shape.boxes, (1, 1, common), strict=True)]
     table_v = tables.add(table_of(v))
     vector = REGISTER_BYTES // size
     margin = v.dilation * (v.size - 1) + 1 + v.low + vector if _kind(shape) in (DENSE, BY_TURNS) else 0
     pitch = margin + v.output + margin + vector
-    per_task = max(1, TASK_BYTES // (max(v.input, pitch) * size))
-    workspace = 0 if _kind(shape) == CHANNELS else per_task * pitch
+    if _kind(shape) == CHANNELS:
+        per_task, workspace = lines_of_task(shape.x_lines, shape.bytes), 0
+    else:
+        per_task = max(1, SUMS_BYTES // (max(v.input, pitch) * size))
+        workspace = per_task * pitch
     output_strides = _output_strides(shape)
     geometry = tables.vector(
         lines=shape.x_lines,
@@ -261,6 +276,7 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
         low=v.low,
         margin=margin,
         pitch=pitch,
+        divides=int(common == 1),
     )
     x_size = row_strides(shape)[0] * shape.outer
     geometry[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, geometry.size)
@@ -286,13 +302,13 @@ def _output_strides(shape: Shape) -> tuple[int, int, int, int]:
     return outer, a, b, c
 
 
-def _add_holders(tables: Tables, axis: PoolAxis) -> int:
-    """Add the windows that hold each element, as pairs (window, divisor), and a table of where they begin."""
+def _add_holders(tables: Tables, axis: PoolAxis, factor: int) -> int:
+    """Add the windows that hold each element, as pairs (window, factor * divisor), and a table of where they begin."""
     windows = np.repeat(np.arange(axis.output), axis.count)
     order = np.arange(windows.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
     elements = np.repeat(axis.first, axis.count) + order * axis.dilation
     sorted_ = np.argsort(elements, kind="stable")
-    pairs = np.stack([windows[sorted_], axis.divisors[windows[sorted_]]], axis=1)
+    pairs = np.stack([windows[sorted_], factor * axis.divisors[windows[sorted_]]], axis=1)
     at = tables.add(pairs)
     begins = np.searchsorted(elements[sorted_], np.arange(axis.input + 1))
     return tables.add(at + 2 * begins)

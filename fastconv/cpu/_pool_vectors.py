@@ -36,7 +36,7 @@ def _is_nan(builder, kind, value):
     return ir.Constant(ir.VectorType(ir.IntType(1), value.type.count), None)
 
 
-def _greater(builder, kind, first, second):
+def greater_lanes(builder, kind, first, second):
     """The greater lanes; `llvm.maximum` keeps NaN, in two instructions where the sign of zero may be either."""
     if not isinstance(kind, types.Float):
         return builder.select(_is_greater(builder, kind, first, second), second, first)
@@ -46,35 +46,46 @@ def _greater(builder, kind, first, second):
     return builder.call(function, [second, first], fastmath=("nsz",))
 
 
-@intrinsic
-def greater(typing_context, first, second):
-    """The greater of each lane."""
-
-    def codegen(context, builder, signature, arguments):
-        return _greater(builder, first.dtype, *arguments)
-
-    return first(first, first), codegen
-
-
-@intrinsic
-def greatest_of(typing_context, value):
-    """The greatest of all lanes, an element."""
-
-    def codegen(context, builder, signature, arguments):
-        emitter, found = Emitter(builder, value.dtype, value.vectors), arguments[0]
-        for lanes in _halves(emitter.lanes):
-            found = _greater(builder, value.dtype, found, emitter.shuffle(found, found, lanes))
-        return builder.extract_element(found, ir.Constant(LANE, 0))
-
-    return value.dtype(value), codegen
-
-
-def _halves(count):
+def halves(count):
     """Lanes that bring the other half of what is left to the front, again and again, until a single one is left."""
     distance = count // 2
     while distance:
         yield [(lane + distance) % count for lane in range(count)]
         distance //= 2
+
+
+@intrinsic
+def load_held(typing_context, array, at, held, others):
+    """The first `held` elements from array[at] on, and the lanes of another value behind them.
+
+    Of several registers all are held; no mask is made for them.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, others.dtype, others.vectors)
+        begin = element(context, builder, signature.args[0], *arguments[:2])
+        if others.vectors > 1:
+            return emitter.pack(emitter.load(begin))
+        mask = _between(emitter, ir.Constant(INDEX, 0), arguments[2])
+        return emitter.load_masked(emitter.address(begin, emitter.lanes), mask, arguments[3])
+
+    return others(array, types.int64, types.int64, others), codegen
+
+
+@intrinsic
+def store_held(typing_context, array, at, held, value):
+    """Write the first `held` lanes from array[at] on; of several registers, all."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[0], *arguments[:2])
+        if value.vectors > 1:
+            emitter.store(emitter.unpack(arguments[3]), begin)
+        else:
+            emitter.store_first(emitter.unpack(arguments[3]), begin, arguments[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), codegen
 
 
 @intrinsic
@@ -188,7 +199,7 @@ def chosen_of(typing_context, value, place):
     def codegen(context, builder, signature, arguments):
         kind = signature.args[0].dtype
         best, at = arguments
-        for lanes in _halves(best.type.count):
+        for lanes in halves(best.type.count):
             turn = Emitter(builder, kind).shuffle
             other, other_at = turn(best, best, lanes), turn(at, at, lanes)
             taken = _comes_before(builder, kind, (best, at), (other, other_at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -11,16 +12,25 @@ import numpy as np
 from ..core.arrays import Array, allocate
 from ..core.errors import RejectedError
 from ..core.pool_problem import PoolAxis, PoolOp, PoolProblem, PoolRun
-from . import _pool_indices, _pool_lines, _pool_mean_gradient, _pool_power
+from . import (
+    _pool_found,
+    _pool_indices,
+    _pool_lines,
+    _pool_max_gradient,
+    _pool_mean_gradient,
+    _pool_power,
+    _pool_windows,
+)
 from ._launch import Launch
 from ._pool_lines import shape_of
-from ._pool_windows import greatest, greatest_with_indices, mean
 
-# Elements of a window above which each axis is pooled by itself: at most so many follow one another in a sum, and tasks
-# stay short.
+# Elements of a window, or rows of a box, above which each axis is pooled by itself: at most so many follow one another
+# in a sum, and tasks stay short.
 MOST_TAPS = 1 << 10
-# Elements looked at, in one pass over those in several, from which the latter are worth the tensors between them.
-WORTH_PASSES = 2
+# Elements looked at, in one pass over those in several, from which the latter are worth the tensors between them: in
+# channels_last, 3x3 (1.48) took 80 us in one and 100 us in two, 31x31 with stride 16 (1.61) 118 and 64, 5x5 (2.42) 163
+# and 102.
+WORTH_PASSES = 1.5
 
 
 @lru_cache(maxsize=1024)
@@ -30,6 +40,8 @@ def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
         return _by_indices(problem, op)
     if op is PoolOp.MEAN_GRADIENT:
         return _mean_gradient(problem)
+    if op is PoolOp.MAX_GRADIENT:
+        return _max_gradient(problem)
     if op is PoolOp.MAX_WITH_INDICES:
         return _with_indices(problem)
     passes = list(_passes(problem))
@@ -45,13 +57,16 @@ def power(x: Array, exponent: float, y: Array, threads: int) -> None:
 def _windows(problem: PoolProblem, op: PoolOp) -> PoolRun:
     """Every element of every window in one pass."""
     shape, dtype = shape_of(problem), np.dtype(problem.dtype)
-    constants = shape.v.divisors.astype(dtype) if op is PoolOp.MEAN else np.array([_least(dtype)], dtype)
-    kernel = {PoolOp.MEAN: mean, PoolOp.MAX: greatest, PoolOp.MAX_WITH_INDICES: greatest_with_indices}[op]
-    geometry, tasks = _pool_lines.geometry_of(shape, constants.size, op.has_indices)
-    launch = Launch(kernel, tasks, problem.dtype, geometry, 0)
+    kind = _pool_windows.kind_of(shape)
+    if op is PoolOp.MEAN:
+        kernel, constants = _pool_windows.MEAN[kind], np.append(_pool_windows.divisors_of(shape), dtype.type(0))
+    else:
+        kernel, constants = _pool_windows.GREATEST[kind], np.array([_least(dtype)], dtype)
+    geometry, tasks, workspace = _pool_windows.launch_numbers(shape, constants.size)
+    launch = Launch(kernel, tasks, problem.dtype, geometry, workspace)
 
-    def run(x: Array, indices: Array | None, y: Array, threads: int) -> None:
-        launch(x, y if indices is None else _as_elements(indices, dtype), y, y, constants, threads)
+    def run(x: Array, indices: None, y: Array, threads: int) -> None:
+        launch(x, y, y, y, constants, threads)
 
     return run
 
@@ -68,7 +83,14 @@ def _as_elements(indices: Array, dtype: np.dtype[Any]) -> Array:
 
 def _with_indices(problem: PoolProblem) -> PoolRun:
     """The greatest and where it is; -1 for windows that hold no element."""
-    inner = _windows(problem, PoolOp.MAX_WITH_INDICES)
+    shape, dtype = shape_of(problem), np.dtype(problem.dtype)
+    least = np.array([_least(dtype)], dtype)
+    geometry, tasks = _pool_found.launch_numbers(shape)
+    launch = Launch(_pool_found.greatest_with_indices, tasks, problem.dtype, geometry, 0)
+
+    def inner(x: Array, indices: Array, y: Array, threads: int) -> None:
+        launch(x, _as_elements(indices, dtype), y, y, least, threads)
+
     empty = [np.flatnonzero(axis.count == 0) for axis in problem.axes]
     if not any(each.size for each in empty):
         return inner
@@ -88,12 +110,13 @@ def _with_indices(problem: PoolProblem) -> PoolRun:
 
 
 def _passes(problem: PoolProblem) -> Iterator[PoolProblem]:
-    """Poolings along one axis each, W first, which together are that of the problem; or just this one.
+    """Poolings along one axis each, which together are that of the problem; or just this one.
 
     The greatest of greatest is the greatest, and the mean of means the mean, as the divisor of a window is a product
-    of one for each axis.
+    of one for each axis. In channels_first, W is gone along by itself in any case (`fastconv.cpu._pool_windows`).
     """
-    wide = [number for number in (2, 1, 0) if problem.axes[number].count.max() > 1]
+    boxed = (2, 1, 0) if problem.layout == "channels_last" else (1, 0)
+    wide = [number for number in boxed if problem.axes[number].count.max() > 1]
     if len(wide) < 2 or _is_joined(problem) or not _is_worth_passes(problem, wide):
         yield problem
         return
@@ -107,14 +130,13 @@ def _passes(problem: PoolProblem) -> Iterator[PoolProblem]:
 
 
 def _is_worth_passes(problem: PoolProblem, wide: list[int]) -> bool:
-    if problem.taps > MOST_TAPS:
-        return True
+    taps = math.prod(int(problem.axes[number].count.max()) for number in wide)
     elements, in_passes = problem.plane, 0
     for number in wide:
         axis = problem.axes[number]
         elements = elements // axis.input * axis.output
         in_passes += elements * int(axis.count.max())
-    return elements * problem.taps > WORTH_PASSES * in_passes
+    return taps > MOST_TAPS or elements * taps > WORTH_PASSES * in_passes
 
 
 def _is_joined(problem: PoolProblem) -> bool:
@@ -147,6 +169,26 @@ def _mean_gradient(problem: PoolProblem) -> PoolRun:
 
     def run(x: Array, indices: None, y: Array, threads: int) -> None:
         launch(x, y, y, y, divisors, threads)
+
+    return run
+
+
+def _max_gradient(problem: PoolProblem) -> PoolRun:
+    """Gathered in channels_last, where all indices lie in their windows; else put one by one."""
+    one_by_one = _by_indices(problem, PoolOp.ADD_AT)
+    if problem.layout == "channels_first":
+        return one_by_one
+    dtype, shape = np.dtype(problem.dtype), shape_of(problem)
+    geometry, tasks, _ = _pool_mean_gradient.geometry_of(shape)
+    launch = Launch(_pool_max_gradient.max_gradient, tasks, problem.dtype, geometry, 0)
+    windows = problem.N * problem.C * math.prod(int(np.count_nonzero(axis.count)) for axis in problem.axes)
+    nothing = np.zeros(1, dtype)
+
+    def run(x: Array, indices: Array, y: Array, threads: int) -> None:
+        met = np.zeros(tasks, np.int64)
+        launch(x, _as_elements(indices, dtype), y, _as_elements(met, dtype), nothing, threads)
+        if met.sum() != windows:
+            one_by_one(x, indices, y, threads)
 
     return run
 

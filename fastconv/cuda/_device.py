@@ -64,7 +64,7 @@ if not SIMULATED:
 
 # Element types by name: how each travels.
 _TRAVELS_AS = {
-    **{name: name for name in ("float32", "float64", "int32", "int8")},
+    **{name: name for name in ("float32", "float64", "int32", "int64", "int8")},
     "float16": "int16",
     "bfloat16": "uint16",
 }

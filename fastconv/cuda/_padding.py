@@ -156,7 +156,7 @@ class Pad:
     """Copies x, padded."""
 
     def __init__(self, problem: ConvProblem) -> None:
-        self._sources = Table(np.concatenate(_sources(problem)).astype(np.int32))
+        self._sources = Table(np.concatenate(sources_of(problem)).astype(np.int32))
         shape = ImageShape.of(problem, problem.C * math.prod(problem.padded), False)
         real = np.dtype(COMPUTED_AS[problem.dtype]).type
         self._launch = Launch(
@@ -186,7 +186,8 @@ class Fold:
         )
 
 
-def _sources(problem: ConvProblem) -> list[Any]:
+def sources_of(problem: ConvProblem) -> list[Any]:
+    """The place in x of each padded place along d, h and w; negative outside."""
     return [
         source_index(extent, low, high, problem.padding_mode)
         for extent, (low, high) in zip(problem.input, problem.padding, strict=True)
@@ -197,7 +198,7 @@ def _places(problem: ConvProblem) -> Any:
     """The table of `fold_images`."""
     begins, lists = [], []
     position = sum(extent + 1 for extent in problem.input)
-    for extent, sources in zip(problem.input, _sources(problem), strict=True):
+    for extent, sources in zip(problem.input, sources_of(problem), strict=True):
         order = np.argsort(sources, kind="stable")
         order = order[sources[order] >= 0]
         begins.append(position + np.searchsorted(sources[order], np.arange(extent + 1)))

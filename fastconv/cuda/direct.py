@@ -11,6 +11,8 @@ import math
 from ..core.algorithm import Algorithm, Epilogue
 from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
+from ._depthwise import depthwise
+from ._depthwise_weight import depthwise_weight
 from ._elements import THREADS, elementwise
 from ._limits import refusal, rounding_error
 from ._plan import Work, planned, scratch_of
@@ -22,7 +24,13 @@ RATE = 1 / 8
 
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What direct does for a problem whose padding is zeros."""
-    elements = elementwise(problem, op, epilogue)
+    if op is Op.GRAD_WEIGHT:
+        found = depthwise_weight(problem)
+        if found is not None:
+            correlate, partial = found
+            return Work(lambda queue, x, w, y, residual, bias, scratch: correlate(queue, x, w, y, *scratch), (partial,))
+    gather = depthwise(problem, op, epilogue) if op is not Op.GRAD_WEIGHT else None
+    elements = gather or elementwise(problem, op, epilogue)
 
     def run(queue, x, w, y, residual, bias, scratch):
         elements(queue, x, w, y, residual, bias)

@@ -61,8 +61,7 @@ def _of_max(
     _require_shape(grad_output, call.y_shape)
     if indices is None:
         _, indices = call.with_indices(x, num_threads=num_threads)
-    extents = tuple(axis.input for axis in call.problem.axes[3 - rank :])
-    adding = index_call(PoolOp.ADD_AT, grad_output.shape, grad_output.dtype, rank, layout, extents)
+    adding = make(PoolOp.MAX_GRADIENT, x.shape, grad_output.dtype, rank, layout, *parameters)
     return adding(grad_output, index_array("indices", indices, call.y_shape), out=out, num_threads=num_threads)
 
 

@@ -1,0 +1,82 @@
+"""Powers of every element, as `lp_pool` needs them: products for small whole exponents, else `pow`."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+from ._device import (
+    COMPUTED_AS,
+    block_x,
+    float32,
+    float64,
+    function,
+    get,
+    int32,
+    int64,
+    pointer,
+    put,
+    shifted,
+    thread,
+)
+from ._kernel import Body, Launch, kernels
+
+THREADS = 256
+
+
+@function
+def _same(value, exponent):
+    return value
+
+
+@function
+def _square(value, exponent):
+    return value * value
+
+
+@function
+def _cube(value, exponent):
+    return value * value * value
+
+
+@function
+def _root(value, exponent):
+    return math.sqrt(value)
+
+
+@function
+def _power(value, exponent):
+    return value**exponent
+
+
+_EASY = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _root}
+
+
+@kernels
+def raise_elements(dtype: str, easy: float | None) -> Body:
+    """A thread raises one element to one of the easy powers, or to any."""
+    raised = _EASY.get(easy, _power)  # type: ignore[arg-type]
+    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+
+    def body(
+        x,  # read
+        y,  # written; may be x
+        left,  # int32: elements of the last block
+        last,  # int32: its number
+        exponent,
+    ):
+        if block_x() < last or thread() < left:
+            first = int64(block_x()) * int64(int32(THREADS))
+            put(shifted(y, first), thread(), raised(get(shifted(x, first), thread()), exponent))
+
+    return Body(body, (pointer(dtype), pointer(dtype), int32, int32, real), THREADS)
+
+
+@lru_cache(maxsize=1024)
+def power_of(size: int, dtype: str, exponent: float) -> Any:
+    """The launch, of x and y, for so many elements, at least one."""
+    kernel = raise_elements(dtype, exponent if exponent in _EASY else None)
+    last, left = divmod(size - 1, THREADS)
+    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    return Launch(kernel, (last + 1,), left + 1, last, real(exponent))

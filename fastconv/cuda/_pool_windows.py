@@ -1,0 +1,241 @@
+"""The kernels that look at the elements of windows: the greatest, with or without its index, and the mean.
+
+A thread has a window of one channel, or, in channels_last, of four that follow one another. Elements are met in their
+order in the plane: of equal ones the first is the greatest, and of NaNs the last, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.pool_problem import PoolOp, PoolProblem
+from ._device import (
+    COMPUTED_AS,
+    block_x,
+    cuda,
+    float32,
+    float64,
+    function,
+    get,
+    get4,
+    int32,
+    int64,
+    pointer,
+    put,
+    put4,
+    quotient,
+    record,
+    remainder,
+    shifted,
+    thread,
+)
+from ._kernel import Body, Launch, kernels
+from ._queue import Table
+
+THREADS = 256
+VECTOR = 4
+REALS = {"float32": float32, "float64": float64}
+
+
+class Planes(NamedTuple):
+    """Extents of x and y in one image: ``outer`` channels in front of the axes, ``inner`` pieces of them behind."""
+
+    outer: int
+    inner: int
+    depth: int  # of x
+    height: int
+    width: int
+    windows_d: int  # of y
+    windows_h: int
+    windows_w: int
+    dilation_d: int
+    dilation_h: int
+    dilation_w: int
+    blocks: int  # of the grid for one image
+
+    @classmethod
+    def of(cls, problem: PoolProblem, wide: int, gives_x: bool) -> Planes:
+        """For a kernel with a thread for every so many channels of each element of y, or of x."""
+        outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C // wide)
+        inputs, outputs, dilations = (
+            [getattr(axis, name) for axis in problem.axes] for name in ("input", "output", "dilation")
+        )
+        threads = outer * inner * math.prod(inputs if gives_x else outputs)
+        return cls(outer, inner, *inputs, *outputs, *dilations, -(-threads // THREADS))
+
+
+def wide_of(problem: PoolProblem) -> int:
+    """Channels of a thread."""
+    return VECTOR if problem.layout == "channels_last" and problem.C % VECTOR == 0 else 1
+
+
+def image_sizes(problem: PoolProblem) -> tuple[np.int64, np.int64]:
+    """Elements of an image of x and of y."""
+    windows = math.prod(axis.output for axis in problem.axes)
+    return np.int64(problem.C * problem.plane), np.int64(problem.C * windows)
+
+
+def window_table(problem: PoolProblem) -> Table:
+    """First elements of the windows along d, h and w, then their counts, then the divisors."""
+    parts = [getattr(axis, name) for name in ("first", "count", "divisors") for axis in problem.axes]
+    return Table(np.concatenate(parts).astype(np.int32))
+
+
+@function
+def place_in(number, inner, depth, height, width):
+    """Channels in front, places along d, h and w, and piece behind, of an element's number in an image."""
+    i, rest = remainder(number, inner), quotient(number, inner)
+    w, rest = remainder(rest, width), quotient(rest, width)
+    h, rest = remainder(rest, height), quotient(rest, height)
+    return quotient(rest, depth), remainder(rest, depth), h, w, i
+
+
+@function
+def divisor_of(table, n, z, p, q):
+    """What the sum of a window is divided by."""
+    divisors = int32(2 * (n.windows_d + n.windows_h + n.windows_w))
+    at_h, at_w = int32(divisors + n.windows_d + p), int32(divisors + n.windows_d + n.windows_h + q)
+    return int32(get(table, int32(divisors + z)) * get(table, at_h) * get(table, at_w))
+
+
+@function
+def load_one(values, elements, at):
+    """Into an array of one."""
+    values[0] = get(elements, at)
+
+
+@function
+def load_four(values, elements, at):
+    """Into an array of four, from four times the index."""
+    values[0], values[1], values[2], values[3] = get4(elements, int32(at * VECTOR))
+
+
+@function
+def store_one(values, elements, at):
+    """From an array of one."""
+    put(elements, at, values[0])
+
+
+@function
+def store_four(values, elements, at):
+    """From an array of four, to four times the index."""
+    put4(elements, int32(at * VECTOR), values[0], values[1], values[2], values[3])
+
+
+LOADS, STORES = {1: load_one, VECTOR: load_four}, {1: store_one, VECTOR: store_four}
+
+
+def _over_window(wide: int, meet: Any) -> Any:
+    """The function that calls ``meet(best, places, values, place)`` with the elements of a window, in order."""
+    load = LOADS[wide]
+
+    @function
+    def over(best, places, values, x, table, n, outer, z, p, q, i):
+        windows = int32(n.windows_d + n.windows_h + n.windows_w)
+        p, q = int32(n.windows_d + p), int32(n.windows_d + n.windows_h + q)
+        first_d, first_h, first_w = get(table, z), get(table, p), get(table, q)
+        for t in range(get(table, int32(windows + z))):
+            d = int32(first_d + t * n.dilation_d)
+            for r in range(get(table, int32(windows + p))):
+                h = int32(first_h + r * n.dilation_h)
+                place = int32((d * n.height + h) * n.width + first_w)
+                for s in range(get(table, int32(windows + q))):
+                    element = int32(place + s * n.dilation_w)
+                    at = int32((outer * n.depth * n.height * n.width + element) * n.inner + i)
+                    load(values, x, at)
+                    meet(best, places, values, element)
+
+    return over
+
+
+@kernels
+def average(dtype: str, wide: int) -> Body:
+    """Sums, divided."""
+    real = REALS[COMPUTED_AS[dtype]]
+    store = STORES[wide]
+
+    @function
+    def meet(sums, places, values, place):
+        for k in range(wide):
+            sums[k] += values[k]
+
+    over = _over_window(wide, meet)
+
+    def body(
+        x,  # read
+        y,  # written
+        table,  # of `window_table`
+        n,  # Planes
+        x_image,  # int64: elements from one image of x to the next
+        y_image,  # int64: likewise of y
+    ):
+        sums, values = cuda.local.array(wide, real), cuda.local.array(wide, real)
+        image = quotient(block_x(), n.blocks)
+        at = int32((block_x() - image * n.blocks) * THREADS + thread())
+        outer, z, p, q, i = place_in(at, n.inner, n.windows_d, n.windows_h, n.windows_w)
+        if outer < n.outer:
+            for k in range(wide):
+                sums[k] = real(0)
+            over(sums, sums, values, shifted(x, int64(image) * x_image), table, n, outer, z, p, q, i)
+            divisor = real(divisor_of(table, n, z, p, q))
+            for k in range(wide):
+                values[k] = sums[k] / divisor
+            store(values, shifted(y, int64(image) * y_image), at)
+
+    return Body(body, (pointer(dtype), pointer(dtype), pointer("int32"), record(Planes), int64, int64), THREADS)
+
+
+@kernels
+def greatest(dtype: str, wide: int, has_indices: bool) -> Body:
+    """The greatest, and where it is in its plane; -1 in windows that hold nothing."""
+    real = REALS[COMPUTED_AS[dtype]]
+    store = STORES[wide]
+
+    @function
+    def meet(best, places, values, place):
+        for k in range(wide):
+            if places[k] < 0 or values[k] > best[k] or values[k] != values[k]:
+                best[k], places[k] = values[k], place
+
+    over = _over_window(wide, meet)
+
+    def body(
+        x,  # read
+        indices,  # int64, like y, written if has_indices
+        y,  # written
+        table,  # of `window_table`
+        n,  # Planes
+        x_image,  # int64: elements from one image of x to the next
+        y_image,  # int64: likewise of y
+    ):
+        best, values = cuda.local.array(wide, real), cuda.local.array(wide, real)
+        places = cuda.local.array(wide, int32)
+        image = quotient(block_x(), n.blocks)
+        at = int32((block_x() - image * n.blocks) * THREADS + thread())
+        outer, z, p, q, i = place_in(at, n.inner, n.windows_d, n.windows_h, n.windows_w)
+        if outer < n.outer:
+            for k in range(wide):
+                best[k], places[k] = real(-math.inf), int32(-1)
+            over(best, places, values, shifted(x, int64(image) * x_image), table, n, outer, z, p, q, i)
+            store(best, shifted(y, int64(image) * y_image), at)
+            if has_indices:
+                for k in range(wide):
+                    put(shifted(indices, int64(image) * y_image), int32(at * wide + k), places[k])
+
+    pointers = pointer(dtype), pointer("int64"), pointer(dtype), pointer("int32")
+    return Body(body, (*pointers, record(Planes), int64, int64), THREADS)
+
+
+def pool_windows(problem: PoolProblem, op: PoolOp) -> Any:
+    """What computes MEAN, MAX or MAX_WITH_INDICES: ``run(queue, x, indices, y)``."""
+    wide, table = wide_of(problem), window_table(problem)
+    n, sizes = Planes.of(problem, wide, False), image_sizes(problem)
+    if op is PoolOp.MEAN:
+        launch = Launch(average(problem.dtype, wide), (problem.N * n.blocks,), n, *sizes)
+        return lambda queue, x, indices, y: launch(queue, x, y, table.on(queue))
+    has_indices = op is PoolOp.MAX_WITH_INDICES
+    launch = Launch(greatest(problem.dtype, wide, has_indices), (problem.N * n.blocks,), n, *sizes)
+    return lambda queue, x, indices, y: launch(queue, x, indices if has_indices else y, y, table.on(queue))

@@ -1,0 +1,293 @@
+"""The patch matrix on CUDA devices: copied out of x, and its adjoint, added up into x.
+
+The matrix lies in one of two ways: a row for each tap of each channel, (N, C * taps, pixels), or a row for each pixel,
+(N, pixels, C * taps). Copying, neighbouring threads write neighbouring elements of it, and each works its place out
+once for several. Adding up, a thread has an element of x, and adds in one order what the matrix holds of it: its place
+there is a sum of one number for each axis, and tables list those numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.problem import ConvProblem, Op
+from ._device import (
+    COMPUTED_AS,
+    block_x,
+    float32,
+    float64,
+    get,
+    int32,
+    int64,
+    pointer,
+    put,
+    quotient,
+    record,
+    remainder,
+    shifted,
+    thread,
+)
+from ._gather import Strides
+from ._kernel import Body, Launch, kernels
+from ._limits import MOST_ELEMENTS
+from ._limits import refusal as refusal_of_problem
+from ._padding import sources_of
+from ._queue import Queue, Table
+
+THREADS = 256
+# Pixels of a thread that has one tap of one channel: it divides five times to find its place, and then adds.
+PIXELS = 8
+REALS = {"float32": float32, "float64": float64}
+# queue, x, matrix: addresses. FORWARD writes the matrix, GRAD_INPUT x.
+PatchRun = Callable[[Queue, Any, Any], None]
+
+
+class Windows(NamedTuple):
+    """What the copies are told; strides are in elements."""
+
+    channels: int
+    taps_d: int
+    taps_h: int
+    taps_w: int
+    windows_d: int
+    windows_h: int
+    windows_w: int
+    step_d: int
+    step_h: int
+    step_w: int
+    dilation_d: int
+    dilation_h: int
+    dilation_w: int
+    sources_h: int  # where the table of `sources_of` goes on with h
+    sources_w: int
+    x_channel: int
+    x_d: int
+    x_h: int
+    x_w: int
+    blocks: int  # of the grid for one image
+
+    @classmethod
+    def of(cls, problem: ConvProblem, threads: int) -> Windows:
+        """For a kernel with so many threads for an image."""
+        x, padded = Strides.of(problem.C, problem.input, problem.layout), problem.padded
+        return cls(
+            problem.C,
+            *problem.filter,
+            *problem.output,
+            *problem.stride,
+            *problem.dilation,
+            padded[0],
+            padded[0] + padded[1],
+            x.channel,
+            x.d,
+            x.h,
+            x.w,
+            -(-threads // THREADS),
+        )
+
+
+@kernels
+def copy_taps(dtype: str) -> Body:
+    """(N, C * taps, pixels): a thread copies all taps of one channel at one pixel."""
+
+    def body(
+        x,  # read
+        matrix,  # written
+        sources,  # int32: of `sources_of`
+        n,  # Windows
+        x_image,  # int64: elements from one image of x to the next
+        matrix_image,  # int64: likewise of the matrix
+        outside,  # value that stands in the padding
+    ):
+        image = quotient(block_x(), n.blocks)
+        item = int32((block_x() - image * n.blocks) * THREADS + thread())
+        pixels = int32(n.windows_d * n.windows_h * n.windows_w)
+        channel = quotient(item, pixels)
+        if channel < n.channels:
+            pixel = int32(item - channel * pixels)
+            q, rest = remainder(pixel, n.windows_w), quotient(pixel, n.windows_w)
+            p, z = remainder(rest, n.windows_h), quotient(rest, n.windows_h)
+            elements = shifted(x, int64(image) * x_image)
+            rows = shifted(matrix, int64(image) * matrix_image)
+            to = int32(channel * n.taps_d * n.taps_h * n.taps_w * pixels + pixel)
+            for t in range(n.taps_d):
+                d = get(sources, int32(z * n.step_d + t * n.dilation_d))
+                for r in range(n.taps_h):
+                    h = get(sources, int32(n.sources_h + p * n.step_h + r * n.dilation_h))
+                    row = int32(channel * n.x_channel + d * n.x_d + h * n.x_h)
+                    for s in range(n.taps_w):
+                        w = get(sources, int32(n.sources_w + q * n.step_w + s * n.dilation_w))
+                        value = outside
+                        if d >= 0 and h >= 0 and w >= 0:
+                            value = get(elements, int32(row + w * n.x_w))
+                        put(rows, to, value)
+                        to = int32(to + pixels)
+
+    real = REALS[COMPUTED_AS[dtype]]
+    arguments = (pointer(dtype), pointer(dtype), pointer("int32"), record(Windows), int64, int64, real)
+    return Body(body, arguments, THREADS)
+
+
+@kernels
+def copy_pixels(dtype: str) -> Body:
+    """(N, pixels, C * taps): a thread copies one tap of one channel at `PIXELS` pixels."""
+
+    def body(
+        x,  # read
+        matrix,  # written
+        sources,  # int32: of `sources_of`
+        n,  # Windows
+        x_image,  # int64: elements from one image of x to the next
+        matrix_image,  # int64: likewise of the matrix
+        outside,  # value that stands in the padding
+    ):
+        image = quotient(block_x(), n.blocks)
+        item = int32((block_x() - image * n.blocks) * THREADS + thread())
+        row_size = int32(n.channels * n.taps_d * n.taps_h * n.taps_w)
+        group = quotient(item, row_size)
+        tap = int32(item - group * row_size)
+        s, rest = remainder(tap, n.taps_w), quotient(tap, n.taps_w)
+        r, rest = remainder(rest, n.taps_h), quotient(rest, n.taps_h)
+        t, channel = remainder(rest, n.taps_d), quotient(rest, n.taps_d)
+        first = int32(group * PIXELS)
+        q, rest = remainder(first, n.windows_w), quotient(first, n.windows_w)
+        p, z = remainder(rest, n.windows_h), quotient(rest, n.windows_h)
+        elements = shifted(x, int64(image) * x_image)
+        rows = shifted(matrix, int64(image) * matrix_image)
+        last = min(int32(first + PIXELS), int32(n.windows_d * n.windows_h * n.windows_w))
+        for pixel in range(first, last):
+            d = get(sources, int32(z * n.step_d + t * n.dilation_d))
+            h = get(sources, int32(n.sources_h + p * n.step_h + r * n.dilation_h))
+            w = get(sources, int32(n.sources_w + q * n.step_w + s * n.dilation_w))
+            value = outside
+            if d >= 0 and h >= 0 and w >= 0:
+                value = get(elements, int32(channel * n.x_channel + d * n.x_d + h * n.x_h + w * n.x_w))
+            put(rows, int32(pixel * row_size + tap), value)
+            q = int32(q + 1)
+            if q == n.windows_w:
+                q, p = int32(0), int32(p + 1)
+            if p == n.windows_h:
+                p, z = int32(0), int32(z + 1)
+
+    real = REALS[COMPUTED_AS[dtype]]
+    arguments = (pointer(dtype), pointer(dtype), pointer("int32"), record(Windows), int64, int64, real)
+    return Body(body, arguments, THREADS)
+
+
+class Image(NamedTuple):
+    """Extents of an image of x: ``outer`` channels in front of the axes, ``inner`` behind them."""
+
+    outer: int
+    inner: int
+    depth: int
+    height: int
+    width: int
+    channel: int  # elements of the matrix from one channel to the next
+    blocks: int  # of the grid for one image
+
+
+@kernels
+def add_patches(dtype: str) -> Body:
+    """A thread adds up one element of x."""
+    real = REALS[COMPUTED_AS[dtype]]
+
+    def body(
+        matrix,  # read
+        x,  # written
+        places,  # int32: for d, h and w where each element's list begins and the last one ends, then the lists
+        n,  # Image
+        x_image,  # int64: elements from one image of x to the next
+        matrix_image,  # int64: likewise of the matrix
+    ):
+        image = quotient(block_x(), n.blocks)
+        at = int32((block_x() - image * n.blocks) * THREADS + thread())
+        i, rest = remainder(at, n.inner), quotient(at, n.inner)
+        w, rest = remainder(rest, n.width), quotient(rest, n.width)
+        h, rest = remainder(rest, n.height), quotient(rest, n.height)
+        d, outer = remainder(rest, n.depth), quotient(rest, n.depth)
+        if outer < n.outer:
+            elements = shifted(matrix, int64(image) * matrix_image)
+            h = int32(n.depth + 1 + h)
+            w = int32(n.depth + n.height + 2 + w)
+            total = real(0)
+            for each_d in range(get(places, d), get(places, int32(d + 1))):
+                slice_ = int32((outer + i) * n.channel + get(places, int32(each_d)))
+                for each_h in range(get(places, h), get(places, int32(h + 1))):
+                    row = int32(slice_ + get(places, int32(each_h)))
+                    for each_w in range(get(places, w), get(places, int32(w + 1))):
+                        total += get(elements, int32(row + get(places, int32(each_w))))
+            put(shifted(x, int64(image) * x_image), at, total)
+
+    pointers = pointer(dtype), pointer(dtype), pointer("int32")
+    return Body(body, (*pointers, record(Image), int64, int64), THREADS)
+
+
+# ---- plans
+
+
+def refusal(problem: ConvProblem) -> str | None:
+    """None, or one sentence that says why the problem of a patch matrix cannot be served on this device."""
+    size = problem.K * problem.pixels
+    if size >= MOST_ELEMENTS:
+        return f"the matrix of an image has {size} elements, and indices inside it 31 bits"
+    return refusal_of_problem(problem)
+
+
+@lru_cache(maxsize=1024)
+def plan(problem: ConvProblem, op: Op, pixel_rows: bool) -> PatchRun:
+    """What copies a patch matrix out of x (FORWARD), or sets x to what its elements add up to (GRAD_INPUT).
+
+    Parameters
+    ----------
+    problem
+        A convolution with as many outputs and groups as make one for each tap of each channel: its y is the matrix.
+    pixel_rows
+        Whether the matrix is (N, pixels, C * taps), not (N, C * taps, pixels); whatever the layout of x.
+    """
+    images = np.int64(problem.C * math.prod(problem.input)), np.int64(problem.K * problem.pixels)
+    return (_copy if op is Op.FORWARD else _add)(problem, pixel_rows, images)
+
+
+def _copy(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
+    threads = problem.K * -(-problem.pixels // PIXELS) if pixel_rows else problem.C * problem.pixels
+    kernel = (copy_pixels if pixel_rows else copy_taps)(problem.dtype)
+    outside = np.dtype(COMPUTED_AS[problem.dtype]).type(problem.pad_value.real)
+    n = Windows.of(problem, threads)
+    launch = Launch(kernel, (problem.N * n.blocks,), n, *images, outside)
+    sources = Table(np.concatenate(sources_of(problem)).astype(np.int32))
+    return lambda queue, x, matrix: launch(queue, x, matrix, sources.on(queue))
+
+
+def _add(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
+    outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C)
+    channel = problem.taps * (1 if pixel_rows else problem.pixels)
+    blocks = -(-problem.C * math.prod(problem.input) // THREADS)
+    n = Image(outer, inner, *problem.input, channel, blocks)
+    launch = Launch(add_patches(problem.dtype), (problem.N * blocks,), n, *images)
+    places = Table(_places(problem, pixel_rows))
+    return lambda queue, x, matrix: launch(queue, matrix, x, places.on(queue))
+
+
+def _places(problem: ConvProblem, pixel_rows: bool) -> Any:
+    """The table of `add_patches`."""
+    (_, R, S), (_, P, Q) = problem.filter, problem.output
+    taps, pixels = np.array([R * S, S, 1]), np.array([P * Q, Q, 1])
+    tap, pixel = (taps, pixels * problem.K) if pixel_rows else (taps * problem.pixels, pixels)
+    begins, lists = [], []
+    position = sum(extent + 1 for extent in problem.input)
+    for axis, sources in enumerate(sources_of(problem)):
+        reads = problem.stride[axis] * np.arange(problem.output[axis])[:, np.newaxis]
+        reads = reads + problem.dilation[axis] * np.arange(problem.filter[axis])
+        found = sources[reads].reshape(-1)
+        distances = np.add.outer(pixel[axis] * np.arange(reads.shape[0]), tap[axis] * np.arange(reads.shape[1]))
+        order = np.argsort(found, kind="stable")
+        order = order[found[order] >= 0]
+        begins.append(position + np.searchsorted(found[order], np.arange(problem.input[axis] + 1)))
+        lists.append(distances.reshape(-1)[order])
+        position += order.size
+    return np.concatenate([*begins, *lists]).astype(np.int32)

@@ -1,0 +1,54 @@
+"""Pooling on CUDA devices: which kernel computes an operation.
+
+Every kernel is a gather: a thread has results of its own, and meets what they are made of in one order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from ..core.pool_problem import PoolOp, PoolProblem
+from ._device import COMPUTED_AS
+from ._limits import MOST_ELEMENTS
+from ._pool_indices import by_indices
+from ._pool_mean_gradient import mean_gradient
+from ._pool_power import power_of
+from ._pool_windows import pool_windows
+from ._queue import Queue
+
+# queue, given, indices or None, result, alarm: addresses. The alarm, one int32, is raised if an index is outside of its
+# plane; only operations that take indices touch it.
+PoolRun = Callable[[Queue, Any, Any, Any, Any], None]
+
+
+def refusal(problem: PoolProblem) -> str | None:
+    """None, or one sentence that says why the problem cannot be served on this device."""
+    if problem.dtype not in COMPUTED_AS:
+        return f"{problem.dtype} is not pooled on CUDA devices, which take {', '.join(COMPUTED_AS)}"
+    windows = math.prod(axis.output for axis in problem.axes)
+    for tensor, size in (("x", problem.C * problem.plane), ("y", problem.C * windows)):
+        if size >= MOST_ELEMENTS:
+            return f"an image of {tensor} has {size} elements, and indices inside it 31 bits"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
+    """What computes an operation of a problem, in its type: float16 and bfloat16 with float32 sums."""
+    if op in (PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT):
+        return by_indices(problem, op)
+    inner = mean_gradient(problem) if op is PoolOp.MEAN_GRADIENT else pool_windows(problem, op)
+
+    def run(queue: Queue, given: Any, indices: Any, result: Any, alarm: Any) -> None:
+        inner(queue, given, indices, result)
+
+    return run
+
+
+def power(queue: Queue, x: Any, exponent: float, y: Any, size: int, dtype: str) -> None:
+    """Write y = x ** exponent, of so many elements of a type at these addresses; they may be the same."""
+    if size:
+        power_of(size, dtype, float(exponent))(queue, x, y)

@@ -1,0 +1,20 @@
+"""What the kernels of the patch matrix take."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastconv.cuda.patches import add_patches, copy_pixels, copy_taps
+from tests.cuda.budget import Budget, every_capability, hold
+
+# Four blocks of 256 threads or more on a multiprocessor of 65536 registers.
+FREE = Budget(registers=64)
+KERNELS = [
+    make(dtype) for make in (copy_taps, copy_pixels, add_patches) for dtype in ("float32", "float64", "bfloat16")
+]
+
+
+@every_capability
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
+def test_the_kernel_keeps_its_budget(kernel, capability):
+    hold(kernel, FREE, capability)

@@ -24,29 +24,29 @@ import numpy as np
 from numba import types, uint64
 from numpy.typing import NDArray
 
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Tap, folding
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
+from ._line_vectors import RUNS, add_lines, cleared, interleave_lines, store_first_of_lines
 from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
-from ._simd import (
-    REGISTERS,
-    RUNS,
-    add_lines,
-    cleared,
-    interleave_lines,
-    lanes,
-    lanes_of_value,
-    prefetch,
-    store_first_of_lines,
-    tuple_of,
-    zeros,
-)
+from ._simd import REGISTERS, lanes, lanes_of_value, prefetch, tuple_of, zeros
 from ._strips import PHASE, header, tile_of
-from ._tiles import Tiling, axes, channels_of, gather_cycles, halo_of, line_tiles, parts_of, planes_of, positions_of
+from ._tiles import (
+    Tiling,
+    axes,
+    channels_of,
+    gather_cycles,
+    halo_of,
+    line_tiles,
+    parts_of,
+    planes_of,
+    positions_of,
+    together,
+)
 
 # Strips of a task: they stay in a second-level cache of 1 MiB beside what streams through it.
 STRIP_BYTES = 128 << 10
@@ -55,8 +55,8 @@ STRIP_BYTES = 128 << 10
 LINE_CYCLES = 1.0
 RUN_CYCLES = 7
 SEGMENT_CYCLES = 60
-# Cycles that a task takes to begin: an estimate, of its header, its place and the first fetches.
-TASK_CYCLES = 700
+# Cycles that a task takes beside its planes: 512x14x14 and 512x7x7 with 5x5 took 3.4 us longer in 24 tasks than in 2.
+TASK_CYCLES = 570
 # Pixels of a part of a line; fewer where many lines are read and written at once, whose distance is often near 4096
 # bytes, so that they fall on the same places of the first-level cache: 1024x1024 with 31x31 took 73 ms, and 18 ms so.
 LINE_PIXELS = 4096
@@ -94,24 +94,45 @@ def reads_source(problem: ConvProblem, op: Op) -> bool:
 # ---- kernels
 
 
-@kernel
-def forward(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, task, x, w, y, residual, constants, workspace, geometry)
+# Each compiles what it may need, and no more: all of it would take six seconds, not the four of `_forward`.
 
 
 @kernel
-def grad_input(task, x, w, y, residual, constants, workspace, geometry):
+def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(0, task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(None, None, None, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_strided(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(True, None, None, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, None, None, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_by_turns(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, True, None, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_scattered(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, None, True, task, y, w, x, residual, constants, workspace, geometry)
 
 
 @subroutine
-def _correlate(turns, task, source, weights, target, residual, constants, workspace, geometry):
+def _correlate(strided, turns, scattered, task, source, weights, target, residual, constants, workspace, geometry):
     """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums.
 
-    turns: None where the source may be strided, a number where phases of the target may take turns; the type tells
-    what is compiled.
+    strided, turns, scattered: None, or True where elements of the source may be two apart, where phases of the target
+    take turns in its lines, and where its elements are no neighbours or are added to; the types tell what is compiled.
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
@@ -133,13 +154,20 @@ def _correlate(turns, task, source, weights, target, residual, constants, worksp
                 _gather(workspace, geometry, source, source_at, tile, constants)
                 lines = _in_strip(g, workspace, tile)
             for phase in range(0, g.phases, g.together):
-                _compute_phase(
-                    turns, target, image * g.target_n, group, at_once, lines, 1 if in_source else 2, weights, workspace,
-                    geometry, tile, g.phases_at + phase * PHASE, finish,
-                )  # fmt: skip
+                entry, table = g.phases_at + phase * PHASE, 1 if in_source else 2
+                if scattered is None:
+                    _store_joined(
+                        strided, turns, target, image * g.target_n, group, at_once, lines, table, weights,
+                        geometry, tile, entry, finish,
+                    )  # fmt: skip
+                else:
+                    _scatter(
+                        target, image * g.target_n, group, at_once, lines, table, weights, workspace, geometry, tile,
+                        entry, finish,
+                    )  # fmt: skip
 
 
-class Lines(NamedTuple):
+class Source(NamedTuple):
     """Where the source of groups lies: position (z, p, q) at place + group * step + z * depth + p * line + q * jump."""
 
     array: types.Array
@@ -154,13 +182,13 @@ class Lines(NamedTuple):
 def _in_source(g, geometry, source, source_at):
     """The tensor itself, around which there is nothing but zeros."""
     steps = (geometry[g.source_axis_d + 1], geometry[g.source_axis_h + 1], geometry[g.source_axis_w + 1])
-    return Lines(source, source_at, g.sources * g.source_c, steps[0] * g.source_d, steps[1] * g.source_h, steps[2])
+    return Source(source, source_at, g.sources * g.source_c, steps[0] * g.source_d, steps[1] * g.source_h, steps[2])
 
 
 @subroutine
 def _in_strip(g, workspace, tile):
     plane = g.strip_h * g.strip_w
-    return Lines(workspace, -(tile.z * plane + tile.p * g.strip_w + tile.q), 0, plane, g.strip_w, 1)
+    return Source(workspace, -(tile.z * plane + tile.p * g.strip_w + tile.q), 0, plane, g.strip_w, 1)
 
 
 @subroutine
@@ -203,52 +231,67 @@ def _gather(workspace, geometry, source, source_at, tile, constants):
 
 
 @subroutine
-def _compute_phase(
-    turns, target, image_at, group, groups, lines, table, weights, workspace, geometry, tile, entry, finish
+def _store_joined(
+    strided, turns, target, image_at, group, groups, source, table, weights, geometry, tile, entry, finish
 ):  # fmt: skip
-    """A tile of one phase of the target, or of two that take turns in its lines, for some groups."""
+    """A tile of one phase of the target, or of two that take turns in its lines, for some groups: added up in place."""
     g = header(geometry)
     plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
     plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
     plane_w = plane_at(geometry, g.target_axis_w, geometry[entry + 5])
-    other = -1
-    height, width = tile.height, tile.width
-    if g.joined:
-        height, width = inner(geometry, plane_h, tile.p, height)[1], inner(geometry, plane_w, tile.q, width)[1]
+    height = inner(geometry, plane_h, tile.p, tile.height)[1]
+    width = inner(geometry, plane_w, tile.q, tile.width)[1]
+    other_runs_at = -1
     if g.together == 2:
-        other = geometry[entry + PHASE + table]
-        width += inner(geometry, plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5]), tile.q, tile.width)[
-            1
-        ]
-    pitch = geometry[g.target_axis_h + 1] * g.target_h if g.joined else g.line_pitch
+        other_runs_at = geometry[entry + PHASE + table]
+        other_w = plane_at(geometry, g.target_axis_w, geometry[entry + PHASE + 5])
+        width += inner(geometry, other_w, tile.q, tile.width)[1]
+    pitch = geometry[g.target_axis_h + 1] * g.target_h
     for d in range(tile.depth):
         in_d = place(geometry, plane_d, tile.z + d)
         if in_d < 0 or height == 0:
             continue
         at = image_at + group * g.target_c + in_d * g.target_d
-        begin = at + place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
-        for first in range(group, group + groups, groups if g.joined else 1):
-            plane = Plane(
-                target if g.joined else workspace, begin if g.joined else g.sums_at, pitch, height, width,
-                lines.array, lines.place + (first - group) * lines.step, lines.depth, lines.line, lines.jump,
-                tile.z + d, tile.p, tile.q, weights, first * g.weight_group, geometry, geometry[entry + table], other,
-                groups if g.joined else 1, lines.step, g.target_c, g.weight_group,
-            )  # fmt: skip
-            if turns is None:
-                _compute_strided(plane)
-            else:
-                _compute_by_turns(plane)
-            if not g.joined:
-                _scatter(target, at + (first - group) * g.target_c, workspace, geometry, tile, entry, first, finish)
-        if g.joined:
-            for k in range(groups):
-                if changes(finish, group + k, 1):
-                    finish_runs(target, begin + k * g.target_c, pitch, height, width, group + k, 0, finish)
+        at += place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
+        plane = Plane(
+            target, at, g.target_c, pitch, height, width, source, tile.z + d, tile.p, tile.q,
+            weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], other_runs_at,
+            0, groups,
+        )  # fmt: skip
+        if strided is not None:
+            _compute_strided(plane)
+        elif turns is not None:
+            _compute_by_turns(plane)
+        else:
+            _compute(plane)
+        for k in range(groups):
+            if changes(finish, group + k, 1):
+                finish_runs(target, at + k * g.target_c, pitch, height, width, group + k, 0, finish)
 
 
 @subroutine
-def _scatter(target, plane_begin, workspace, geometry, tile, entry, group, finish):
-    """Store the sums of a plane of a phase, whose elements are not neighbours or are added to."""
+def _scatter(
+    target, image_at, group, groups, source, table, weights, workspace, geometry, tile, entry, finish
+):  # fmt: skip
+    """`_store_joined` where the elements of a phase are no neighbours or are added to: from sums in the workspace."""
+    g = header(geometry)
+    plane_d = plane_at(geometry, g.target_axis_d, geometry[entry + 3])
+    for item in range(groups * tile.depth):
+        k, d = divmod(item, tile.depth)
+        in_d = place(geometry, plane_d, tile.z + d)
+        if in_d >= 0:
+            plane = Plane(
+                workspace, g.sums_at, 0, g.line_pitch, tile.height, tile.width, source, tile.z + d, tile.p, tile.q,
+                weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], -1, k, 1,
+            )  # fmt: skip
+            _compute(plane)
+            at = image_at + (group + k) * g.target_c + in_d * g.target_d
+            _scatter_plane(target, at, workspace, geometry, tile, entry, group + k, finish)
+
+
+@subroutine
+def _scatter_plane(target, plane_begin, workspace, geometry, tile, entry, group, finish):
+    """Store the sums of a plane of a phase."""
     never_inlined()
     g = header(geometry)
     plane_h = plane_at(geometry, g.target_axis_h, geometry[entry + 4])
@@ -271,47 +314,41 @@ class Plane(NamedTuple):
 
     target: types.Array
     target_at: int
+    target_step: int  # from one group to the next
     pitch: int  # from one line of the target to the next
     height: int
     width: int
-    source: types.Array
-    source_at: int
-    depth: int  # from one plane of the source to the next, from one line, and from one element
-    line: int
-    jump: int
+    source: Source
     z: int  # the position of target[0, 0]
     p: int
     q: int
     weights: types.Array
     weights_at: int
+    weight_step: int
     table: types.Array
     runs_at: int
     other_runs_at: int
+    first: int  # of the groups, and how many there are
     groups: int
-    source_step: int  # from one group to the next
-    target_step: int
-    weight_step: int
 
 
 @subroutine
 def _compute_strided(plane):
-    """All sums of a `Plane` whose elements are perhaps two apart."""
-    one = zeros(plane.source, 1)
-    if plane.jump == 1:
-        _compute(plane)
+    """All sums of a `Plane` whose elements are two apart, unless a weight that is no number needs a strip."""
+    one = zeros(plane.weights, 1)
+    if plane.source.jump == 1:
+        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.p, 1))
     elif plane.height >= FEW_LINES:
-        _compute_lines(plane, tuple_of(one, FEW_LINES), tuple_of(plane.jump, 2))
+        _compute_lines(plane, tuple_of(one, FEW_LINES), tuple_of(plane.p, 2))
     else:
-        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.jump, 2))
+        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.p, 2))
 
 
 @subroutine
 def _compute_by_turns(plane):
-    """All sums of a `Plane`, perhaps of two phases by turns."""
-    one = zeros(plane.source, 1)
-    if plane.other_runs_at < 0:
-        _compute(plane)
-    elif plane.height >= SEVEN_LINES:
+    """All sums of a `Plane` of two phases by turns."""
+    one = zeros(plane.weights, 1)
+    if plane.height >= SEVEN_LINES:
         _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
     else:
         _compute_pairs(plane, tuple_of(one, 1))
@@ -321,10 +358,10 @@ def _compute_by_turns(plane):
 def _compute(plane):
     """All sums of a `Plane` whose elements are neighbours."""
     never_inlined()
-    one, wide = zeros(plane.source, 1), zeros(plane.source, WIDE)
-    by_one = tuple_of(plane.jump, 1)
+    one, wide = zeros(plane.weights, 1), zeros(plane.weights, WIDE)
+    by_one = tuple_of(plane.p, 1)
     is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
-    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.source)), is_tall)
+    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.weights)), is_tall)
     if at_once == MOST_LINES:
         _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
     elif at_once == SEVEN_LINES:
@@ -357,7 +394,7 @@ def _compute_lines(plane, sums, jump):
     """
     never_inlined()
     step = lanes_of_value(sums[0])
-    for group in range(plane.groups):
+    for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
             _prefetch(plane, group, p, len(sums))
@@ -372,14 +409,14 @@ def _compute_pairs(plane, sums):
     """`_compute_lines` of two phases, whose sums are stored by turns."""
     never_inlined()
     step = lanes_of_value(sums[0])
-    for group in range(plane.groups):
+    for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
             _prefetch(plane, group, p, len(sums))
             for q in range(0, -(-plane.width // 2), step):
                 even, odd = sums, sums
                 for runs_at in (plane.runs_at, plane.other_runs_at):
-                    even, odd = odd, _sums_over(plane, sums, tuple_of(plane.jump, 1), runs_at, group, p, q)
+                    even, odd = odd, _sums_over(plane, sums, tuple_of(plane.p, 1), runs_at, group, p, q)
                 at = plane.target_at + group * plane.target_step + p * plane.pitch + 2 * q
                 left = plane.width - 2 * q
                 first, second = interleave_lines(even, odd)
@@ -390,9 +427,10 @@ def _compute_pairs(plane, sums):
 @subroutine
 def _prefetch(plane, group, p, lines):
     """Begin to fetch what comes AHEAD of some lines of the source, if these follow each other."""
-    source_at = plane.source_at + group * plane.source_step + plane.z * plane.depth + (plane.p + p) * plane.line
-    for i in range(AHEAD, AHEAD + lines * plane.line, lanes(plane.source)):
-        prefetch(plane.source, source_at + i)
+    source = plane.source
+    source_at = source.place + group * source.step + plane.z * source.depth + (plane.p + p) * source.line
+    for i in range(AHEAD, AHEAD + lines * source.line, lanes(plane.weights)):
+        prefetch(source.array, source_at + i)
 
 
 @subroutine
@@ -400,43 +438,57 @@ def _sums_over(plane, sums, jump, runs_at, group, p, q):
     """As many lines as there are sums, from (p, q) of the target on."""
     always_inlined()
     sums = cleared(sums)
-    source_at, weights_at = group * plane.source_step, plane.weights_at + group * plane.weight_step
     step = lanes_of_value(sums[0])
     entry = runs_at + 1
     for _ in range(number(plane.table, runs_at)):
-        first, last, low, high = _within(plane, 0, p, q, entry)
-        low, high = max(0, low), min(step, high)
-        taps = number(plane.table, entry + 9)
-        if low < high and first < len(sums) + taps - 1 and last > 0:
+        run = _run_of(plane, group, p, q, entry, step)
+        if run.low < run.high and run.first < len(sums) + run.taps - 1 and run.last > 0:
             sums = add_lines(
-                sums, taps, jump, plane.source, source_at + _place_of(plane, 0, p, q, entry), plane.line,
-                first, last, low, high,
-                plane.weights, weights_at + number(plane.table, entry + 7), number(plane.table, entry + 8),
+                sums, run.taps, jump, plane.source.array, run.source_at, plane.source.line,
+                run.first, run.last, run.low, run.high, plane.weights, run.weights_at, run.weights_step,
             )  # fmt: skip
         entry += RUN
     return sums
 
 
-@subroutine
-def _place_of(plane, d, p, q, entry):
-    """Where the first line of a run begins, for (d, p, q) of the target."""
-    always_inlined()
-    position = (plane.z + d) * plane.depth + (plane.p + p) * plane.line + (plane.q + q) * plane.jump
-    return plane.source_at + number(plane.table, entry) + position
+class _Run(NamedTuple):
+    """A run at some place of the target: where its first line begins, and which of its lines and elements exist."""
+
+    source_at: int
+    taps: int
+    first: int  # line, and the one past the last
+    last: int
+    low: int  # element, and the one past the last, of those of a vector
+    high: int
+    weights_at: int
+    weights_step: int
 
 
 @subroutine
-def _within(plane, d, p, q, entry):
-    """First line of a run that exists, for (d, p, q) of the target, and past the last; first element, and past it."""
+def _run_of(plane, group, p, q, entry, lanes):
+    """The run that is described from `entry` on, for (p, q) of the target."""
     always_inlined()
-    d, p, q = plane.z + d, plane.p + p, plane.q + q
-    first, last = number(plane.table, entry + 3) - p, number(plane.table, entry + 4) - p
-    if d < number(plane.table, entry + 1) or d >= number(plane.table, entry + 2):
+    z, p, q = plane.z, plane.p + p, plane.q + q
+    source, table = plane.source, plane.table
+    first, last = number(table, entry + 3) - p, number(table, entry + 4) - p
+    if z < number(table, entry + 1) or z >= number(table, entry + 2):
         last = first
-    return first, last, number(plane.table, entry + 5) - q, number(plane.table, entry + 6) - q
+    return _Run(
+        source.place + group * source.step + number(table, entry)
+        + z * source.depth + p * source.line + q * source.jump,
+        number(table, entry + 9), first, last,
+        max(0, number(table, entry + 5) - q), min(lanes, number(table, entry + 6) - q),
+        plane.weights_at + group * plane.weight_step + number(table, entry + 7), number(table, entry + 8),
+    )  # fmt: skip
 
 
-KERNELS = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input}
+def kernel_of(problem: ConvProblem, op: Op, is_joined: bool) -> Kernel:
+    """The kernel that serves; is_joined: whether the sums of a tile are added up in the target."""
+    if op is Op.FORWARD:
+        return _forward_strided if problem.stride[2] == 2 and reads_source(problem, op) else _forward
+    if not is_joined:
+        return _grad_input_scattered
+    return _grad_input_by_turns if together(problem, op) == 2 else _grad_input
 
 
 # ---- sizes

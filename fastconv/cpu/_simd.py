@@ -110,9 +110,9 @@ class Emitter:
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
-        return self._masked_load(pointer, self._first(count))
+        return self.masked_load(pointer, self._first(count))
 
-    def _masked_load(self, pointer, mask):
+    def masked_load(self, pointer, mask):
         lanes = self.lanes * self.width
         nothing = ir.Constant(ir.VectorType(self.scalar, lanes), None)
         return self._apart(self.load_masked(self.address(pointer, lanes), mask, nothing))
@@ -132,33 +132,13 @@ class Emitter:
         function = self._function("llvm.masked.gather", f"{lanes}", others.type, arguments, f".v{lanes}p0")
         return self.builder.call(function, [addresses, ir.Constant(LANE, self.bits // 8), mask, others])
 
-    def load_between(self, pointer, low, high, jump):
-        """Elements 0, jump, 2 * jump, ... from an address on: those from `low` to before `high`, zeros for the others.
-
-        Only the memory from the first of these to the last is touched. 0 <= low < high <= lanes; jump is 1 or 2.
-        """
-        if jump == 2:
-            double = Emitter(self.builder, self.dtype, self.vectors * 2)
-            last = self.builder.sub(self.builder.add(high, high), index(1))
-            parts = double.load_between(pointer, self.builder.add(low, low), last, 1)
-            return tuple(self.shuffle(part, part, range(0, 2 * self.lanes, 2)) for part in parts)
-        return self._masked_load(pointer, self._between(low, high))
-
-    def _between(self, low, high):
-        """A mask of lanes, made of an integer: of two compared vectors LLVM would make it again for every load."""
-        lanes = self.lanes * self.width
-        bits = ir.IntType(max(64, lanes))
-        low, high = (self.builder.zext(self.builder.mul(each, index(self.width)), bits) for each in (low, high))
-        ones = ir.Constant(bits, -1)
-        begun = self.builder.shl(ones, low)
-        ended = self.builder.lshr(ones, self.builder.sub(ir.Constant(bits, bits.width), high))
-        mask = self.builder.trunc(self.builder.and_(begun, ended), ir.IntType(lanes))
-        return self.builder.bitcast(mask, ir.VectorType(ir.IntType(1), lanes))
-
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
+        self.masked_store(value, pointer, self._first(count))
+
+    def masked_store(self, value, pointer, mask):
         lanes = self.lanes * self.width
-        joined, address, mask = self._together(value), self.address(pointer, lanes), self._first(count)
+        joined, address = self._together(value), self.address(pointer, lanes)
         arguments = [joined.type, address.type, LANE, mask.type]
         function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
         self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])
@@ -269,7 +249,8 @@ def element(context, builder, kind, array, at):
 # `vectors` is a literal, or any value of as many registers as are wanted.
 
 
-def _like(array, vectors):
+def like(array, vectors):
+    """The type of `vectors` registers of an array's elements."""
     return Vector(array.dtype, vectors.vectors if isinstance(vectors, Vector) else vectors.literal_value)
 
 
@@ -296,7 +277,7 @@ def lanes_of_value(typing_context, value):
 @intrinsic(prefer_literal=True)
 def zeros(typing_context, array, vectors):
     """Zeros of the type of an array's elements."""
-    value = _like(array, vectors)
+    value = like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -308,7 +289,7 @@ def zeros(typing_context, array, vectors):
 @intrinsic(prefer_literal=True)
 def splat(typing_context, array, at, vectors):
     """array[at] in all lanes."""
-    value = _like(array, vectors)
+    value = like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -320,7 +301,7 @@ def splat(typing_context, array, at, vectors):
 @intrinsic(prefer_literal=True)
 def load(typing_context, array, at, vectors):
     """The elements from array[at] on."""
-    value = _like(array, vectors)
+    value = like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -332,7 +313,7 @@ def load(typing_context, array, at, vectors):
 @intrinsic(prefer_literal=True)
 def load_first(typing_context, array, at, count, vectors):
     """`count` elements from array[at] on, then zeros; nothing behind them is read."""
-    value = _like(array, vectors)
+    value = like(array, vectors)
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
@@ -427,137 +408,6 @@ def add_first_products(typing_context, totals, factor, array, at, offsets, count
     return totals(totals, value, array, types.int64, offsets, types.int64), codegen
 
 
-# Lengths of runs of taps, one below the other, for which there is code of its own.
-RUNS = (7, 5, 3, 2, 1)
-
-
-@intrinsic
-def add_lines(
-    typing_context, sums, taps, jump, array, at, line, first, last, low, high, factors, factors_at, factors_step
-):  # fmt: skip
-    """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
-
-    sums: a tuple, of lines one below the other; taps: one of RUNS; jump: any tuple of length 1 or 2, how far apart the
-    elements lie that are read. What is loaded serves all sums that it reaches. Lines p + r outside first, ...,
-    last - 1 are left out, elements outside low, ..., high - 1 count as zeros; neither is read.
-    """
-    integer = types.int64
-
-    def codegen(context, builder, signature, arguments):
-        emitter = _emitter(builder, sums.dtype)
-        begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
-        factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
-        lines = _Lines(emitter, begin, arguments[5:10], jump.count)
-
-        def added(totals, count):
-            weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
-            for i in range(len(totals) + count - 1):
-                reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
-                before = builder.block
-                with builder.if_then(lines.is_inside(i), likely=True):
-                    loaded = lines.load(i)
-                    sums = [
-                        emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached
-                    ]
-                    behind = builder.block
-                for r, sum in zip(reached, sums, strict=True):
-                    totals[i - r] = _either(builder, (totals[i - r], before), (sum, behind))
-            return totals
-
-        return context.make_tuple(
-            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added)
-        )
-
-    return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
-
-
-def _by_length(builder, taps, packed, added):
-    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS."""
-    values = _unpacked(builder, packed)
-    end = builder.append_basic_block("end")
-    ways = []
-    for count in RUNS:
-        if count == RUNS[-1]:
-            ways.append((added(list(values), count), builder.block))
-            builder.branch(end)
-        else:
-            with builder.if_then(builder.icmp_signed("==", taps, index(count))):
-                ways.append((added(list(values), count), builder.block))
-                builder.branch(end)
-    builder.position_at_end(end)
-    return [_either(builder, *((way[0][place], way[1]) for way in ways)) for place in range(len(values))]
-
-
-def _emitter(builder, value):
-    return Emitter(builder, value.dtype, value.vectors)
-
-
-def _unpacked(builder, values):
-    return list(cgutils.unpack_tuple(builder, values))
-
-
-def _either(builder, *ways):
-    """The value of the way that was taken, each a value and the block that it comes from."""
-    found = builder.phi(ways[0][0].type)
-    for value, block in ways:
-        found.add_incoming(value, block)
-    return found
-
-
-class _Lines:
-    """Lines one below the other: line i from `begin` + i * line on, of which some elements of some lines exist."""
-
-    def __init__(self, emitter, begin, bounds, jump):
-        line, first, last, low, high = bounds
-        self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
-        self._count = emitter.builder.sub(last, first)
-        self._between = low, high, jump
-
-    def is_inside(self, i):
-        builder = self._emitter.builder
-        return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
-
-    def load(self, i):
-        builder = self._emitter.builder
-        return self._emitter.load_between(builder.gep(self._begin, [builder.mul(self._line, index(i))]), *self._between)
-
-
-@intrinsic
-def store_first_of_lines(typing_context, array, at, line, count, values):
-    """Write the first `count` lanes of each value of a tuple from array[at] on, then from array[at + line] on, ..."""
-    value, integer = values.dtype, types.int64
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
-        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[4])):
-            address = builder.gep(begin, [builder.mul(arguments[2], index(number))])
-            emitter.store_first(emitter.unpack(packed), address, arguments[3])
-        return context.get_dummy_value()
-
-    return types.void(array, integer, integer, integer, values), codegen
-
-
-@intrinsic
-def interleave_lines(typing_context, even, odd):
-    """Two tuples: of the first and of the second half of each even value and its odd value by turns."""
-    value = even.dtype
-
-    def codegen(context, builder, signature, arguments):
-        emitter = _emitter(builder, value)
-        pairs = list(zip(*(map(emitter.unpack, _unpacked(builder, each)) for each in arguments), strict=True))
-        halves = []
-        for begin in (0, emitter.lanes // 2):
-            lanes = [part + begin + lane for lane in range(emitter.lanes // 2) for part in (0, emitter.lanes)]
-            values = [
-                emitter.pack(tuple(emitter.shuffle(a, b, lanes) for a, b in zip(*pair, strict=True))) for pair in pairs
-            ]
-            halves.append(context.make_tuple(builder, even, values))
-        return context.make_tuple(builder, signature.return_type, halves)
-
-    return types.UniTuple(even, 2)(even, odd), codegen
-
-
 @intrinsic(prefer_literal=True)
 def tuple_of(typing_context, value, count):
     """A tuple that holds a value `count` times; count is a literal."""
@@ -566,18 +416,6 @@ def tuple_of(typing_context, value, count):
         return context.make_tuple(builder, signature.return_type, [arguments[0]] * count.literal_value)
 
     return types.UniTuple(value, count.literal_value)(value, count), codegen
-
-
-@intrinsic
-def cleared(typing_context, values):
-    """Zeros instead of the values of a tuple, whatever they are: they need not be in registers."""
-    value = values.dtype
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
-
-    return values(values), codegen
 
 
 @intrinsic

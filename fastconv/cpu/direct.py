@@ -17,8 +17,8 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 with the tile of y transposed, so that a vector holds neighbouring k.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
-`_line_weights`, filters of one element in `_pointwise` and `_pointwise_weights`, wide images in `_rowwise`. The sizes
-of tiles are chosen in `fastconv.cpu._tiles`.
+`_line_weights`, depthwise filters of 3x3 in `_three_lines`, filters of one element in `_pointwise` and
+`_pointwise_weights`, wide images in `_rowwise`. The sizes of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -35,10 +35,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise
+from . import _dots, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise, _three_lines
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
@@ -179,7 +179,6 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
 
 
 KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
-LINE_KERNELS = {**_lines.KERNELS, Op.GRAD_WEIGHT: _line_weights.grad_weight}
 
 
 # ---- plans
@@ -310,9 +309,9 @@ def _aligned(elements: int) -> int:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
-    pointwise = _pointwise_kernels(problem, op)
-    if pointwise is not None:
-        planned: Plan = pointwise.plan(whole, problem, op, epilogue)
+    own = _own_kernels(problem, op)
+    if own is not None:
+        planned: Plan = own.plan(whole, problem, op, epilogue)
         return planned
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
@@ -380,10 +379,10 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
-    kernels = _rowwise.KERNELS if sizes.row_by_row else LINE_KERNELS if by_lines else KERNELS
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    launch = Launch(kernels[op], tasks, problem.dtype, geometry, memory.elements)
+    kernel = _line_kernel(problem, op, joined) if by_lines else (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op]
+    launch = Launch(kernel, tasks, problem.dtype, geometry, memory.elements)
 
     def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         initialise(x, whole, constants)
@@ -406,15 +405,19 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
-def _pointwise_kernels(problem: ConvProblem, op: Op) -> Any:
-    """The module that computes a problem whose filters have one element, or None."""
-    return next((each for each in (_pointwise, _pointwise_weights) if each.serves(problem, op)), None)
+def _own_kernels(problem: ConvProblem, op: Op) -> Any:
+    """The module that has kernels of its own for a problem, tasks and all, or None."""
+    return next((each for each in (_pointwise, _pointwise_weights, _three_lines) if each.serves(problem, op)), None)
 
 
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
     return _line_weights.tiling(problem) if op is Op.GRAD_WEIGHT else _lines.tiling(problem, op)
+
+
+def _line_kernel(problem: ConvProblem, op: Op, joined: bool) -> Kernel:
+    return _line_weights.grad_weight if op is Op.GRAD_WEIGHT else _lines.kernel_of(problem, op, joined)
 
 
 def _by_lines(problem: ConvProblem, op: Op) -> bool:
@@ -451,9 +454,9 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
-    pointwise = _pointwise_kernels(problem, op)
-    if pointwise is not None:
-        return int(pointwise.workspace(problem, op))
+    own = _own_kernels(problem, op)
+    if own is not None:
+        return int(own.workspace(problem, op))
     return _memory(problem, op, _tiling(problem, op)).elements * np.dtype(problem.dtype).itemsize
 
 
@@ -461,9 +464,9 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
     """One sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
     if op is Op.GRAD_WEIGHT:
         collapsed = _collapsed(problem)
-        pointwise = _pointwise_kernels(collapsed, op)
-        if pointwise is not None:
-            return running_sum_error(problem, pointwise.sizes_of(collapsed, op).additions)
+        own = _own_kernels(collapsed, op)
+        if own is not None:
+            return running_sum_error(problem, own.sizes_of(collapsed, op).additions)
         sizes = _tiling(collapsed, op)
         return running_sum_error(problem, math.prod(sizes.tile) + problem.N * math.prod(sizes.tiles))
     return running_sum_error(problem, problem.terms(op) + 1)
@@ -472,8 +475,8 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
     collapsed = _collapsed(problem)
-    pointwise = _pointwise_kernels(collapsed, op)
-    sizes = pointwise.sizes_of(collapsed, op) if pointwise is not None else _tiling(collapsed, op)
+    own = _own_kernels(collapsed, op)
+    sizes = own.sizes_of(collapsed, op) if own is not None else _tiling(collapsed, op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
 
 

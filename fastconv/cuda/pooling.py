@@ -41,6 +41,8 @@ def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
         return by_indices(problem, PoolOp.ADD_AT)
     if op in (PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT):
         return by_indices(problem, op)
+    if op is PoolOp.MAX_GRADIENT:
+        return by_indices(problem, PoolOp.ADD_AT)
     inner = mean_gradient(problem) if op is PoolOp.MEAN_GRADIENT else pool_windows(problem, op)
 
     def run(queue: Queue, given: Any, indices: Any, result: Any, alarm: Any) -> None:

@@ -34,7 +34,7 @@ CORE_BELOW_ALGORITHMS = {
 
 
 # What of a device stands above the algorithms: calls, from arrays to array.
-CALLS = {"fastconv.cuda.evaluate", "fastconv.cuda.pool_evaluate"}
+CALLS = {"fastconv.cuda.evaluate", "fastconv.cuda.patch_evaluate", "fastconv.cuda.pool_evaluate"}
 
 
 def imports(module):

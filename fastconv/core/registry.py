@@ -37,6 +37,11 @@ def call_class(device: str = "cpu") -> Any:
     return importlib.import_module("fastconv.core.evaluate" if device == "cpu" else f"fastconv.{device}.evaluate").Call
 
 
+def patch_class(device: str) -> Any:
+    """What copies patches between arrays of a device other than the CPU."""
+    return importlib.import_module(f"fastconv.{device}.patch_evaluate").Copy
+
+
 def pooling_class(device: str = "cpu") -> Any:
     """What pools arrays of a device: `fastconv.core.pooling.Pooling`, or the class of that name of another device."""
     module = "fastconv.core.pooling" if device == "cpu" else f"fastconv.{device}.pool_evaluate"

@@ -24,9 +24,19 @@ class Thread:
     def __init__(self, block, number, code):
         self.block, self.number = block, number
         self.arrays = 0  # of the block's memory that this thread has asked for
-        self.greenlet = greenlet.greenlet(code)
+        self.greenlet = greenlet.greenlet(quiet(code))
         self.waits_for = None
         self.given = self.received = None
+
+
+def quiet(code):
+    """The code of a thread, without NumPy's warnings of what GPUs do silently; each greenlet has a context of its own."""
+
+    def run(*arguments):
+        with np.errstate(all="ignore"):
+            code(*arguments)
+
+    return run
 
 
 class Block:
@@ -134,9 +144,8 @@ class SimulatedKernel:
 
         def launch(*arguments):
             order = random.Random(0)
-            with np.errstate(all="ignore"):
-                for place in np.ndindex(*grid):
-                    Block(place, int(threads), self.code, arguments, order).run()
+            for place in np.ndindex(*grid):
+                Block(place, int(threads), self.code, arguments, order).run()
 
         return launch
 

@@ -24,8 +24,8 @@ KERNELS = [
     *[(put(dtype, True), FREE) for put in (put_in_planes, put_in_pixels) for dtype in ("float64", "float16")],
     (put_in_planes("float32", False), Budget(registers=64, at_least=(("LDS.128", 1),))),
     (take("bfloat16"), FREE),
-    *[(raise_elements(dtype, None), FREE) for dtype in ("float32", "float64")],
-    (raise_elements("float16", 2.0), FREE),
+    *[(raise_elements(dtype, None, True), FREE) for dtype in ("float32", "float64")],
+    (raise_elements("float16", 2.0, False), FREE),
 ]
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv.core.pool_problem import PoolOp, PoolProblem
+from fastconv.cuda._pool_power import power_of
 from fastconv.cuda._queue import SimulatedQueue
-from fastconv.cuda.pooling import plan, power, refusal
+from fastconv.cuda.pooling import plan, refusal
 from tests import pool_reference
 from tests.pool_reference import in_layout, random_input
 
@@ -163,8 +164,15 @@ def test_elements_are_taken_and_bad_indices_raise_the_alarm(layout):
 def test_powers(exponent, size):
     x = np.random.default_rng(7).uniform(0.1, 2, size).astype(np.float32)
     y = poisoned(size, "float32")
-    power(SimulatedQueue(), x, exponent, y, size, "float32")
+    power_of(size, "float32", exponent)(SimulatedQueue(), x, x, y)
     np.testing.assert_allclose(y, x**exponent, rtol=1e-6)
+
+
+def test_powers_scaled_and_multiplied_and_zero_where_x_is():
+    x, factor = np.array([0, 1, 2, 3], np.float32), np.array([5, 6, 7, 8], np.float32)
+    y = poisoned(4, "float32")
+    power_of(4, "float32", -0.5, scale=4, gain=3, has_factor=True)(SimulatedQueue(), x, factor, y)
+    np.testing.assert_allclose(y, [0, *(3 * (4 * x[1:]) ** -0.5 * factor[1:])], rtol=1e-6)
 
 
 def test_what_indices_cannot_count_is_refused():

@@ -30,7 +30,7 @@ class Thread:
 
 
 def quiet(code):
-    """The code of a thread, without NumPy's warnings of what GPUs do silently; each greenlet has a context of its own."""
+    """The code of a thread, without NumPy's warnings of what GPUs do silently; they are set in each greenlet's context."""
 
     def run(*arguments):
         with np.errstate(all="ignore"):

@@ -30,7 +30,7 @@ class Thread:
 
 
 def quiet(code):
-    """The code of a thread, without NumPy's warnings of what GPUs do silently; they are set in each greenlet's context."""
+    """The code of a thread, without NumPy's warnings of what GPUs do silently; each greenlet has its own context."""
 
     def run(*arguments):
         with np.errstate(all="ignore"):

@@ -16,6 +16,7 @@ from .registry import algorithm_names, algorithms
 # Largest error over the root mean square of the result that `auto` accepts unless told, by the size of a real number.
 # The results of 16-bit types round by up to 2**-8 of themselves.
 ERROR_BUDGET = {2: 5e-2, 4: 1e-4, 8: 1e-12}
+TF32_BUDGET = 5e-3  # where products may be rounded to 11 bits
 # Scratch memory that `auto` accepts, in bytes: of one thread, or of a whole call on a CUDA device.
 WORKSPACE_LIMIT = {"cpu": 64 << 20, "cuda": 1 << 30}
 
@@ -118,7 +119,8 @@ def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op, rtol: float |
         return Candidate(algorithm.name, refusal)
     error = algorithm.error_bound(problem, op)
     workspace = algorithm.workspace(problem, op)
-    budget = ERROR_BUDGET[problem.real_bytes] if rtol is None else rtol
+    usual = TF32_BUDGET if problem.dtype == "tf32" else ERROR_BUDGET[problem.real_bytes]
+    budget = usual if rtol is None else rtol
     if error > budget:
         refusal = f"its error of {error:.1e} exceeds {budget:.0e}"
     elif workspace > WORKSPACE_LIMIT[algorithm.device]:

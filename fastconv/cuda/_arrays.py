@@ -17,7 +17,7 @@ from ..core.arrays import Array
 from ..core.devices import INDICES, DeviceType, is_on_cuda
 from ..core.errors import RejectedError
 from ..core.parameters import numpy_type
-from ._device import COMPUTED_AS, SIMULATED
+from ._device import DTYPES, SIMULATED
 from ._host import HostCopy
 from ._queue import Queue, queue_of
 from ._sums import channel_sums, fill
@@ -66,7 +66,7 @@ class Library:
 def _torch() -> Library:
     import torch
 
-    names = {getattr(torch, name): name for name in COMPUTED_AS}
+    names = {getattr(torch, name): name for name in DTYPES}
 
     return Library(
         name="torch",
@@ -215,7 +215,7 @@ class CudaArray:
         A TypeError for a type that is not computed on devices.
     """
 
-    def __init__(self, argument: str, array: Any, allowed: Collection[str] = COMPUTED_AS) -> None:
+    def __init__(self, argument: str, array: Any, allowed: Collection[str] = DTYPES) -> None:
         self.array, self.library = array, library_of(array)
         name = self.library.dtype(array)
         if name not in allowed:
@@ -263,7 +263,7 @@ def as_cuda_array(argument: str, value: Any) -> CudaArray:
     return value if isinstance(value, CudaArray) else CudaArray(argument, value)
 
 
-def copied(argument: str, array: Array, allowed: Collection[str] = COMPUTED_AS) -> CudaArray:
+def copied(argument: str, array: Array, allowed: Collection[str] = DTYPES) -> CudaArray:
     """A NumPy array, copied to the device."""
     return CudaArray(argument, HostCopy.of(array), allowed)
 
@@ -282,7 +282,7 @@ def result_array(out: Any, library: Library, shape: tuple[int, ...], name: str, 
     """Where a result goes: `out`, or a new array of a library."""
     if isinstance(out, np.ndarray):
         return CudaArray("out", HostCopy.empty(shape, name, device, out))
-    return CudaArray("out", library.empty(shape, name, device) if out is None else out, (*COMPUTED_AS, *INDICES))
+    return CudaArray("out", library.empty(shape, name, device) if out is None else out, (*DTYPES, *INDICES))
 
 
 def zeros_like(value: Any) -> Any:

@@ -3,14 +3,15 @@
 A kernel is a function of pointers and integers, made by a factory whose arguments are its compile-time constants.
 Pointers are to elements of one type; `get` and `put` convert between that type and the one that is computed in:
 
-============  ============  =============
+============  ============  ===================================================
 tensor        pointed at    computed in
-============  ============  =============
+============  ============  ===================================================
 float32       float32       float32
 float64       float64       float64
 float16       its bits      float32
 bfloat16      its bits      float32
-============  ============  =============
+tf32          float32       float32, products rounded to 11 bits where that pays
+============  ============  ===================================================
 
 Indices are 32-bit integers: Numba makes 64 bits of every sum and product, so that each is put into `int32` at its end,
 once, and the compiler narrows what stands inside. What may lie beyond 2**31 elements is reached by `shifted`, once.
@@ -67,8 +68,16 @@ _TRAVELS_AS = {
     **{name: name for name in ("float32", "float64", "int32", "int64", "int8")},
     "float16": "int16",
     "bfloat16": "uint16",
+    "tf32": "float32",
 }
-COMPUTED_AS = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
+DTYPES = ("float32", "float64", "float16", "bfloat16")  # of tensors
+COMPUTED_AS = {
+    "float32": "float32",
+    "float64": "float64",
+    "float16": "float32",
+    "bfloat16": "float32",
+    "tf32": "float32",
+}
 
 FULL_WARP = 0xFFFFFFFF
 

@@ -10,7 +10,7 @@ from numba.cuda.extending import intrinsic
 
 float32, float64, int32, int64 = types.float32, types.float64, types.int32, types.int64
 
-_TYPES = {"float32": float32, "float64": float64, "float16": types.int16, "bfloat16": types.uint16}
+_TYPES = {"float32": float32, "tf32": float32, "float64": float64, "float16": types.int16, "bfloat16": types.uint16}
 _TYPES |= {"int32": int32, "int64": int64}
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()

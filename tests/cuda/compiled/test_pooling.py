@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastconv.cuda._device import COMPUTED_AS
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._pool_indices import put_in_pixels, put_in_planes, take
 from fastconv.cuda._pool_mean_gradient import spread_means
 from fastconv.cuda._pool_power import raise_elements
@@ -18,7 +18,7 @@ KERNELS = [
     *[(average("float32", wide), budget) for wide, budget in ((1, FREE), (VECTOR, WIDE))],
     *[(greatest("float32", wide, False), budget) for wide, budget in ((1, FREE), (VECTOR, WIDE))],
     *[(spread_means("float32", wide), budget) for wide, budget in ((1, FREE), (VECTOR, WIDE))],
-    *[(greatest(dtype, VECTOR, True), Budget(registers=80)) for dtype in COMPUTED_AS],
+    *[(greatest(dtype, VECTOR, True), Budget(registers=80)) for dtype in DTYPES],
     *[(average(dtype, VECTOR), FREE) for dtype in ("float64", "bfloat16")],
     (spread_means("float64", VECTOR), FREE),
     *[(put(dtype, True), FREE) for put in (put_in_planes, put_in_pixels) for dtype in ("float64", "float16")],

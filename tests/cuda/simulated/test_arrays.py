@@ -127,6 +127,17 @@ def test_out_must_fit():
         fastconv.conv2d(shared, FakeArray.of(W[:3]), padding=1, out=shared)
 
 
+def test_products_are_rounded_only_where_that_is_allowed():
+    x, w = FakeArray.of(X), FakeArray.of(W)
+    y = fastconv.conv2d(x, w, precision="tf32", **PARAMETERS)
+    assert y.dtype == "float32"
+    close(y.values(), fastconv.conv2d(X, W, **PARAMETERS), 5e-3)
+    with pytest.raises(ValueError, match=r"precision='tf32'.*CPU"):
+        fastconv.conv2d(X, W, precision="tf32")
+    with pytest.raises(ValueError, match="precision='half'"):
+        fastconv.conv2d(x, w, precision="half")
+
+
 # ---- pooling
 
 

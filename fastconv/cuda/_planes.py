@@ -37,9 +37,12 @@ class Tile(NamedTuple):
 
 
 def tile_of(
-    down: Along, across: Along, rows: int, columns: int, extents: tuple[int, int], most_planes: int
+    down: Along, across: Along, rows: int, columns: int, extents: tuple[int, int], most_planes: int, filters: int = 1
 ) -> Tile | None:
-    """The division of planes of these results that leaves the fewest threads idle; None where no tile fits."""
+    """The division of planes of these results that leaves the fewest threads idle; None where no tile fits.
+
+    filters: how many meet each plane, and stand behind it in shared memory.
+    """
     height, width = extents
     found: list[tuple[float, Tile]] = []
     for across_bits, down_bits in itertools.product(range(THREADS.bit_length()), repeat=2):
@@ -48,7 +51,7 @@ def tile_of(
         source_rows = down.window(rows << down_bits)
         pitch = ((columns << across_bits) - columns) * across.step // across.spread
         pitch += across.vectors(columns) * VECTOR
-        room = CAPACITY // (source_rows * pitch + down.taps * across.taps)
+        room = CAPACITY // (source_rows * pitch + down.taps * across.taps * filters)
         planes = min(THREADS >> across_bits + down_bits, most_planes, room)
         if planes == 0:
             continue

@@ -17,7 +17,6 @@ import numpy as np
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._depthwise import (
-    OTHERS_OF_PLANES,
     REALS,
     RESULTS_ACROSS,
     Numbers,
@@ -31,6 +30,7 @@ from ._device import (
     COMPUTED_AS,
     barrier,
     cuda,
+    fetched,
     function,
     int32,
     int64,
@@ -44,7 +44,7 @@ from ._device import (
     thread,
 )
 from ._epilogue import finish
-from ._fetches import fetch_of, fetched
+from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
 from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, place_of_block, place_of_thread, tile_loader, tile_of
@@ -54,6 +54,7 @@ from ._windows import VECTOR, Along, gathered_for_channels, in_turn
 FEW = 4
 # Result channels of a thread: with one row of pixels, or with as many rows as one channel would have, 64 sums.
 MANY_CHANNELS, FEW_CHANNELS = 16, 4
+OTHERS = 60  # registers of a thread beside its numbers, as few as spill nothing
 
 
 class Place(NamedTuple):
@@ -204,7 +205,7 @@ def gather_channels(
         store(sums, n, tile, elements, target)
 
     arguments = (*[pointer(dtype)] * 5, record(Numbers), record(TileKind), int64, int64)
-    return Body(body, arguments, THREADS, resident(results + channels + window_size, OTHERS_OF_PLANES, real))
+    return Body(body, arguments, THREADS, resident(results + channels + window_size, OTHERS, real))
 
 
 Run = Callable[..., None]

@@ -6,6 +6,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from ._device import (
     COMPUTED_AS,
     block_x,
@@ -50,13 +52,13 @@ def _power(value, exponent):
     return value**exponent
 
 
-_EASY = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _root}
+_POWERS: dict[float | None, Any] = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _root, None: _power}
 
 
 @kernels
 def raise_elements(dtype: str, easy: float | None) -> Body:
     """A thread raises one element to one of the easy powers, or to any."""
-    raised = _EASY.get(easy, _power)  # type: ignore[arg-type]
+    raised = _POWERS[easy]
     real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
 
     def body(
@@ -76,7 +78,6 @@ def raise_elements(dtype: str, easy: float | None) -> Body:
 @lru_cache(maxsize=1024)
 def power_of(size: int, dtype: str, exponent: float) -> Any:
     """The launch, of x and y, for so many elements, at least one."""
-    kernel = raise_elements(dtype, exponent if exponent in _EASY else None)
+    kernel = raise_elements(dtype, exponent if exponent in _POWERS else None)
     last, left = divmod(size - 1, THREADS)
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
-    return Launch(kernel, (last + 1,), left + 1, last, real(exponent))
+    return Launch(kernel, (last + 1,), left + 1, last, np.dtype(COMPUTED_AS[dtype]).type(exponent))

@@ -60,11 +60,10 @@ class Planes(NamedTuple):
     def of(cls, problem: PoolProblem, wide: int, gives_x: bool) -> Planes:
         """For a kernel with a thread for every so many channels of each element of y, or of x."""
         outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C // wide)
-        inputs, outputs, dilations = (
-            [getattr(axis, name) for axis in problem.axes] for name in ("input", "output", "dilation")
-        )
-        threads = outer * inner * math.prod(inputs if gives_x else outputs)
-        return cls(outer, inner, *inputs, *outputs, *dilations, -(-threads // THREADS))
+        d, h, w = problem.axes
+        inputs, outputs = (d.input, h.input, w.input), (d.output, h.output, w.output)
+        blocks = -(-outer * inner * math.prod(inputs if gives_x else outputs) // THREADS)
+        return cls(outer, inner, *inputs, *outputs, d.dilation, h.dilation, w.dilation, blocks)
 
 
 def wide_of(problem: PoolProblem) -> int:

@@ -39,7 +39,8 @@ def refusal(problem: PoolProblem) -> str | None:
 def plan(problem: PoolProblem, op: PoolOp) -> PoolRun:
     """What computes an operation of a problem, in its type: float16 and bfloat16 with float32 sums."""
     if op in (PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT):
-        return by_indices(problem, op)
+        by: PoolRun = by_indices(problem, op)
+        return by
     inner = mean_gradient(problem) if op is PoolOp.MEAN_GRADIENT else pool_windows(problem, op)
 
     def run(queue: Queue, given: Any, indices: Any, result: Any, alarm: Any) -> None:

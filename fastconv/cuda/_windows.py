@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from ..core.problem import ConvProblem, Op
 from ._device import function, get4, int32, quotient, remainder
 
-# Products above which a loop nest is no longer unrolled before arrays become registers (NVVM of CUDA 13.0).
-UNROLLED = 128
+# Products, and rows of a window, above which a loop nest is no longer unrolled before arrays become registers (found by
+# trial with NVVM of CUDA 13.0).
+UNROLLED, UNROLLED_ROWS = 256, 2
 VECTOR = 4
 
 
@@ -90,7 +91,7 @@ def _over_rows(down: Along, rows: int, products: int, load: Any, add: Any) -> An
         return rows_of_window
 
     height = down.window(rows)
-    most = max(1, UNROLLED // products)
+    most = max(1, min(UNROLLED_ROWS, UNROLLED // products))
     return in_turn([part(first, min(most, height - first)) for first in range(0, height, most)])
 
 

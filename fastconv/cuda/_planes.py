@@ -18,8 +18,8 @@ THREADS = 128
 # Elements of a tile: 18 KiB of float32, of which a multiprocessor of sm_80 holds nine, and of sm_90 twelve.
 CAPACITY = 4608
 SHARED_ALIGNMENT = 32
-# Log2 of the fewest threads that load a row of a tile: 16 float32 are two sectors of memory, and a warp then asks for no
-# more than two rows at once.
+# Log2 of the fewest threads that load a row of a tile: 16 float32 are two sectors of memory, and a warp then asks for
+# no more than two rows at once.
 LEAST_LANES_BITS = 4
 
 

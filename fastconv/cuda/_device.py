@@ -38,7 +38,9 @@ __all__ = [
     "block_x",
     "block_y",
     "block_z",
+    "copy_or_zero",
     "cuda",
+    "fetched",
     "float32",
     "float64",
     "from_other_lane",
@@ -94,6 +96,8 @@ def function(body: Callable[..., Any]) -> Any:
 
 if SIMULATED:
     from ._simulated import (
+        copy_or_zero,
+        fetched,
         float32,
         float64,
         get,
@@ -110,6 +114,8 @@ if SIMULATED:
     )
 else:
     from ._intrinsics import (
+        copy_or_zero,
+        fetched,
         float32,
         float64,
         get,

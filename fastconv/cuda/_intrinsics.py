@@ -15,6 +15,7 @@ _TYPES |= {"int32": int32, "int64": int64}
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
 VECTOR = 4
+SHARED = 3  # number of the address space
 
 
 def pointer(dtype: str) -> Any:
@@ -156,3 +157,36 @@ def remainder(typing_context, dividend, divisor):
         return builder.urem(*arguments)
 
     return types.int32(types.int32, types.int32), code
+
+
+# ---- copies into shared memory that nobody waits for at once (cp.async, PTX ISA 9.7.9.25)
+
+
+@intrinsic
+def copy_or_zero(typing_context, elements, at, source, index, is_there):
+    """Begin to copy a float32 or float64 into a shared array; a zero, and nothing is read, unless it is there."""
+    size = source.dtype.bitwidth // 8
+
+    def code(context, builder, signature, arguments):
+        to = _place(context, builder, signature.args[0], *arguments[:2])
+        to = builder.ptrtoint(builder.addrspacecast(to, ir.PointerType(to.type.pointee, SHARED)), _I32)
+        from_ = builder.ptrtoint(_place(context, builder, signature.args[2], *arguments[2:4]), ir.IntType(64))
+        kind = ir.FunctionType(ir.VoidType(), [_I32, ir.IntType(64), _I32])
+        text = f"cp.async.ca.shared.global [$0], [$1], {size}, $2;"
+        copy = ir.InlineAsm(kind, text, "r,l,r,~{memory}", side_effect=True)
+        builder.call(copy, [to, from_, builder.select(arguments[4], _I32(size), _I32(0))])
+        return context.get_dummy_value()
+
+    return types.void(elements, types.int32, source, types.int32, types.boolean), code
+
+
+@intrinsic
+def fetched(typing_context):
+    """Wait for the copies that the thread has begun; of those of others a barrier tells."""
+
+    def code(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(kind, "cp.async.wait_all;", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), code

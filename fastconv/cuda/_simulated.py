@@ -91,3 +91,12 @@ def quotient(dividend: Number, divisor: Number) -> Any:
 def remainder(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.remainder`."""
     return np.int32(dividend % divisor)
+
+
+def copy_or_zero(elements: Any, at: Number, source: Any, index: Number, is_there: Any) -> None:
+    """`_intrinsics.copy_or_zero`, which here has copied when it returns."""
+    elements[_checked(elements, at)] = get(source, index) if is_there else 0
+
+
+def fetched() -> None:
+    """`_intrinsics.fetched`: nothing is under way."""

@@ -86,8 +86,10 @@ class Weight:
 
     @staticmethod
     def work(problem, op, epilogue):
-        run, partial = depthwise_weight(problem)
-        return Work(lambda queue, x, w, y, residual, bias, scratch: run(queue, x, w, y, *scratch), (partial,))
+        found = depthwise_weight(problem)
+        return Work(
+            lambda queue, x, w, y, residual, bias, scratch: found.run(queue, x, w, y, *scratch), (found.partial,)
+        )
 
     plan = staticmethod(planned("depthwise weight", work))
 

@@ -31,6 +31,8 @@ from numba.core import config
 __all__ = [
     "FULL_WARP",
     "SIMULATED",
+    "add_products",
+    "along_both",
     "barrier",
     "block_x",
     "block_y",
@@ -50,6 +52,7 @@ __all__ = [
     "quotient",
     "record",
     "remainder",
+    "repeated",
     "shifted",
     "sum_of_warp",
     "thread",
@@ -79,6 +82,7 @@ def function(body: Callable[..., Any]) -> Any:
 
 
 if SIMULATED:
+    from ._plane_simulated import add_products, along_both
     from ._simulated import (
         float32,
         float64,
@@ -110,6 +114,25 @@ else:
         remainder,
         shifted,
     )
+    from ._plane_intrinsics import add_products, along_both
+
+
+def repeated(count: int, step: Any) -> Any:
+    """The function ``(arguments)`` that calls ``step(k, arguments)`` for k from 0 to count - 1, each a constant.
+
+    The compiler leaves a loop around a large body; this is how such a body comes to have constant indices, and its
+    loads to be moved across its repetitions. arguments: a tuple.
+    """
+    last = count - 1
+    before = repeated(last, step) if last else None
+
+    @function
+    def calls(arguments):
+        if before is not None:
+            before(arguments)
+        step(last, arguments)
+
+    return calls
 
 
 @function

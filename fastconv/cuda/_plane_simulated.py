@@ -1,0 +1,27 @@
+"""Words of small matrices as plain Python, for Numba's simulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Coefficients = tuple[tuple[float, ...], ...]
+
+
+def along_both(rows: Coefficients, columns: Coefficients) -> Any:
+    """`_plane_intrinsics.along_both`."""
+    heights, widths = np.array(rows), np.array(columns)
+    (to_height, from_height), (to_width, from_width) = heights.shape, widths.shape
+
+    def transform(values: Any) -> None:
+        matrix = values.reshape(-1, max(to_width, from_width))
+        taken = heights.astype(values.dtype) @ matrix[:from_height, :from_width]
+        matrix[:to_height, :to_width] = taken @ widths.T.astype(values.dtype)
+
+    return transform
+
+
+def add_products(sums: Any, left: Any, right: Any) -> None:
+    """`_plane_intrinsics.add_products`."""
+    sums += np.outer(left, right).reshape(-1)

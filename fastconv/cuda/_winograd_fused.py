@@ -16,6 +16,7 @@ the exclusive or with 8 times the term, or with 4 times the channel.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from ._device import (
     function,
     get,
     get4,
+    get_behind,
     int32,
     int64,
     pointer,
@@ -84,13 +86,25 @@ _back = along_both(coefficients(SQUARE.heights.back), coefficients(SQUARE.widths
 # ---- steps of the kernel
 
 
-@function
-def fetch_data(patch, images, at, mask, row, column):
-    """Three rows of a tile of one channel on their way to registers; mask: bit i * 4 + j says what is inside."""
-    for i in range(ROWS):
-        for j in range(EDGE):
-            is_inside = mask >> (i * EDGE + j) & 1
-            patch[i * EDGE + j] = get(images, int32(at + i * row + j * column)) if is_inside else float32(0)
+def fetching_data(channels_last: bool) -> Any:
+    """The function ``(patch, images, at, mask, row, column)`` that has half of a tile on its way to registers.
+
+    patch: three rows of four elements. mask: bit i * 4 + j says what is inside. row, column: strides of the source.
+    """
+
+    @function
+    def fetch_data(patch, images, at, mask, row, column):
+        for i in range(ROWS):
+            for j in range(EDGE):
+                value = float32(0)
+                if mask >> (i * EDGE + j) & 1:
+                    if channels_last:
+                        value = get(images, int32(at + i * row + j * column))
+                    else:
+                        value = get_behind(images, int32(at + i * row), j)
+                patch[i * EDGE + j] = value
+
+    return fetch_data
 
 
 @function
@@ -173,7 +187,7 @@ spread_sums = repeated(ROUNDS, spread_of_round)
 @kernels
 def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
     """A block computes 64 channels of one group for 32 tiles."""
-    end = finish(epilogue)
+    end, fetch_data = finish(epilogue), fetching_data(channels_last)
 
     def body(
         source,  # the tensor that is gathered, read
@@ -220,7 +234,6 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         h = int32(h + half)
         c = term
         data_at = int32((group * s.group_channels + c) * s.channel + d * s.d + h * s.h + w * s.w)
-        column_stride = s.w if channels_last else int32(1)
         data_step = int64(s.channel) * TERMS
         mask = int32(0)
         if first_tile + tile < s.tiles and d >= 0 and d < s.extent_d:
@@ -247,27 +260,28 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         data_from = int32(warp * (2 * TERMS * TILES))
         filters_from = int32(warp * (2 * TERMS * COLUMNS) + lane_column * WIDE)
 
-        fetch_data(patch, images, data_at, mask if c < s.group_channels else int32(0), s.h, column_stride)
+        fetch_data(patch, images, data_at, mask if c < s.group_channels else int32(0), s.h, s.w)
         fetch_filters(held, filters, filters_at, filters_stride)
         keep_data(some_data, patch, data_to, half)
         keep_filters(some_filters, held, int32(0))
         barrier()
         present = int32(0)
         steps = quotient(s.room, int32(TERMS))
+        # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads
+        # to where they are stored, and every step would wait for them.
         for step in range(int32(1), int32(steps + 1)):
             if step < steps:
                 c = int32(c + TERMS)
                 images = shifted(images, data_step)
                 filters_at = int32(filters_at + filters_step)
-                fetch_data(patch, images, data_at, mask if c < s.group_channels else int32(0), s.h, column_stride)
-                fetch_filters(held, filters, filters_at, filters_stride)
+            fetch_data(patch, images, data_at, mask if c < s.group_channels else int32(0), s.h, s.w)
+            fetch_filters(held, filters, filters_at, filters_stride)
             data_present = int32(present * DATA_SET + data_from)
             filters_present = int32(present * FILTER_SET + filters_from)
             multiply_terms((first_sums, second_sums, some_data, data_present, lane_tile, some_filters, filters_present))
             present = int32(1 - present)
-            if step < steps:
-                keep_data(some_data, patch, int32(present * DATA_SET + data_to), half)
-                keep_filters(some_filters, held, int32(present * FILTER_SET))
+            keep_data(some_data, patch, int32(present * DATA_SET + data_to), half)
+            keep_filters(some_filters, held, int32(present * FILTER_SET))
             barrier()
 
         # What it stores: two channels of a tile in each round.

@@ -189,23 +189,24 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         keep_filters(some_filters, filters_next, int32(0))
         barrier()
         present = int32(0)
+        # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads
+        # to where they are stored, and every step would wait for them.
         for step in range(int32(1), int32(steps + 1)):
             if step < steps:
                 left = int32(left - 1)
                 data_at = int32(data_at + step_stride)
+                filters_at = int32(filters_at + filter_step)
                 if left == 0:
                     left = slice_steps
                     data_at = int32(data_at + slice_stride)
-                filters_at = int32(filters_at + filter_step)
-                fetch(data_next, data_pieces, all_data, data_at, data_stride)
-                fetch(filters_next, filter_pieces, all_filters, filters_at, filter_stride)
+            fetch(data_next, data_pieces, all_data, data_at, data_stride)
+            fetch(filters_next, filter_pieces, all_filters, filters_at, filter_stride)
             data_present = int32(present * data_set + tile)
             filters_present = int32(present * filter_set + channel)
             multiply_terms((sums, some_data, data_present, some_filters, filters_present))
             present = int32(1 - present)
-            if step < steps:
-                keep_data(some_data, data_next, int32(present * data_set), line, place)
-                keep_filters(some_filters, filters_next, int32(present * filter_set))
+            keep_data(some_data, data_next, int32(present * data_set), line, place)
+            keep_filters(some_filters, filters_next, int32(present * filter_set))
             barrier()
 
         tile = int32(tile + first_row)

@@ -20,11 +20,13 @@ from ._kernel import Launch
 from ._plan import Work
 from ._winograd_products import TERMS, multiply_frequencies
 from ._winograd_products import Numbers as ProductNumbers
-from ._winograd_tiles import Square, Tiling
+from ._winograd_tiles import Square, Tiling, rounded_up
 from ._winograd_transforms import THREADS, filter_form, transform_data, transform_sums
 
 # Bytes of data and sums between the kernels: they stay in a second-level cache of 50 MB.
 MOST_SCRATCH = 32 << 20
+# Blocks of a launch, where there is work for them: four for each of 132 multiprocessors.
+LEAST_BLOCKS = 528
 
 # Share of the arithmetic peak that the products are taken to reach, of the memory's bandwidth that the transforms do,
 # and of a byte's price that one costs in the second-level cache. Estimates: not yet measured.
@@ -34,12 +36,26 @@ RATE, BANDWIDTH_RATE, CACHED = 0.7, 0.7, 0.5
 def tiling_of(problem: ConvProblem, op: Op, square: Square) -> Tiling:
     """The tiles of as many images as are served together, and the blocks that multiply them."""
     small = Tiling(Gather(problem, op), square, 1, 64, 64, TERMS)
-    images = min(problem.N, max(1, MOST_SCRATCH // (_between(small) * problem.real_bytes)))
-    small = dataclasses.replace(small, images=images)
-    if problem.real_bytes > 4 or small.tiles <= small.block_rows:
-        return small
     wide = dataclasses.replace(small, block_rows=128, block_columns=128)
-    return wide if wide.result_room == small.result_room else dataclasses.replace(wide, block_columns=64)
+    if wide.result_room > small.result_room:
+        wide = dataclasses.replace(wide, block_columns=64)
+    images = _images(problem, wide)
+    is_small = problem.real_bytes > 4 or images * small.tiles <= small.block_rows
+    return dataclasses.replace(small if is_small else wide, images=images)
+
+
+def _images(problem: ConvProblem, one: Tiling) -> int:
+    """Images that are served together: about as many as may be, so that few rows are there for nothing."""
+    rooms = problem.groups * (one.source_room + one.result_room)
+    in_cache = MOST_SCRATCH // (one.square.products * rooms * problem.real_bytes)
+    column_blocks = one.square.products * problem.groups * one.result_room // one.block_columns
+    most = max(in_cache, -(-LEAST_BLOCKS // column_blocks) * one.block_rows) // one.tiles
+    most = max(1, min(problem.N, most))
+
+    def rows(images: int) -> int:
+        return -(-problem.N // images) * rounded_up(images * one.tiles, one.block_rows)
+
+    return min(range(most, most // 2, -1), key=rows)
 
 
 def _between(tiling: Tiling) -> int:

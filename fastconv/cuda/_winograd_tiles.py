@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from ..core.problem import Axes
 from ..core.winograd_matrices import Filtering, Matrix, filtering
 from ._device import function, int32, quotient, remainder
-from ._gather import Gather, Strides
+from ._gather import TAP_FIELDS, Gather, Strides
 
 Coefficients = tuple[tuple[float, ...], ...]
 
@@ -164,10 +165,10 @@ class Tiling:
         """Of the tensor that is gathered."""
         gather = self.gather
         # With filters that are turned around in GRAD_INPUT, both operations take neighbours from the lowest one on.
-        taps = gather.taps.reshape(-1, 4)[:, :3]
-        first = tuple(int(shift) for shift in taps.min(axis=0))
+        taps = gather.taps[:, : TAP_FIELDS - 1]
+        d, h, w = map(int, taps.min(axis=0))
         sizes = (self.source_rows, gather.source_channels, self.source_room)
-        return self._numbers(*sizes, first, gather.source_extents, gather.source_strides)
+        return self._numbers(*sizes, (d, h, w), gather.source_extents, gather.source_strides)
 
     @property
     def result_numbers(self) -> Numbers:
@@ -181,8 +182,8 @@ class Tiling:
         rows: int,
         channels: int,
         room: int,
-        first: tuple[int, ...],
-        extents: tuple[int, int, int],
+        first: Axes,
+        extents: Axes,
         strides: Strides,
     ) -> Numbers:
         return Numbers(

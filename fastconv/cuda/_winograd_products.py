@@ -183,6 +183,15 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         )
         all_filters = shifted(filters, int64(frequency) * filters_size)
 
+        # Where the sums go; known before they are, it takes fewer registers than what it is made of.
+        if channels_last:
+            slow_stride = int32(n.result_room * n.groups)
+            at = int32((first_row + tile) * slow_stride + group * n.result_room + first_column + channel)
+        else:
+            slow_stride = n.result_rows
+            at = int32((group * n.result_room + first_column + channel) * slow_stride + first_row + tile)
+        all_sums = shifted(result, int64(frequency) * result_size + int64(at))
+
         fetch(data_next, data_pieces, all_data, data_at, data_stride)
         fetch(filters_next, filter_pieces, all_filters, filters_at, filter_stride)
         keep_data(some_data, data_next, int32(0), line, place)
@@ -193,9 +202,9 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         # to where they are stored, and every step would wait for them.
         for step in range(int32(1), int32(steps + 1)):
             if step < steps:
-                left = int32(left - 1)
                 data_at = int32(data_at + step_stride)
                 filters_at = int32(filters_at + filter_step)
+                left = int32(left - 1)
                 if left == 0:
                     left = slice_steps
                     data_at = int32(data_at + slice_stride)
@@ -209,17 +218,8 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
             keep_filters(some_filters, filters_next, int32(present * filter_set))
             barrier()
 
-        tile = int32(tile + first_row)
-        channel = int32(channel + group * n.result_room + first_column)
-        if channels_last:
-            slow_stride = int32(n.result_room * n.groups)
-            at = int32(tile * slow_stride + channel)
-        else:
-            slow_stride = n.result_rows
-            at = int32(channel * slow_stride + tile)
-        all_sums = shifted(result, int64(frequency) * result_size)
         for i in range(SIDE):
-            to = int32(at + (i % WIDE + i // WIDE * half_slow) * slow_stride)
+            to = int32((i % WIDE + i // WIDE * half_slow) * slow_stride)
             first = i * SIDE
             put4(all_sums, to, sums[first], sums[first + 1], sums[first + 2], sums[first + 3])
             to = int32(to + half_fast)

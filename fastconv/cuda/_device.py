@@ -40,6 +40,7 @@ __all__ = [
     "cuda",
     "float32",
     "float64",
+    "fourier",
     "from_other_lane",
     "function",
     "get",
@@ -83,7 +84,7 @@ def function(body: Callable[..., Any]) -> Any:
 
 
 if SIMULATED:
-    from ._plane_simulated import add_products, along_both
+    from ._plane_simulated import add_products, along_both, fourier
     from ._simulated import (
         float32,
         float64,
@@ -117,7 +118,7 @@ else:
         remainder,
         shifted,
     )
-    from ._plane_intrinsics import add_products, along_both
+    from ._plane_intrinsics import add_products, along_both, fourier
 
 
 def repeated(count: int, step: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from llvmlite import ir
@@ -53,6 +54,56 @@ def along_both(rows: Coefficients, columns: Coefficients) -> Any:
             return context.get_dummy_value()
 
         return types.void(values), code
+
+    return transform
+
+
+def _turned(builder: Any, real: Any, imaginary: Any, eighths: int) -> tuple[Any, Any]:
+    """A complex number times exp(-2 * pi * i * eighths / 8), for eighths of 0 to 3."""
+    zero, root = ir.Constant(real.type, -0.0), ir.Constant(real.type, math.sqrt(0.5))
+    if eighths >= 2:
+        real, imaginary = imaginary, builder.fsub(zero, real)
+    if eighths % 2:
+        real, imaginary = builder.fadd(real, imaginary), builder.fsub(imaginary, real)
+        real, imaginary = builder.fmul(real, root), builder.fmul(imaginary, root)
+    return real, imaginary
+
+
+def _transformed(builder: Any, values: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """The discrete Fourier transform of 2, 4 or 8 complex numbers, by Cooley and Tukey's halves."""
+    half = len(values) // 2
+    if half == 0:
+        return values
+    even, odd = _transformed(builder, values[::2]), _transformed(builder, values[1::2])
+    odd = [_turned(builder, *value, 4 // half * k) for k, value in enumerate(odd)]
+    pairs = list(zip(even, odd, strict=True))
+    return [
+        (combine(left[0], right[0]), combine(left[1], right[1]))
+        for combine in (builder.fadd, builder.fsub)
+        for left, right in pairs
+    ]
+
+
+def fourier(count: int) -> Any:
+    """The function ``(real, imaginary)`` that transforms as many complex numbers, in local arrays, in place.
+
+    ``X[k] = sum over n of x[n] * exp(-2 * pi * i * n * k / count)`` for a count of 2, 4 or 8. With real and imaginary
+    parts exchanged it is the inverse, without the division by the count.
+    """
+
+    @intrinsic
+    def transform(typing_context, real, imaginary):
+        def code(context, builder, signature, arguments):
+            def place(part: int, k: int) -> Any:
+                return _place(context, builder, signature.args[part], arguments[part], k)
+
+            values = [(builder.load(place(0, k)), builder.load(place(1, k))) for k in range(count)]
+            for k, value in enumerate(_transformed(builder, values)):
+                for part in range(2):
+                    builder.store(value[part], place(part, k))
+            return context.get_dummy_value()
+
+        return types.void(real, imaginary), code
 
     return transform
 

@@ -22,6 +22,16 @@ def along_both(rows: Coefficients, columns: Coefficients) -> Any:
     return transform
 
 
+def fourier(count: int) -> Any:
+    """`_plane_intrinsics.fourier`."""
+
+    def transform(real: Any, imaginary: Any) -> None:
+        values = np.fft.fft(real[:count] + 1j * imaginary[:count].astype(complex))
+        real[:count], imaginary[:count] = values.real, values.imag
+
+    return transform
+
+
 def add_products(sums: Any, left: Any, right: Any) -> None:
     """`_plane_intrinsics.add_products`."""
     sums += np.outer(left, right).reshape(-1)

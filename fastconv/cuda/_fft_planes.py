@@ -13,7 +13,7 @@ Source: Oppenheim, Schafer, Discrete-Time Signal Processing, 3rd edition, 2010, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.algorithm import Epilogue
 from ._contained import watch
@@ -42,8 +42,8 @@ from ._epilogue import finish
 from ._fourier import Square, keeping, passing, row_of, taking, twisting
 from ._kernel import Body, kernels
 
-# Blocks of 33 KB of shared memory that a multiprocessor is to hold: as many as their threads' 80 registers allow.
-RESIDENT = 3
+# Blocks that a multiprocessor is to hold: four of 33 KB of shared memory, whose 1024 threads have 64 registers each.
+RESIDENT = 4
 
 _REAL = {"float32": float32, "float64": float64}
 
@@ -146,6 +146,26 @@ def tile_place(tile, n):
     return image, int32(row * n.valid_h), int32((tile - row * n.across) * n.valid_w)
 
 
+def gathering(square: Square, real_type: Any) -> Any:
+    """The function that takes elements n2, B + n2, ... of a row: those that are inside, and zeros.
+
+    ``(values, elements, at, h, w, n2, height, width, row, column)``; at: of a channel; h, w: of the row's beginning;
+    height, width: where the tensor ends; row, column: its strides.
+    """
+    first, second = square.first, square.second
+
+    @function
+    def gather(values, elements, at, h, w, n2, height, width, row, column):
+        at = int32(at + h * row + w * column)
+        is_row = h >= 0 and h < height
+        for k in range(first):
+            place = int32(k * second + n2)
+            is_inside = is_row and w + place >= 0 and w + place < width
+            values[k] = get(elements, int32(at + place * column)) if is_inside else real_type(0)
+
+    return gather
+
+
 @kernels
 def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
     """A block computes two tiles of one channel."""
@@ -161,17 +181,7 @@ def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
     columns_first = passing(square, real_type, False, True, False)
     columns_back = passing(square, real_type, False, True, True)
     rows_back = passing(square, real_type, True, False, True)
-    end = finish(epilogue)
-
-    @function
-    def gather(values, images, channel_at, h, w, n2, is_real, n):
-        """Elements n2, B + n2, ... of a row of the source."""
-        at = int32(channel_at + h * n.source_h + w * n.source_w)
-        is_real = is_real and h >= 0 and h < n.extent_h
-        for k in range(first):
-            column = int32(k * second + n2)
-            is_inside = is_real and w + column >= 0 and w + column < n.extent_w
-            values[k] = get(images, int32(at + column * n.source_w)) if is_inside else real_type(0)
+    gather, end = gathering(square, real_type), finish(epilogue)
 
     @function
     def store(values, results, residuals, bias, alarm, channel, row, h, w, n2, is_real, n):
@@ -204,6 +214,7 @@ def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
         source_at = int32(quotient(channel, n.result_channels) * n.source_channel)
         tile = int32(2 * block_x())
         is_pair = tile + 1 < n.tiles
+        height = n.extent_h if is_pair else int32(0)  # of the other tile's source: nothing is inside if there is none
         image, h, w = tile_place(tile, n)
         other_image, h2, w2 = tile_place(int32(tile + 1), n)
 
@@ -211,17 +222,12 @@ def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
         other_images = shifted(source, int64(other_image) * source_image)
         for piece in range(first_pieces):
             row, n2 = row_of_sum(int32(thread() + piece * threads))
-            gather(real, images, source_at, int32(h + n.first_h + row), int32(w + n.first_w), n2, True, n)
-            gather(
-                imaginary,
-                other_images,
-                source_at,
-                int32(h2 + n.first_h + row),
-                int32(w2 + n.first_w),
-                n2,
-                is_pair,
-                n,
-            )
+            at = int32(h + n.first_h + row)
+            left = int32(w + n.first_w)
+            gather(real, images, source_at, at, left, n2, n.extent_h, n.extent_w, n.source_h, n.source_w)
+            at = int32(h2 + n.first_h + row)
+            left = int32(w2 + n.first_w)
+            gather(imaginary, other_images, source_at, at, left, n2, height, n.extent_w, n.source_h, n.source_w)
             transform_first(real, imaginary)
             twist(real, imaginary, twiddles, n2)
             keep_row(real, imaginary, some_real, some_imaginary, int32(row * pitch + n2))

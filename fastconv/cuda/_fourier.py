@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._device import cuda, fourier, function, get, int32, put, quotient, remainder, thread
+from ._device import cuda, fourier, function, get, get4, int32, put, quotient, remainder, thread
 
 WARP = 32
 
@@ -105,15 +105,19 @@ def twisting(square: Square, is_inverse: bool) -> Any:
     count = square.first
 
     @function
+    def multiply(real, imaginary, k, cosine, sine):
+        if is_inverse:
+            sine = -sine
+        value = real[k]
+        real[k] = value * cosine - imaginary[k] * sine
+        imaginary[k] = imaginary[k] * cosine + value * sine
+
+    @function
     def twist(real, imaginary, twiddles, n2):
-        for k in range(count):
-            cosine = get(twiddles, int32((n2 * count + k) * 2))
-            sine = get(twiddles, int32((n2 * count + k) * 2 + 1))
-            if is_inverse:
-                sine = -sine
-            value = real[k]
-            real[k] = value * cosine - imaginary[k] * sine
-            imaginary[k] = imaginary[k] * cosine + value * sine
+        for pair in range(count // 2):
+            numbers = get4(twiddles, int32((n2 * count + 2 * pair) * 2))
+            multiply(real, imaginary, 2 * pair, numbers[0], numbers[1])
+            multiply(real, imaginary, 2 * pair + 1, numbers[2], numbers[3])
 
     return twist
 

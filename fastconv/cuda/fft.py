@@ -2,7 +2,8 @@
 
 A product of spectra takes the place of all taps, so that a filter of 31 x 31 costs little more than one of 13 x 13. The
 kernels, and their formulas, are those of `fastconv.cuda._fft_planes`; GRAD_INPUT is the same as FORWARD with the
-filters turned around. The spectra of the filters are made from w once, and kept by a prepared convolution.
+filters turned around, GRAD_WEIGHT stands in `fastconv.cuda._fft_weights`. The spectra of the filters are made from w
+once, and kept by a prepared convolution.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from ..core.algorithm import Algorithm, Epilogue
 from ..core.machine import Gpu, local_gpu
 from ..core.problem import ConvProblem, Op
+from . import _fft_weights
 from ._contained import contained
 from ._device import COMPUTED_AS
 from ._fft_planes import FilterNumbers, Numbers, correlate_tiles, transform_filters
@@ -46,9 +48,14 @@ def valid(problem: ConvProblem, square: Square) -> tuple[int, int]:
 
 def tiles_of(problem: ConvProblem, op: Op, square: Square) -> tuple[int, int]:
     """Tiles of an image along h and w."""
-    _, height, width = Gather(problem, op).result_extents
+    _, height, width = _gather(problem, op).result_extents
     rows, columns = valid(problem, square)
     return -(-height // rows), -(-width // columns)
+
+
+def _gather(problem: ConvProblem, op: Op) -> Gather:
+    """The gather of an operation, for GRAD_WEIGHT that of FORWARD: it takes the same tiles."""
+    return Gather(problem, Op.FORWARD if op is Op.GRAD_WEIGHT else op)
 
 
 def chosen(problem: ConvProblem, op: Op) -> Square:
@@ -62,7 +69,8 @@ def _fitting(problem: ConvProblem) -> list[Square]:
 
 def _seconds(problem: ConvProblem, op: Op, gpu: Gpu, square: Square) -> float:
     """Predicted seconds, but for the filters: the longer of shared and other memory."""
-    squares = -(-problem.N * math.prod(tiles_of(problem, op, square)) // 2) * _channels(problem, op)
+    squares = problem.N * math.prod(tiles_of(problem, op, square)) * _channels(problem, op)
+    squares = squares if op is Op.GRAD_WEIGHT else squares / 2
     real_bytes = np.dtype(COMPUTED_AS[problem.dtype]).itemsize
     cycles = squares * SHARED_PASSES * square.edge**2 * 2 * real_bytes / SHARED_BYTES
     overlap = square.edge**2 / math.prod(valid(problem, square))
@@ -71,7 +79,7 @@ def _seconds(problem: ConvProblem, op: Op, gpu: Gpu, square: Square) -> float:
 
 
 def _channels(problem: ConvProblem, op: Op) -> int:
-    return Gather(problem, op).result_channels * problem.groups
+    return _gather(problem, op).result_channels * problem.groups
 
 
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
@@ -81,6 +89,8 @@ def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
 
 def work_by(square: Square, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """The same with squares of this size."""
+    if op is Op.GRAD_WEIGHT:
+        return _weights(square, problem)
     gather = Gather(problem, op)
     real = COMPUTED_AS[problem.dtype]
     twiddles = Table(square.twiddles.astype(real))
@@ -104,6 +114,12 @@ def work_by(square: Square, problem: ConvProblem, op: Op, epilogue: Epilogue) ->
 
     form = WeightForm(("fft", op, square), (real, channels * 2 * square.edge**2), transform)
     return Work(run, (), form, {"edge": square.edge})
+
+
+def _weights(square: Square, problem: ConvProblem) -> Work:
+    gather = Gather(problem, Op.FORWARD)
+    images = gather.source_strides.image, gather.result_strides.image
+    return _fft_weights.work(square, problem, _numbers_of(gather, square, False), _filters_of(gather), images)
 
 
 def _filters_of(gather: Gather) -> FilterNumbers:
@@ -144,9 +160,7 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
     """None, or one sentence that says why not."""
     if refusal(problem) is not None:
         return refusal(problem)
-    if op is Op.GRAD_WEIGHT:
-        return "the gradient of the weight is left to the other algorithms"
-    if Gather(problem, op).source_channels != 1:
+    if _gather(problem, op).source_channels != 1:
         return "it serves filters of which each has one source channel"
     if problem.stride != (1, 1, 1):
         return "it serves a stride of 1 only"

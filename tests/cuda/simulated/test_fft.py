@@ -9,14 +9,13 @@ import pytest
 
 from fastconv.core.algorithm import Epilogue
 from fastconv.core.problem import Op
-from fastconv.cuda import fft
+from fastconv.cuda import _fft_weights, fft
 from fastconv.cuda._contained import contained
 from fastconv.cuda._plan import planned
 
 from .devices import TOLERANCE, computed, error, expected, parsed, tensors_of
 
 LARGE, SMALL = fft.SQUARES["float32"]
-BOTH = [Op.FORWARD, Op.GRAD_INPUT]
 # One tile, an odd number of tiles along both axes, tiles of several images in one square, dilation, filters that share
 # a source channel, one axis.
 LINES = (
@@ -36,7 +35,7 @@ class Tiles:
         self.plan = planned("fft", contained(lambda *which: fft.work_by(square, *which)))
 
 
-@pytest.mark.parametrize("op", BOTH)
+@pytest.mark.parametrize("op", Op)
 @pytest.mark.parametrize(("line", "square"), LINES)
 def test_tiles(line, square, op):
     problem = parsed(line, "float32")
@@ -52,6 +51,14 @@ def test_other_types(dtype):
     tensors = tensors_of(problem)
     result = computed(Tiles(SMALL), problem, Op.FORWARD, tensors)
     assert error(result, expected(problem, Op.FORWARD, tensors)) < TOLERANCE[dtype] * math.sqrt(problem.taps)
+
+
+def test_blocks_sum_several_tiles(monkeypatch):
+    monkeypatch.setattr(_fft_weights, "LEAST_BLOCKS", 4)
+    problem = parsed(LINES[1][0], "float32")
+    tensors = tensors_of(problem)
+    result = computed(Tiles(SMALL), problem, Op.GRAD_WEIGHT, tensors)
+    assert error(result, expected(problem, Op.GRAD_WEIGHT, tensors)) < 2 * TOLERANCE["float32"]
 
 
 def test_results_are_finished():

@@ -69,8 +69,8 @@ def _fitting(problem: ConvProblem) -> list[Square]:
 
 def _seconds(problem: ConvProblem, op: Op, gpu: Gpu, square: Square) -> float:
     """Predicted seconds, but for the filters: the longer of shared and other memory."""
-    squares = problem.N * math.prod(tiles_of(problem, op, square)) * _channels(problem, op)
-    squares = squares if op is Op.GRAD_WEIGHT else squares / 2
+    together = 1 if op is Op.GRAD_WEIGHT else 2  # tiles in a square, beside one of y or one another
+    squares = problem.N * math.prod(tiles_of(problem, op, square)) * _channels(problem, op) / together
     real_bytes = np.dtype(COMPUTED_AS[problem.dtype]).itemsize
     cycles = squares * SHARED_PASSES * square.edge**2 * 2 * real_bytes / SHARED_BYTES
     overlap = square.edge**2 / math.prod(valid(problem, square))

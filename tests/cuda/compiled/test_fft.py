@@ -11,7 +11,7 @@ from fastconv.cuda.fft import SQUARES
 from tests.cuda.budget import Budget, every_capability, hold
 
 LARGE, SMALL = SQUARES["float32"]
-# The twiddles come in accesses of 128 bits: four a thread, for each of four passes; no constant made a float64 of a sum.
+# The twiddles come in accesses of 128 bits: four a thread, in each of four passes. No constant made a float64 of a sum.
 SINGLE = {"at_least": (("LDG.E.128", 16),), "never": ("DFMA", "DMUL", "DADD")}
 # Four blocks of 256 threads on a multiprocessor of 65536 registers, or three.
 FOUR, THREE = Budget(registers=64, **SINGLE), Budget(registers=85, **{**SINGLE, "at_least": (("LDG.E.128", 8),)})

@@ -17,6 +17,7 @@ from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
 from ._gather import Gather
 from ._kernel import Launch
+from ._limits import MOST_ELEMENTS
 from ._plan import Work
 from ._winograd_products import TERMS, multiply_frequencies
 from ._winograd_products import Numbers as ProductNumbers
@@ -61,6 +62,12 @@ def _images(problem: ConvProblem, one: Tiling) -> int:
 def _between(tiling: Tiling) -> int:
     """Elements of the transformed data and of the sums."""
     return tiling.square.products * (tiling.source_size + tiling.result_size)
+
+
+def serves(problem: ConvProblem, op: Op, square: Square) -> bool:
+    """Whether indices inside a frequency of an image, and inside the filters, have 31 bits."""
+    tiling = tiling_of(problem, op, square)
+    return max(tiling.source_size, tiling.result_size, tiling.filter_size) < MOST_ELEMENTS
 
 
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue, square: Square) -> Work:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.algorithm import Epilogue
+from ..core.winograd_matrices import filtering
 from ._contained import watch
 from ._device import (
     along_both,
@@ -132,12 +133,19 @@ def filter_form(tiling: Tiling, columns: int = WIDE) -> WeightForm:
 
 
 @kernels
-def transform_data(dtype: str, square: Square, channels_last: bool) -> Body:
-    """A thread gathers the elements around one tile of one channel, and transforms them."""
-    heights, widths = square.heights, square.widths
-    outputs_h, outputs_w = heights.outputs, widths.outputs
-    height, width, products = heights.products, widths.products, square.products
-    transform = along_both(coefficients(heights.data), coefficients(widths.data))
+def transform_data(dtype: str, square: Square, channels_last: bool, is_filter: bool = False) -> Body:
+    """A thread gathers the elements around one tile of one channel, and transforms them.
+
+    is_filter: it takes the m elements of the tile alone, as the filter of F(r, m) (`_winograd_weights`).
+    """
+    outputs_h, outputs_w = square.height[0], square.width[0]
+    if is_filter:
+        matrices = [coefficients(filtering(taps, outputs).filter) for outputs, taps in square]
+    else:
+        matrices = [coefficients(each.data) for each in (square.heights, square.widths)]
+    height, width = (len(matrix[0]) for matrix in matrices)
+    pitch, products = square.widths.products, square.products
+    transform = along_both(*matrices)
     real = _REAL[dtype]
 
     def body(
@@ -161,7 +169,7 @@ def transform_data(dtype: str, square: Square, channels_last: bool) -> Body:
             for i in range(height):
                 for j in range(width):
                     is_inside = h + i >= 0 and h + i < n.extent_h and w + j >= 0 and w + j < n.extent_w
-                    values[i * width + j] = (
+                    values[i * pitch + j] = (
                         get(images, int32(at + i * n.h + j * n.w)) if is_real and is_inside else real(0)
                     )
             transform(values)

@@ -3,7 +3,7 @@
 The result is cut into tiles of m elements along each axis. With the matrices of F(m, r) the sum over the channels is
 formed for each of the (m + r - 1)^2 elements of a transformed tile (`fastconv.cuda._winograd_transforms`). F(4, 3)
 takes 36 products for 16 results where direct takes 144, F(2, 3) 16 for 4 in place of 36. GRAD_INPUT is the same with
-the filters turned around.
+the filters turned around, GRAD_WEIGHT stands in `fastconv.cuda._winograd_weights`.
 
 There are two ways: three kernels, one after another, for every size of tiles (`fastconv.cuda._winograd_staged`), and
 one kernel that keeps everything to itself, for F(2, 3) along both axes (`fastconv.cuda._winograd_fused`).
@@ -23,6 +23,7 @@ from ..core.machine import Gpu, local_gpu
 from ..core.problem import ConvProblem, Op
 from . import _winograd_fused as fused
 from . import _winograd_staged as staged
+from . import _winograd_weights as weights
 from ._contained import contained
 from ._limits import refusal, rounding_error
 from ._plan import Work, planned, scratch_of
@@ -48,15 +49,19 @@ class Way(NamedTuple):
     is_fused: bool
 
 
-def ways(problem: ConvProblem) -> list[Way]:
-    """All that serve a problem."""
+def ways(problem: ConvProblem, op: Op) -> list[Way]:
+    """All that serve an operation of a problem."""
     squares = SQUARES[problem.filter[1:]]
-    found = [Way(square, False) for square in squares]
+    if op is Op.GRAD_WEIGHT:
+        return [Way(squares[-1], False)]
+    found = [Way(square, False) for square in squares if staged.serves(problem, op, square)]
     return [Way(squares[0], True), *found] if fused.serves(problem) else found
 
 
 def seconds(problem: ConvProblem, op: Op, gpu: Gpu, way: Way) -> float:
     """Predicted seconds of a way."""
+    if op is Op.GRAD_WEIGHT:
+        return weights.cost(problem, gpu, way.square)
     if way.is_fused:
         return fused.cost(problem, op, gpu)
     return staged.cost(problem, op, gpu, way.square)
@@ -64,11 +69,13 @@ def seconds(problem: ConvProblem, op: Op, gpu: Gpu, way: Way) -> float:
 
 def chosen(problem: ConvProblem, op: Op) -> Way:
     """The cheapest."""
-    return min(ways(problem), key=partial(seconds, problem, op, local_gpu()))
+    return min(ways(problem, op), key=partial(seconds, problem, op, local_gpu()))
 
 
 def work_by(way: Way, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What is done in a way for a problem whose padding is zeros, but for sums that are not finite."""
+    if op is Op.GRAD_WEIGHT:
+        return weights.work(problem, way.square)
     if way.is_fused:
         return fused.work(problem, op, epilogue)
     return staged.work(problem, op, epilogue, way.square)
@@ -87,12 +94,14 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
     """None, or one sentence that says why not."""
     if problem.dtype in ("float16", "bfloat16"):
         return f"its transforms would lose what {problem.dtype} has of precision"
-    if op is Op.GRAD_WEIGHT:
-        return "the gradient of the weight is left to the other algorithms"
     if problem.filter[1:] not in SQUARES:
         return "it serves filters of 3x3, and of 3 taps along H or W, and not of {}x{}".format(*problem.filter[1:])
     if problem.stride != (1, 1, 1) or problem.dilation != (1, 1, 1):
         return "it serves a stride and a dilation of 1 only"
+    if not ways(problem, op):
+        return "an image in tiles has more elements than indices of 31 bits reach"
+    if op is Op.GRAD_WEIGHT and weights.refusal(problem, chosen(problem, op).square) is not None:
+        return weights.refusal(problem, chosen(problem, op).square)
     return refusal(problem)
 
 
@@ -105,9 +114,10 @@ def cost(problem: ConvProblem, op: Op, gpu: Gpu) -> float:
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """What the transforms add, and the sums over channels, which follow one another."""
-    terms = problem.terms(op) // math.prod(problem.filter[1:])
+    square = chosen(problem, op).square
+    terms = problem.terms(op) // (square.outputs if op is Op.GRAD_WEIGHT else math.prod(problem.filter[1:]))
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
-    return TRANSFORM_ERROR[chosen(problem, op).square.products] * precision + rounding_error(problem, terms)
+    return TRANSFORM_ERROR[square.products] * precision + rounding_error(problem, terms)
 
 
 ALGORITHM = Algorithm(

@@ -8,6 +8,7 @@ from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._winograd_fused import correlate_tiles
 from fastconv.cuda._winograd_products import multiply_frequencies
 from fastconv.cuda._winograd_transforms import transform_data, transform_filters, transform_sums
+from fastconv.cuda._winograd_weights import transform_weight_sums
 from fastconv.cuda.winograd import SQUARES
 from tests.cuda.budget import Budget, every_capability, hold
 
@@ -24,7 +25,9 @@ FUSED = Budget(registers=255, at_least=(("LDG.E.128", 8), ("LDS.128", 32)), main
 KERNELS = [
     *[(transform_filters("float32", square, True, 4), TRANSFORM) for square in (LARGE, SQUARES[1, 3][0])],
     *[(transform_data("float32", LARGE, channels_last), TRANSFORM) for channels_last in (False, True)],
+    (transform_data("float32", LARGE, True, True), TRANSFORM),
     (transform_sums("float32", LARGE, False, PLAIN), TRANSFORM),
+    (transform_weight_sums("float32", LARGE), TRANSFORM),
     (transform_sums("float32", LARGE, True, Epilogue("gelu", True)), TRANSFORM),
     (transform_data("float64", LARGE, False), Budget(registers=255)),
     (transform_sums("float64", LARGE, False, PLAIN), Budget(registers=255)),

@@ -10,6 +10,7 @@ import pytest
 from fastconv.core.algorithm import Epilogue
 from fastconv.core.problem import Op
 from fastconv.cuda import _winograd_staged as staged
+from fastconv.cuda import _winograd_weights as weights
 from fastconv.cuda import winograd
 from fastconv.cuda._contained import contained
 from fastconv.cuda._plan import planned
@@ -68,6 +69,23 @@ def test_three_kernels(line, square, op):
     assert agrees(winograd.Way(square, False), line, op)
 
 
+@pytest.mark.parametrize(
+    ("line", "dtype"),
+    [
+        ("x=2x3x7x9 w=4x3x3x3 p=1", "float32"),
+        ("x=1x2x6x9 w=3x2x3x3 p=0:2x1:0 layout=channels_last", "float32"),
+        ("x=1x2x1x20 w=2x2x1x3 p=0x1", "float64"),
+        ("x=1x66x8 w=66x66x3 p=1", "float32"),
+        ("x=1x2x30x3 w=3x2x3x1", "float32"),
+    ],
+)
+def test_gradient_of_the_weight(line, dtype, monkeypatch):
+    monkeypatch.setattr(weights, "LEAST_BLOCKS", 64)
+    problem = parsed(line, dtype)
+    way = winograd.chosen(problem, Op.GRAD_WEIGHT)
+    assert agrees(way, line, Op.GRAD_WEIGHT, dtype)
+
+
 @pytest.mark.parametrize("square", [SMALL, LARGE])
 def test_three_kernels_in_float64(square):
     assert agrees(winograd.Way(square, False), "x=1x2x6x5 w=3x2x3x3 p=1", Op.FORWARD, "float64")
@@ -95,6 +113,12 @@ def test_results_are_finished(way, layout):
     assert error(result, np.maximum(right + across + residual, 0)) < 1e-5
 
 
+def test_a_gradient_of_the_weight_that_is_refused():
+    groups, large = parsed("x=1x4x8x8 w=4x2x3x3 g=2", "float32"), parsed("x=32x64x224x224 w=64x64x3x3 p=1", "float32")
+    assert "one group" in winograd.supports(groups, Op.GRAD_WEIGHT)
+    assert "1 GiB" in winograd.supports(large, Op.GRAD_WEIGHT)
+
+
 def test_which_way_is_chosen():
     """Few channels in large images: nothing between kernels; many in small ones: the fewest products."""
     large = winograd.chosen(parsed("x=32x64x224x224 w=64x64x3x3 p=1", "float32"), Op.FORWARD)
@@ -110,6 +134,7 @@ def test_which_way_is_chosen():
         ("x=1x2x8x8 w=2x2x5x5", "float32", "5x5"),
         ("x=1x2x8x8 w=2x2x3x3 s=2", "float32", "stride"),
         ("x=1x2x8x8 w=2x2x3x3 d=2", "float32", "dilation"),
+        ("x=1x1x600000000 w=1x1x3", "float32", "31 bits"),
     ],
 )
 def test_what_is_refused(line, dtype, reason):

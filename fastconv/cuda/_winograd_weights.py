@@ -153,16 +153,8 @@ def work(problem: ConvProblem, square: Square) -> Work:
     ]
     column_blocks, row_blocks = tiling.result_room // tiling.block_columns, tiling.source_room // tiling.block_terms
     # A run has the place of a group, its tiles that of source channels, and channels of x that of tiles.
-    numbers = ProductNumbers(
-        column_blocks,
-        runs,
-        0,
-        1,
-        tiling.source_rows // runs,
-        tiling.result_room,
-        tiling.source_room,
-        tiling.source_room,
-    )
+    inputs, outputs = tiling.source_room, tiling.result_room
+    numbers = ProductNumbers(column_blocks, runs, 0, 1, tiling.source_rows // runs, outputs, inputs, inputs)
     multiply = Launch(
         multiply_frequencies(dtype, tiling.block_terms, tiling.block_columns, False),
         (row_blocks * column_blocks, square.products * runs),

@@ -34,6 +34,8 @@ from ._ready import require_packages
 __all__ = [
     "FULL_WARP",
     "SIMULATED",
+    "add_products",
+    "along_both",
     "barrier",
     "block_x",
     "block_y",
@@ -43,10 +45,12 @@ __all__ = [
     "fetched",
     "float32",
     "float64",
+    "fourier",
     "from_other_lane",
     "function",
     "get",
     "get4",
+    "get_behind",
     "int32",
     "int64",
     "pointer",
@@ -55,6 +59,7 @@ __all__ = [
     "quotient",
     "record",
     "remainder",
+    "repeated",
     "shifted",
     "sum_of_warp",
     "thread",
@@ -95,6 +100,7 @@ def function(body: Callable[..., Any]) -> Any:
 
 
 if SIMULATED:
+    from ._plane_simulated import add_products, along_both, fourier
     from ._simulated import (
         copy_or_zero,
         fetched,
@@ -102,6 +108,7 @@ if SIMULATED:
         float64,
         get,
         get4,
+        get_behind,
         int32,
         int64,
         pointer,
@@ -120,6 +127,7 @@ else:
         float64,
         get,
         get4,
+        get_behind,
         int32,
         int64,
         pointer,
@@ -130,6 +138,25 @@ else:
         remainder,
         shifted,
     )
+    from ._plane_intrinsics import add_products, along_both, fourier
+
+
+def repeated(count: int, step: Any) -> Any:
+    """The function ``(arguments)`` that calls ``step(k, arguments)`` for k from 0 to count - 1, each a constant.
+
+    The compiler leaves a loop around a large body; this is how such a body comes to have constant indices, and its
+    loads to be moved across its repetitions. arguments: a tuple.
+    """
+    last = count - 1
+    before = repeated(last, step) if last else None
+
+    @function
+    def calls(arguments):
+        if before is not None:
+            before(arguments)
+        step(last, arguments)
+
+    return calls
 
 
 @function

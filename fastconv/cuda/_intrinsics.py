@@ -89,6 +89,19 @@ def get(typing_context, elements, index):
 
 
 @intrinsic
+def get_behind(typing_context, elements, index, count):
+    """The element that stands `count`, a constant, behind this index: no instruction adds it to the address."""
+    element = _element(elements)
+
+    def code(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        place = builder.gep(place, [arguments[2]], inbounds=True)
+        return _widened(builder, element, builder.load(place))
+
+    return _computed(element)(elements, types.int32, types.int32), code
+
+
+@intrinsic
 def put(typing_context, elements, index, value):
     """Store a computed value as the element of this index."""
     element = _element(elements)

@@ -65,6 +65,11 @@ def get(elements: Any, index: Number) -> Any:
     return _widened(elements[_checked(elements, index)])
 
 
+def get_behind(elements: Any, index: Number, count: int) -> Any:
+    """`_intrinsics.get_behind`."""
+    return get(elements, index + count)
+
+
 def put(elements: Any, index: Number, value: Any) -> None:
     """`_intrinsics.put`."""
     elements[_checked(elements, index)] = _narrowed(value, elements.dtype)

@@ -10,7 +10,7 @@ from .algorithm import Algorithm, PatchRun
 from .problem import ConvProblem, Op
 
 _MODULES = {
-    "cuda": ("fastconv.cuda.direct",),
+    "cuda": ("fastconv.cuda.direct", "fastconv.cuda.im2col"),
     "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
 }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,7 @@ from ._elements import Numbers
 from ._epilogue import finish
 from ._gather import TAP_FIELDS, Gather
 from ._gemm import PIECE, Tile, multiply, real_of, resident_blocks, spread_sums
-from ._kernel import Body, Launch, kernels
+from ._kernel import Body, Kernel, Launch, kernels
 from ._queue import Table
 from ._weight_form import filled_up
 
@@ -277,7 +278,8 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
                 count = int32(n.source_channels - c - first_load) if is_inside and is_there else int32(0)
                 fetch(images, at, n.source_channel, count, fetched, 0)
                 at = int32(at + depth * n.source_channel)
-                c = int32(c + depth) if c + depth < n.source_channels else int32(0)
+                c = int32(c + depth)
+                c = c if c < n.source_channels else int32(0)
                 for i in range(form_loads):
                     if form_pieces % threads == 0 or t + i * threads < form_pieces:
                         one, two, three, four = get4(forms, int32(form_at + i * form_step * m.form_columns))
@@ -318,8 +320,8 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
     return Body(body, arguments, threads, resident_blocks(dtype, tile))
 
 
-def gathered_tiles(gather: Gather, epilogue: Epilogue, tile: Tile) -> Callable[..., None]:
-    """What runs an operation in tiles of this size.
+def launched(gather: Gather, kernel: Kernel, tile: Any) -> Callable[..., None]:
+    """What runs an operation with a kernel that sums tiles of so many rows and columns, in panels of so much depth.
 
     Returns
     -------
@@ -330,8 +332,8 @@ def gathered_tiles(gather: Gather, epilogue: Epilogue, tile: Tile) -> Callable[.
     taps = Table(gather.taps)
     form = filled_up(gather, tile.depth, tile.columns)
     sizes = [gather.source_strides.image, gather.result_strides.image, problem.taps * math.prod(form)]
-    kernel = gather_tiles(problem.dtype, epilogue, tile, Access.of(gather))
 
+    @cache
     def launches(has_bias: bool) -> list[Launch]:
         made = []
         for phase in gather.phases:
@@ -341,11 +343,9 @@ def gathered_tiles(gather: Gather, epilogue: Epilogue, tile: Tile) -> Callable[.
             made.append(Launch(kernel, (blocks,), n, m, *map(np.int64, sizes)))
         return made
 
-    with_bias, without = launches(True), launches(False)
-
     def run(queue, source, form, result, residual, bias):
         table = taps.on(queue)
-        for launch in without if bias is None else with_bias:
+        for launch in launches(bias is not None):
             launch(queue, source, form, result, residual, result if bias is None else bias, table)
 
     return run

@@ -88,7 +88,7 @@ MOST_REGISTERS = 65536
 REGISTERS, MANY_REGISTERS = 128, 168
 
 
-def resident_blocks(dtype: str, tile: Tile, many: bool = False) -> int:
+def resident_blocks(dtype: str, tile: Any, many: bool = False) -> int:
     """Blocks of a tile that a multiprocessor is to hold at once; many: whether its threads take many registers."""
     registers = MANY_REGISTERS if many or dtype == "float64" else REGISTERS
     return max(1, MOST_REGISTERS // (registers * tile.threads))

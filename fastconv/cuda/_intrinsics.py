@@ -14,6 +14,7 @@ _TYPES = {"float32": float32, "float64": float64, "float16": types.int16, "bfloa
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
 VECTOR = 4
+_GLOBAL = 1  # the number of the address space
 
 
 def pointer(dtype: str) -> Any:
@@ -41,10 +42,17 @@ def _element(type_: Any) -> Any:
 
 @intrinsic
 def shifted(typing_context, elements, count):
-    """The pointer, so many elements on; the count has 64 bits."""
+    """The pointer, so many elements on; the count has 64 bits.
+
+    It passes through PTX, so that the compiler works it out here, once, and not again for every element behind it.
+    """
 
     def code(context, builder, signature, arguments):
-        return builder.gep(arguments[0], [arguments[1]])
+        place = builder.gep(arguments[0], [arguments[1]])
+        in_global = builder.addrspacecast(place, ir.PointerType(place.type.pointee, _GLOBAL))
+        kind = ir.FunctionType(in_global.type, [in_global.type])
+        kept = builder.call(ir.InlineAsm(kind, "mov.u64 $0, $1;", "=l,l", side_effect=False), [in_global])
+        return builder.addrspacecast(kept, place.type)
 
     return elements(elements, types.int64), code
 

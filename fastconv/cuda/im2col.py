@@ -7,16 +7,18 @@ from the shapes alone, for the time that all multiprocessors take together.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from ..core.algorithm import Algorithm, Epilogue
 from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
 from ._gather import Gather
-from ._gather_tiles import gathered_tiles
+from ._gather_tiles import Access, gather_tiles, launched
 from ._gemm import Tile, resident_blocks
 from ._limits import MOST_ELEMENTS, refusal, rounding_error
 from ._plan import Work, planned, scratch_of
 from ._queue import bytes_of
+from ._tensor_cores import WarpTile, gather_matrices, is_copied
 from ._weight_form import filled_up, weight_form
 from ._weight_tiles import RunNumbers, partial_sums, summed_runs
 
@@ -41,6 +43,13 @@ DOUBLE_TILES = {
 }
 # Pixels of a run: enough that the writing and the adding of its sums, two passes of memory, are a small part.
 SHORTEST_RUN = 256
+# Tensor cores multiply 16-bit numbers 12 times as fast as others float32 (788 over 67 TFLOP/s on an H200, machine.py);
+# a third of it is an estimate, not yet measured: on Hopper mma.sync reaches 60 % of what its own instructions do.
+MATRIX_TILES = {
+    WarpTile(128, 128, 32, 2, 4): 12 * 0.35,
+    WarpTile(128, 64, 32, 2, 2): 12 * 0.3,
+    WarpTile(64, 64, 32, 1, 2): 12 * 0.25,
+}
 # The same of GRAD_WEIGHT, which has more indices to work out.
 WEIGHT_TILES = {
     Tile(128, 128, 8, 2, 2): 0.57,
@@ -51,11 +60,13 @@ WEIGHT_TILES = {
 DOUBLE_SLOWNESS = 2  # a multiply-add of float64 over one of float32 on the processors of data centres
 
 
-def tiles_of(problem: ConvProblem, op: Op) -> dict[Tile, float]:
-    """The tiles that an operation is computed in."""
+def tiles_of(problem: ConvProblem, op: Op) -> Mapping[Tile | WarpTile, float]:
+    """The tiles that an operation may be computed in, and their rates over the peak of float32."""
     if problem.dtype == "float64":
         return DOUBLE_TILES
-    return WEIGHT_TILES if op is Op.GRAD_WEIGHT else TILES
+    if op is Op.GRAD_WEIGHT:
+        return WEIGHT_TILES
+    return TILES if problem.dtype == "float32" else TILES | MATRIX_TILES
 
 
 def gather_cycles(gather: Gather, tile: Tile, share: float) -> float:
@@ -98,9 +109,12 @@ def gather_tile(gather: Gather) -> Tile:
     return min(tiles, key=lambda tile: gather_cycles(gather, tile, tiles[tile]))
 
 
-def gathered(gather: Gather, epilogue: Epilogue, tile: Tile) -> Work:
+def gathered(gather: Gather, epilogue: Epilogue, tile: Tile | WarpTile) -> Work:
     """FORWARD or GRAD_INPUT in tiles of this size."""
-    tiles = gathered_tiles(gather, epilogue, tile)
+    constants = gather.problem.dtype, epilogue, tile, Access.of(gather)
+    on_tensor_cores = isinstance(tile, WarpTile)
+    kernel = gather_matrices(*constants, is_copied(gather)) if on_tensor_cores else gather_tiles(*constants)
+    tiles = launched(gather, kernel, tile)
 
     def run(queue, x, w, y, residual, bias, scratch):
         source, result = (x, y) if gather.is_forward else (y, x)

@@ -1,0 +1,150 @@
+"""The words of tensor cores as the compiler sees them: PTX of asynchronous copies and of products of small matrices.
+
+Source: PTX ISA 8.0, sections 9.7.8.22 (cp.async) and 9.7.13.4 (ldmatrix, mma.sync and which thread holds what).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+from ._intrinsics import float32, int32
+
+_I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_SHARED, _GLOBAL = 3, 1  # address spaces of PTX
+_WORDS = 4
+
+
+def _global_address(builder: Any, elements: Any, index: Any) -> Any:
+    place = builder.bitcast(builder.gep(elements, [index], inbounds=True), _I8.as_pointer())
+    return builder.ptrtoint(builder.addrspacecast(place, ir.PointerType(_I8, _GLOBAL)), _I64)
+
+
+def _shared_address(context: Any, builder: Any, type_: Any, value: Any, index: Any) -> Any:
+    """Of a word, in 32 bits: where the array begins is worked out once for all of its words."""
+    base = builder.bitcast(context.make_array(type_)(context, builder, value=value).data, _I8.as_pointer())
+    begin = builder.ptrtoint(builder.addrspacecast(base, ir.PointerType(_I8, _SHARED)), _I32)
+    return builder.add(begin, builder.shl(index, _I32(2)))
+
+
+def _assembly(builder: Any, text: str, result: Any, constraints: str, arguments: list[Any], acts: bool = True) -> Any:
+    kind = ir.FunctionType(result, [each.type for each in arguments])
+    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=acts), arguments)
+
+
+# ---- copies from global to shared memory, behind the back of the thread
+
+
+@intrinsic
+def copy16(typing_context, shared, at, elements, index, is_there):
+    """Begin to copy 16 bytes from an element, a multiple of 16 bytes on, into shared memory; zeros if not is_there."""
+
+    def code(context, builder, signature, arguments):
+        to = _shared_address(context, builder, signature.args[0], *arguments[:2])
+        from_ = _global_address(builder, *arguments[2:4])
+        size = builder.select(arguments[4], _I32(16), _I32(0))
+        text = "cp.async.cg.shared.global [$0], [$1], 16, $2;"
+        _assembly(builder, text, ir.VoidType(), "r,l,r,~{memory}", [to, from_, size])
+        return context.get_dummy_value()
+
+    return types.void(shared, int32, elements, int32, types.boolean), code
+
+
+@intrinsic
+def end_of_group(typing_context):
+    """The copies that this thread began since the last end are a group."""
+
+    def code(context, builder, signature, arguments):
+        _assembly(builder, "cp.async.commit_group;", ir.VoidType(), "~{memory}", [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
+def wait_for_all_but_one_group(typing_context):
+    """Wait until no more than the last group of this thread's copies is on its way."""
+
+    def code(context, builder, signature, arguments):
+        _assembly(builder, "cp.async.wait_group 1;", ir.VoidType(), "~{memory}", [])
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+# ---- bits
+
+
+@intrinsic
+def bits_of(typing_context, elements, index):
+    """The bits of an element of 16 bits, in the lower half of a word."""
+
+    def code(context, builder, signature, arguments):
+        return builder.zext(builder.load(builder.gep(arguments[0], [arguments[1]], inbounds=True)), _I32)
+
+    return int32(elements, int32), code
+
+
+@intrinsic
+def put_words(typing_context, shared, at, first, second, third, fourth):
+    """Store four words from this place of 32-bit shared memory, a multiple of four, on."""
+
+    def code(context, builder, signature, arguments):
+        base = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
+        kind = ir.VectorType(_I32, _WORDS)
+        vector = ir.Constant(kind, ir.Undefined)
+        for k in range(_WORDS):
+            vector = builder.insert_element(vector, arguments[2 + k], _I32(k))
+        place = builder.gep(base, [arguments[1]], inbounds=True)
+        builder.store(vector, builder.bitcast(place, kind.as_pointer(place.type.addrspace))).align = 16
+        return context.get_dummy_value()
+
+    return types.void(shared, int32, *[int32] * _WORDS), code
+
+
+# ---- matrices
+
+
+def _loaded(modifier: str) -> Any:
+    def loading(typing_context, shared, at):
+        def code(context, builder, signature, arguments):
+            address = _shared_address(context, builder, signature.args[0], *arguments)
+            text = f"ldmatrix.sync.aligned.m8n8.x4{modifier}.shared.b16 {{$0, $1, $2, $3}}, [$4];"
+            result = ir.LiteralStructType([_I32] * _WORDS)
+            words = _assembly(builder, text, result, "=r,=r,=r,=r,r,~{memory}", [address])
+            parts = [builder.extract_value(words, k) for k in range(_WORDS)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return types.UniTuple(int32, _WORDS)(shared, int32), code
+
+    return intrinsic(loading)
+
+
+# Four matrices of 8 x 8 elements of 16 bits. Lane i gives where row i % 8 of matrix i // 8 lies in shared memory, and
+# gets of each matrix columns 2 * (i % 4) and the next of row i // 4; transposed, these rows of that column.
+matrices = _loaded("")
+transposed_matrices = _loaded(".trans")
+
+
+def _multiplied(dtype: str) -> Any:
+    def multiplying(typing_context, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+        def code(context, builder, signature, arguments):
+            text = (
+                f"mma.sync.aligned.m16n8k16.row.col.f32.{dtype}.{dtype}.f32 "
+                "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+            )
+            result = ir.LiteralStructType([_FLOAT] * 4)
+            sums = _assembly(builder, text, result, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", arguments, acts=False)
+            parts = [builder.extract_value(sums, k) for k in range(4)]
+            return context.make_tuple(builder, signature.return_type, parts)
+
+        return types.UniTuple(float32, 4)(*[int32] * 6, *[float32] * 4), code
+
+    return intrinsic(multiplying)
+
+
+# Add the product of a 16 x 16 and a 16 x 8 matrix to one of 16 x 8.
+multiply_matrices = {"float16": _multiplied("f16"), "bfloat16": _multiplied("bf16")}

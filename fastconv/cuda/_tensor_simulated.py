@@ -1,0 +1,92 @@
+"""The words of tensor cores as plain Python, for the simulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._device import cuda
+from ._simulated import _checked, _widened
+
+Number = Any
+
+
+def _words(shared: Any, at: Number) -> Any:
+    """Four words of shared memory, as a view."""
+    first = _checked(shared, at, 4)
+    return shared[first : first + 4].view(np.int32)
+
+
+def copy16(shared: Any, at: Number, elements: Any, index: Number, is_there: Any) -> None:
+    """`_tensor_intrinsics.copy16`, at once."""
+    words = _words(shared, at)
+    words[:] = 0
+    if is_there:
+        count = 16 // elements.itemsize
+        first = _checked(elements, index, count)
+        words[:] = elements[first : first + count].view(np.int32)
+
+
+def end_of_group() -> None:
+    """`_tensor_intrinsics.end_of_group`."""
+
+
+def wait_for_all_but_one_group() -> None:
+    """`_tensor_intrinsics.wait_for_all_but_one_group`."""
+
+
+def bits_of(elements: Any, index: Number) -> Any:
+    """`_tensor_intrinsics.bits_of`."""
+    return np.int32(elements[_checked(elements, index)].view(np.uint16))
+
+
+def put_words(shared: Any, at: Number, *words: Any) -> None:
+    """`_tensor_intrinsics.put_words`."""
+    _words(shared, at)[:] = words
+
+
+def _rows(places: list[Any]) -> list[Any]:
+    """The four matrices of which the lanes named the rows."""
+    rows = np.array([_words(*place).view(np.int16) for place in places])
+    return [rows[8 * k : 8 * k + 8] for k in range(4)]
+
+
+def _dealt(matrices: list[Any]) -> list[tuple[Any, ...]]:
+    """What each lane gets of the matrices."""
+    words = [np.ascontiguousarray(each).view(np.int32) for each in matrices]
+    return [tuple([each[lane // 4, lane % 4] for each in words]) for lane in range(32)]
+
+
+def matrices(shared: Any, at: Number) -> Any:
+    """`_tensor_intrinsics.matrices`."""
+    return cuda.collective(lambda places: _dealt(_rows(places)), (shared, at))
+
+
+def transposed_matrices(shared: Any, at: Number) -> Any:
+    """`_tensor_intrinsics.transposed_matrices`."""
+    return cuda.collective(lambda places: _dealt([each.T for each in _rows(places)]), (shared, at))
+
+
+def _multiplied(travels_as: type) -> Any:
+    # Lane 4 * g + t holds columns 2 * t and 2 * t + 1 of rows g and g + 8, then those 8 columns on.
+    lanes = np.arange(32)
+    g, t = lanes[:, None] // 4, lanes[:, None] % 4 * 2 + np.arange(2)
+
+    def product(given: list[Any]) -> list[tuple[Any, ...]]:
+        words = np.array([each[:6] for each in given], np.int32)
+        pairs = _widened(words.view(travels_as)).reshape(32, 6, 2)
+        addends = np.array([each[6:] for each in given], np.float32).reshape(32, 2, 2)
+        a, b, c = np.zeros((16, 16)), np.zeros((16, 8)), np.zeros((16, 8))
+        for k in range(4):
+            a[g + k % 2 * 8, t + k // 2 * 8] = pairs[:, k]
+        for k in range(2):
+            b[t + 8 * k, g] = pairs[:, 4 + k]
+            c[g + 8 * k, t] = addends[:, k]
+        sums = (c + a @ b).astype(np.float32)
+        return list(zip(*[sums[g + 8 * (k // 2), t][:, k % 2] for k in range(4)], strict=True))
+
+    return lambda *words: cuda.collective(product, words)
+
+
+multiply_matrices = {"float16": _multiplied(np.int16), "bfloat16": _multiplied(np.uint16)}

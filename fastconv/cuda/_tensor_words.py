@@ -1,0 +1,37 @@
+"""The words of tensor cores, as the compiler sees them or as the simulator does."""
+
+from ._device import SIMULATED
+
+if SIMULATED:
+    from ._tensor_simulated import (
+        bits_of,
+        copy16,
+        end_of_group,
+        matrices,
+        multiply_matrices,
+        put_words,
+        transposed_matrices,
+        wait_for_all_but_one_group,
+    )
+else:
+    from ._tensor_intrinsics import (
+        bits_of,
+        copy16,
+        end_of_group,
+        matrices,
+        multiply_matrices,
+        put_words,
+        transposed_matrices,
+        wait_for_all_but_one_group,
+    )
+
+__all__ = [
+    "bits_of",
+    "copy16",
+    "end_of_group",
+    "matrices",
+    "multiply_matrices",
+    "put_words",
+    "transposed_matrices",
+    "wait_for_all_but_one_group",
+]

@@ -40,6 +40,7 @@ from ._gather_tiles import Access, TileNumbers, inside, position_of, store_tile
 from ._gemm import resident_blocks
 from ._kernel import Body, kernels
 from ._tensor_words import (
+    address_of,
     bits_of,
     copy16,
     end_of_group,
@@ -53,6 +54,7 @@ from ._tensor_words import (
 STAGES = 3  # panels in memory; 3 of 32 channels by 128 + 128 take the 48 KB that a block has
 EIGHT = 8  # elements of 16 bits in 16 bytes
 WORDS = 4  # of 32 bits in 16 bytes
+BYTES = 2  # of an element
 HEIGHT, WIDTH, INNER = 16, 8, 16  # of the matrices that are multiplied
 
 
@@ -125,12 +127,12 @@ def eight_channels(source, at, stride, count, words, to):
 def multiply_stage(dtype: str, tile: WarpTile) -> Any:
     """The function ``(panels, row_at, column_at, sums)``: add the product of two panels to the sums of a warp.
 
-    row_at, column_at: word of the first matrices, one for each step of 16 channels and for each pair of columns.
+    row_at, column_at: address of the first matrices, one for each step of 16 channels and for each pair of columns.
     sums: four for each matrix of the warp, row by row of matrices.
     """
     row_count, column_count, depth = tile.row_matrices, tile.column_matrices, tile.depth
-    row_step = HEIGHT * tile.row_warps * depth // 2
-    inner_step = INNER * tile.columns // 2
+    row_step = HEIGHT * tile.row_warps * depth * BYTES
+    inner_step = INNER * tile.columns * BYTES
     row_words, column_words = 4 * row_count, 2 * column_count
     multiply = multiply_matrices[dtype]
 
@@ -227,6 +229,7 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
     column_panel = tile.rows * row_stride
     one_panel = column_panel + depth * column_stride
     memory, ahead = STAGES * one_panel, STAGES - 1
+    one_stage, last_stage = one_panel * WORDS, (STAGES - 1) * one_panel * WORDS  # bytes
     sums_size = 4 * tile.row_matrices * tile.column_matrices
     row_matrices, column_matrices = tile.row_matrices, tile.column_matrices
     row_steps, column_steps = depth // INNER, column_matrices // 2
@@ -236,6 +239,7 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
     fetched_size = row_pieces * WORDS
     along = tile.columns // EIGHT  # pieces of a row of the form
     form_pieces, form_step = depth * along // threads, threads // along
+    form_bytes = form_step * column_stride * WORDS
     piece_rows = HEIGHT * row_warps
     store = store_tile(epilogue, access.layout, access.wide_result, piece_rows, tile.columns, threads)
 
@@ -275,11 +279,12 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
         first = int32((group * n.source_channels + part * EIGHT) * n.source_channel)
         for i in range(row_pieces):
             place = int32((part + i * parts) ^ (line >> 1 & 3))
-            row_to[i] = int32(line * row_stride + place * WORDS)
+            row_to[i] = address_of(panels, int32(line * row_stride + place * WORDS))
         form_row, piece = quotient(t, int32(along)), remainder(t, int32(along))
         forms = shifted(form, int64(group) * form_group)
         form_at = int32((n.first_tap * m.form_rows + form_row) * m.form_columns + first_channel + piece * EIGHT)
-        column_to = int32(column_panel + form_row * column_stride + (piece ^ form_row & 7) * WORDS)
+        place = int32(column_panel + form_row * column_stride + (piece ^ form_row & 7) * WORDS)
+        column_to = address_of(panels, place)
 
         # Where the matrices of this warp lie: lane i names row i % 16, and of 16 channels the first or the second half.
         lane, warp = remainder(t, int32(WARP)), quotient(t, int32(WARP))
@@ -287,16 +292,16 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
         half, inner = quotient(lane, int32(16)), remainder(lane, int32(16))
         for i in range(row_steps):
             place = int32((2 * i + half) ^ (inner >> 1 & 3))
-            row_from[i] = int32((row_warp * HEIGHT + inner) * row_stride + place * WORDS)
+            row_from[i] = address_of(panels, int32((row_warp * HEIGHT + inner) * row_stride + place * WORDS))
         for j in range(column_steps):
             place = int32((column_warp * column_matrices + 2 * j + half) ^ (inner & 7))
-            column_from[j] = int32(column_panel + inner * column_stride + place * WORDS)
+            column_from[j] = address_of(panels, int32(column_panel + inner * column_stride + place * WORDS))
 
         for i in range(sums_size):
             sums[i] = float32(0)
         tap, c, at, is_inside = n.first_tap, int32(0), int32(0), False
         steps = int32(n.taps * quotient(m.form_rows, int32(depth)))
-        laid, multiplied = int32(0), int32(0)  # where the panels begin that are laid next, and multiplied
+        laid, multiplied = int32(0), int32(0)  # how far the panels are that are laid next, and multiplied
         step = int32(-ahead)
         while step < steps:
             is_fetching = int32(step + ahead) < steps
@@ -324,7 +329,7 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
                 c = int32(c + depth)
                 c = c if c < n.source_channels else int32(0)
                 for i in range(form_pieces):
-                    to = int32(laid + column_to + i * form_step * column_stride)
+                    to = int32(laid + column_to + i * form_bytes)
                     copy16(panels, to, forms, int32(form_at + i * form_step * m.form_columns), True)
                 form_at = int32(form_at + depth * m.form_columns)
             end_of_group()
@@ -334,7 +339,7 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
                 for j in range(column_steps):
                     column_at[j] = int32(multiplied + column_from[j])
                 multiply(panels, row_at, column_at, sums)
-                multiplied = int32(multiplied + one_panel) if multiplied < memory - one_panel else int32(0)
+                multiplied = int32(multiplied + one_stage) if multiplied < last_stage else int32(0)
             if not copies and is_fetching:
                 for i in range(row_pieces):
                     words = i * WORDS
@@ -346,7 +351,7 @@ def gather_matrices(dtype: str, epilogue: Epilogue, tile: WarpTile, access: Acce
                         fetched[words + 2],
                         fetched[words + 3],
                     )
-            laid = int32(laid + one_panel) if laid < memory - one_panel else int32(0)
+            laid = int32(laid + one_stage) if laid < last_stage else int32(0)
             step = int32(step + 1)
 
         for i in range(row_matrices):

@@ -23,31 +23,38 @@ def _global_address(builder: Any, elements: Any, index: Any) -> Any:
     return builder.ptrtoint(builder.addrspacecast(place, ir.PointerType(_I8, _GLOBAL)), _I64)
 
 
-def _shared_address(context: Any, builder: Any, type_: Any, value: Any, index: Any) -> Any:
-    """Of a word, in 32 bits: where the array begins is worked out once for all of its words."""
-    base = builder.bitcast(context.make_array(type_)(context, builder, value=value).data, _I8.as_pointer())
-    begin = builder.ptrtoint(builder.addrspacecast(base, ir.PointerType(_I8, _SHARED)), _I32)
-    return builder.add(begin, builder.shl(index, _I32(2)))
-
-
 def _assembly(builder: Any, text: str, result: Any, constraints: str, arguments: list[Any], acts: bool = True) -> Any:
     kind = ir.FunctionType(result, [each.type for each in arguments])
     return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=acts), arguments)
+
+
+# ---- addresses in shared memory: the words below take them as 32-bit integers, in bytes, which are worked out once
+
+
+@intrinsic
+def address_of(typing_context, shared, at):
+    """The address of a word of shared memory."""
+
+    def code(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+        begin = builder.addrspacecast(builder.bitcast(array.data, _I8.as_pointer()), ir.PointerType(_I8, _SHARED))
+        return builder.add(builder.ptrtoint(begin, _I32), builder.shl(arguments[1], _I32(2)))
+
+    return int32(shared, int32), code
 
 
 # ---- copies from global to shared memory, behind the back of the thread
 
 
 @intrinsic
-def copy16(typing_context, shared, at, elements, index, is_there):
+def copy16(typing_context, shared, address, elements, index, is_there):
     """Begin to copy 16 bytes from an element, a multiple of 16 bytes on, into shared memory; zeros if not is_there."""
 
     def code(context, builder, signature, arguments):
-        to = _shared_address(context, builder, signature.args[0], *arguments[:2])
         from_ = _global_address(builder, *arguments[2:4])
         size = builder.select(arguments[4], _I32(16), _I32(0))
         text = "cp.async.cg.shared.global [$0], [$1], 16, $2;"
-        _assembly(builder, text, ir.VoidType(), "r,l,r,~{memory}", [to, from_, size])
+        _assembly(builder, text, ir.VoidType(), "r,l,r,~{memory}", [arguments[1], from_, size])
         return context.get_dummy_value()
 
     return types.void(shared, int32, elements, int32, types.boolean), code
@@ -89,17 +96,12 @@ def bits_of(typing_context, elements, index):
 
 
 @intrinsic
-def put_words(typing_context, shared, at, first, second, third, fourth):
-    """Store four words from this place of 32-bit shared memory, a multiple of four, on."""
+def put_words(typing_context, shared, address, first, second, third, fourth):
+    """Store four words from an address, a multiple of 16 bytes, on."""
 
     def code(context, builder, signature, arguments):
-        base = context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
-        kind = ir.VectorType(_I32, _WORDS)
-        vector = ir.Constant(kind, ir.Undefined)
-        for k in range(_WORDS):
-            vector = builder.insert_element(vector, arguments[2 + k], _I32(k))
-        place = builder.gep(base, [arguments[1]], inbounds=True)
-        builder.store(vector, builder.bitcast(place, kind.as_pointer(place.type.addrspace))).align = 16
+        text = "st.shared.v4.b32 [$0], {$1, $2, $3, $4};"
+        _assembly(builder, text, ir.VoidType(), "r,r,r,r,r,~{memory}", arguments[1:])
         return context.get_dummy_value()
 
     return types.void(shared, int32, *[int32] * _WORDS), code
@@ -109,12 +111,11 @@ def put_words(typing_context, shared, at, first, second, third, fourth):
 
 
 def _loaded(modifier: str) -> Any:
-    def loading(typing_context, shared, at):
+    def loading(typing_context, shared, address):
         def code(context, builder, signature, arguments):
-            address = _shared_address(context, builder, signature.args[0], *arguments)
             text = f"ldmatrix.sync.aligned.m8n8.x4{modifier}.shared.b16 {{$0, $1, $2, $3}}, [$4];"
             result = ir.LiteralStructType([_I32] * _WORDS)
-            words = _assembly(builder, text, result, "=r,=r,=r,=r,r,~{memory}", [address])
+            words = _assembly(builder, text, result, "=r,=r,=r,=r,r,~{memory}", arguments[1:])
             parts = [builder.extract_value(words, k) for k in range(_WORDS)]
             return context.make_tuple(builder, signature.return_type, parts)
 

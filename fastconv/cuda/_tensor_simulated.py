@@ -12,15 +12,20 @@ from ._simulated import _checked, _widened
 Number = Any
 
 
-def _words(shared: Any, at: Number) -> Any:
+def address_of(shared: Any, at: Number) -> Any:
+    """`_tensor_intrinsics.address_of`: from the beginning of the array."""
+    return np.int32(at * 4)
+
+
+def _words(shared: Any, address: Number) -> Any:
     """Four words of shared memory, as a view."""
-    first = _checked(shared, at, 4)
+    first = _checked(shared, address // 4, 4)
     return shared[first : first + 4].view(np.int32)
 
 
-def copy16(shared: Any, at: Number, elements: Any, index: Number, is_there: Any) -> None:
+def copy16(shared: Any, address: Number, elements: Any, index: Number, is_there: Any) -> None:
     """`_tensor_intrinsics.copy16`, at once."""
-    words = _words(shared, at)
+    words = _words(shared, address)
     words[:] = 0
     if is_there:
         count = 16 // elements.itemsize
@@ -41,9 +46,9 @@ def bits_of(elements: Any, index: Number) -> Any:
     return np.int32(elements[_checked(elements, index)].view(np.uint16))
 
 
-def put_words(shared: Any, at: Number, *words: Any) -> None:
+def put_words(shared: Any, address: Number, *words: Any) -> None:
     """`_tensor_intrinsics.put_words`."""
-    _words(shared, at)[:] = words
+    _words(shared, address)[:] = words
 
 
 def _rows(places: list[Any]) -> list[Any]:
@@ -58,14 +63,14 @@ def _dealt(matrices: list[Any]) -> list[tuple[Any, ...]]:
     return [tuple([each[lane // 4, lane % 4] for each in words]) for lane in range(32)]
 
 
-def matrices(shared: Any, at: Number) -> Any:
+def matrices(shared: Any, address: Number) -> Any:
     """`_tensor_intrinsics.matrices`."""
-    return cuda.collective(lambda places: _dealt(_rows(places)), (shared, at))
+    return cuda.collective(lambda places: _dealt(_rows(places)), (shared, address))
 
 
-def transposed_matrices(shared: Any, at: Number) -> Any:
+def transposed_matrices(shared: Any, address: Number) -> Any:
     """`_tensor_intrinsics.transposed_matrices`."""
-    return cuda.collective(lambda places: _dealt([each.T for each in _rows(places)]), (shared, at))
+    return cuda.collective(lambda places: _dealt([each.T for each in _rows(places)]), (shared, address))
 
 
 def _multiplied(travels_as: type) -> Any:

@@ -4,6 +4,7 @@ from ._device import SIMULATED
 
 if SIMULATED:
     from ._tensor_simulated import (
+        address_of,
         bits_of,
         copy16,
         end_of_group,
@@ -15,6 +16,7 @@ if SIMULATED:
     )
 else:
     from ._tensor_intrinsics import (
+        address_of,
         bits_of,
         copy16,
         end_of_group,
@@ -26,6 +28,7 @@ else:
     )
 
 __all__ = [
+    "address_of",
     "bits_of",
     "copy16",
     "end_of_group",

@@ -11,8 +11,9 @@ from fastconv.cuda._gather import Gather
 from fastconv.cuda._gather_tiles import Access
 from fastconv.cuda._gemm import Tile
 from fastconv.cuda._plan import planned
+from fastconv.cuda._tensor_cores import WarpTile, is_copied
 from fastconv.cuda._weight_tiles import RunNumbers
-from fastconv.cuda.im2col import DOUBLE_TILES, TILES, WEIGHT_TILES, gathered, summed
+from fastconv.cuda.im2col import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES, gathered, summed
 
 from .devices import TOLERANCE, computed, error, expected, parsed, tensors_of
 
@@ -68,6 +69,32 @@ def test_every_access_is_right_across_tiles(line):
 @pytest.mark.parametrize("line", list(ACCESSES)[1:3])
 def test_tensors_of_16_bits_are_summed_in_float32(line, dtype):
     assert is_right(SMALL, parsed(line, dtype), Op.FORWARD)
+
+
+# Source channels copied or by way of registers, both layouts, tails of the last eight and of every tile, two images.
+MATRICES = {
+    "x=2x11x5x7 w=70x11x1x2 p=0x1": False,
+    "x=1x5x5x4 w=11x5x2x1 layout=channels_last": False,
+    "x=2x16x4x9 w=16x8x2x2 s=2 p=1 g=2 layout=channels_last": True,
+    "x=1x40x8x9 w=40x40x1x1 layout=channels_last": True,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("line", MATRICES)
+def test_matrices_are_multiplied(line, dtype):
+    problem = parsed(line, dtype)
+    assert is_copied(Gather(problem, Op.FORWARD)) == MATRICES[line]
+    assert is_right(WarpTile(64, 64, 32, 1, 2), problem, Op.FORWARD)
+    assert is_right(WarpTile(64, 64, 32, 1, 2), problem, Op.GRAD_INPUT)
+
+
+@pytest.mark.parametrize("tile", MATRIX_TILES)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_matrices_of_every_size_are_multiplied(tile, layout):
+    channels, pixels = tile.columns // 2 + 4, tile.rows // 2 + 5
+    problem = parsed(f"x=1x40x{pixels} w={channels}x40x1 layout={layout}", "bfloat16")
+    assert is_right(tile, problem, Op.FORWARD)
 
 
 def test_a_phase_without_taps_is_written():

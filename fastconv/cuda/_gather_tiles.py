@@ -47,6 +47,8 @@ from ._kernel import Body, Kernel, Launch, kernels
 from ._queue import Table
 from ._weight_form import filled_up
 
+FEW_FETCHED = 12  # elements that a thread holds on their way to the panels in 128 registers, beside 64 sums
+
 
 class Access(NamedTuple):
     """How the kernel reads the source and writes the result.
@@ -317,7 +319,7 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
             barrier()
 
     arguments = (*[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3)
-    return Body(body, arguments, threads, resident_blocks(dtype, tile))
+    return Body(body, arguments, threads, resident_blocks(dtype, tile, fetched_size + form_size > FEW_FETCHED))
 
 
 def launched(gather: Gather, kernel: Kernel, tile: Any) -> Callable[..., None]:

@@ -319,7 +319,7 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
             barrier()
 
     arguments = (*[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3)
-    return Body(body, arguments, threads, resident_blocks(dtype, tile, fetched_size + form_size > FEW_FETCHED))
+    return Body(body, arguments, threads, resident_blocks(dtype, threads, fetched_size + form_size > FEW_FETCHED))
 
 
 def launched(gather: Gather, kernel: Kernel, tile: Any) -> Callable[..., None]:

@@ -88,10 +88,10 @@ MOST_REGISTERS = 65536
 REGISTERS, MANY_REGISTERS = 128, 168
 
 
-def resident_blocks(dtype: str, tile: Any, many: bool = False) -> int:
-    """Blocks of a tile that a multiprocessor is to hold at once; many: whether its threads take many registers."""
+def resident_blocks(dtype: str, threads: int, many: bool = False) -> int:
+    """Blocks of so many threads that a multiprocessor is to hold at once; many: whether they take many registers."""
     registers = MANY_REGISTERS if many or dtype == "float64" else REGISTERS
-    return max(1, MOST_REGISTERS // (registers * tile.threads))
+    return max(1, MOST_REGISTERS // (registers * threads))
 
 
 def real_of(dtype: str) -> Any:

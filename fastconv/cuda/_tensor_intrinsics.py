@@ -48,7 +48,7 @@ def address_of(typing_context, shared, at):
 
 @intrinsic
 def copy16(typing_context, shared, address, elements, index, is_there):
-    """Begin to copy 16 bytes from an element, a multiple of 16 bytes on, into shared memory; zeros if not is_there."""
+    """Begin to copy 16 bytes from an element on, or zeros, to an address in shared memory, both multiples of 16."""
 
     def code(context, builder, signature, arguments):
         from_ = _global_address(builder, *arguments[2:4])
@@ -87,12 +87,44 @@ def wait_for_all_but_one_group(typing_context):
 
 @intrinsic
 def bits_of(typing_context, elements, index):
-    """The bits of an element of 16 bits, in the lower half of a word."""
+    """The bits of an element of 16 bits, in the lower half of a word, or of 32."""
 
     def code(context, builder, signature, arguments):
-        return builder.zext(builder.load(builder.gep(arguments[0], [arguments[1]], inbounds=True)), _I32)
+        bits = builder.load(builder.gep(arguments[0], [arguments[1]], inbounds=True))
+        return builder.bitcast(bits, _I32) if bits.type == _FLOAT else builder.zext(bits, _I32)
 
     return int32(elements, int32), code
+
+
+@intrinsic
+def rounded_to_tf32(typing_context, word):
+    """The bits of a float32, its fraction rounded to 10 bits."""
+
+    def code(context, builder, signature, arguments):
+        return _assembly(builder, "cvt.rna.tf32.f32 $0, $1;", _I32, "=r,r", arguments, acts=False)
+
+    return int32(int32), code
+
+
+@intrinsic
+def rest_of(typing_context, word, rounded):
+    """The bits of a float32 less a rounded one."""
+
+    def code(context, builder, signature, arguments):
+        whole, part = (builder.bitcast(each, _FLOAT) for each in arguments)
+        return builder.bitcast(builder.fsub(whole, part), _I32)
+
+    return int32(int32, int32), code
+
+
+@intrinsic
+def word_at(typing_context, shared, address):
+    """The word at an address."""
+
+    def code(context, builder, signature, arguments):
+        return _assembly(builder, "ld.shared.b32 $0, [$1];", _I32, "=r,r,~{memory}", arguments[1:])
+
+    return int32(shared, int32), code
 
 
 @intrinsic
@@ -130,11 +162,11 @@ matrices = _loaded("")
 transposed_matrices = _loaded(".trans")
 
 
-def _multiplied(dtype: str) -> Any:
+def _multiplied(kind: str, shape: str) -> Any:
     def multiplying(typing_context, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
         def code(context, builder, signature, arguments):
             text = (
-                f"mma.sync.aligned.m16n8k16.row.col.f32.{dtype}.{dtype}.f32 "
+                f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 "
                 "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
             )
             result = ir.LiteralStructType([_FLOAT] * 4)
@@ -147,5 +179,9 @@ def _multiplied(dtype: str) -> Any:
     return intrinsic(multiplying)
 
 
-# Add the product of a 16 x 16 and a 16 x 8 matrix to one of 16 x 8.
-multiply_matrices = {"float16": _multiplied("f16"), "bfloat16": _multiplied("bf16")}
+# Add the product of a 16 x 16 and a 16 x 8 matrix to one of 16 x 8; of tf32, a 16 x 8 and an 8 x 8.
+multiply_matrices = {
+    "float16": _multiplied("f16", "m16n8k16"),
+    "bfloat16": _multiplied("bf16", "m16n8k16"),
+    "tf32": _multiplied("tf32", "m16n8k8"),
+}

@@ -43,7 +43,24 @@ def wait_for_all_but_one_group() -> None:
 
 def bits_of(elements: Any, index: Number) -> Any:
     """`_tensor_intrinsics.bits_of`."""
-    return np.int32(elements[_checked(elements, index)].view(np.uint16))
+    element = elements[_checked(elements, index)]
+    return element.view(np.int32) if element.itemsize == 4 else np.int32(element.view(np.uint16))
+
+
+def rounded_to_tf32(word: Number) -> Any:
+    """`_tensor_intrinsics.rounded_to_tf32`: to nearest, ties away from zero."""
+    return np.int32(word + (1 << 12) & ~((1 << 13) - 1))
+
+
+def rest_of(word: Number, rounded: Number) -> Any:
+    """`_tensor_intrinsics.rest_of`."""
+    with np.errstate(invalid="ignore"):
+        return (word.view(np.float32) - rounded.view(np.float32)).view(np.int32)
+
+
+def word_at(shared: Any, address: Number) -> Any:
+    """`_tensor_intrinsics.word_at`."""
+    return shared[_checked(shared, address // 4)].view(np.int32)
 
 
 def put_words(shared: Any, address: Number, *words: Any) -> None:
@@ -74,24 +91,30 @@ def transposed_matrices(shared: Any, address: Number) -> Any:
 
 
 def _multiplied(travels_as: type) -> Any:
-    # Lane 4 * g + t holds columns 2 * t and 2 * t + 1 of rows g and g + 8, then those 8 columns on.
+    # Lane 4 * g + t holds words t of rows g and g + 8, then those four words on; of the sums, two neighbours each.
     lanes = np.arange(32)
-    g, t = lanes[:, None] // 4, lanes[:, None] % 4 * 2 + np.arange(2)
+    count = 4 // np.dtype(travels_as).itemsize  # elements of a word
+    g, t = lanes[:, None] // 4, lanes[:, None] % 4 * count + np.arange(count)
+    pair = lanes[:, None] % 4 * 2 + np.arange(2)
 
     def product(given: list[Any]) -> list[tuple[Any, ...]]:
         words = np.array([each[:6] for each in given], np.int32)
-        pairs = _widened(words.view(travels_as)).reshape(32, 6, 2)
+        factors = _widened(words.view(travels_as)).reshape(32, 6, count)
         addends = np.array([each[6:] for each in given], np.float32).reshape(32, 2, 2)
-        a, b, c = np.zeros((16, 16)), np.zeros((16, 8)), np.zeros((16, 8))
+        a, b, c = np.zeros((16, 8 * count)), np.zeros((8 * count, 8)), np.zeros((16, 8))
         for k in range(4):
-            a[g + k % 2 * 8, t + k // 2 * 8] = pairs[:, k]
+            a[g + k % 2 * 8, t + k // 2 * 4 * count] = factors[:, k]
         for k in range(2):
-            b[t + 8 * k, g] = pairs[:, 4 + k]
-            c[g + 8 * k, t] = addends[:, k]
+            b[t + 4 * count * k, g] = factors[:, 4 + k]
+            c[g + 8 * k, pair] = addends[:, k]
         sums = (c + a @ b).astype(np.float32)
-        return list(zip(*[sums[g + 8 * (k // 2), t][:, k % 2] for k in range(4)], strict=True))
+        return list(zip(*[sums[g + 8 * (k // 2), pair][:, k % 2] for k in range(4)], strict=True))
 
     return lambda *words: cuda.collective(product, words)
 
 
-multiply_matrices = {"float16": _multiplied(np.int16), "bfloat16": _multiplied(np.uint16)}
+multiply_matrices = {
+    "float16": _multiplied(np.int16),
+    "bfloat16": _multiplied(np.uint16),
+    "tf32": _multiplied(np.float32),
+}

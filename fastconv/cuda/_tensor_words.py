@@ -11,8 +11,11 @@ if SIMULATED:
         matrices,
         multiply_matrices,
         put_words,
+        rest_of,
+        rounded_to_tf32,
         transposed_matrices,
         wait_for_all_but_one_group,
+        word_at,
     )
 else:
     from ._tensor_intrinsics import (
@@ -23,8 +26,11 @@ else:
         matrices,
         multiply_matrices,
         put_words,
+        rest_of,
+        rounded_to_tf32,
         transposed_matrices,
         wait_for_all_but_one_group,
+        word_at,
     )
 
 __all__ = [
@@ -35,6 +41,9 @@ __all__ = [
     "matrices",
     "multiply_matrices",
     "put_words",
+    "rest_of",
+    "rounded_to_tf32",
     "transposed_matrices",
     "wait_for_all_but_one_group",
+    "word_at",
 ]

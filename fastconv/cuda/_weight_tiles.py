@@ -271,7 +271,7 @@ def sum_runs(dtype: str, tile: Tile, wide_rows: bool, wide_columns: bool) -> Bod
         record(RunNumbers),
         *[int64] * 2,
     )
-    return Body(body, arguments, threads, resident_blocks(dtype, tile, row_turns > FEW_LINES))
+    return Body(body, arguments, threads, resident_blocks(dtype, threads, row_turns > FEW_LINES))
 
 
 class AddNumbers(NamedTuple):

@@ -9,12 +9,14 @@ from fastconv.cuda._device import COMPUTED_AS
 from fastconv.cuda._gather_tiles import Access, gather_tiles
 from fastconv.cuda._gemm import MANY_REGISTERS, REGISTERS, Tile
 from fastconv.cuda._tensor_cores import gather_matrices
+from fastconv.cuda._tiles import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES
+from fastconv.cuda._warp_products import WarpTile
 from fastconv.cuda._weight_form import fill_form
 from fastconv.cuda._weight_tiles import add_runs, sum_runs
-from fastconv.cuda.im2col import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES
 from tests.cuda.budget import Budget, every_capability, hold
 
 LARGE = Tile(128, 128, 8, 2, 2)
+HALVES, WORDS = WarpTile(128, 128, 32, 2, 4), WarpTile(128, 128, 16, 2, 4)
 FIRST, LAST = Access("channels_first", False, True), Access("channels_last", True, True)
 NARROW = Access("channels_first", False, False)
 
@@ -24,9 +26,9 @@ def wide(share, instruction="FFMA", loads=1, registers=MANY_REGISTERS):
     return Budget(registers, accesses, main_loop=(instruction, share))
 
 
-def on_tensor_cores(share, copies):
-    pipeline = (("LDGSTS.E.BYPASS.128", copies), ("LDSM.16.M88.4", 8), ("LDSM.16.MT88.4", 4))
-    return Budget(REGISTERS, pipeline, main_loop=("HMMA", share))
+def on_tensor_cores(share, copies, registers=REGISTERS):
+    pipeline = (("LDGSTS.E.BYPASS.128", copies), ("LDSM.16.M88.4", 8))
+    return Budget(registers, pipeline, main_loop=("HMMA", share))
 
 
 KERNELS = {
@@ -39,7 +41,10 @@ KERNELS = {
     sum_runs("float32", LARGE, True, True): wide(0.7, "FFMA", 2, REGISTERS),
     sum_runs("float64", Tile(64, 64, 8, 1, 2), True, True): wide(0.5, "DFMA", 4),
     **{gather_matrices("bfloat16", PLAIN, tile, LAST, True): on_tensor_cores(0.22, 4) for tile in MATRIX_TILES},
-    gather_matrices("float16", PLAIN, next(iter(MATRIX_TILES)), NARROW, False): on_tensor_cores(0.1, 2),
+    gather_matrices("float16", PLAIN, HALVES, NARROW, False): on_tensor_cores(0.1, 2),
+    gather_matrices("tf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.12, 4),
+    gather_matrices("3xtf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.25, 4, MANY_REGISTERS),
+    gather_matrices("3xtf32", PLAIN, WORDS, NARROW, False): on_tensor_cores(0.2, 2, MANY_REGISTERS),
     **{fill_form(dtype): Budget(32) for dtype in COMPUTED_AS},
     **{add_runs(dtype): Budget(32) for dtype in COMPUTED_AS},
 }

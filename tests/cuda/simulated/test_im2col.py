@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from fastconv.core.problem import Op
@@ -11,9 +12,11 @@ from fastconv.cuda._gather import Gather
 from fastconv.cuda._gather_tiles import Access
 from fastconv.cuda._gemm import Tile
 from fastconv.cuda._plan import planned
-from fastconv.cuda._tensor_cores import WarpTile, is_copied
+from fastconv.cuda._tensor_cores import is_copied
+from fastconv.cuda._tiles import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES
+from fastconv.cuda._warp_products import WarpTile
 from fastconv.cuda._weight_tiles import RunNumbers
-from fastconv.cuda.im2col import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES, gathered, summed
+from fastconv.cuda.im2col import gathered, summed
 
 from .devices import TOLERANCE, computed, error, expected, parsed, tensors_of
 
@@ -23,11 +26,11 @@ SMALL = Tile(32, 32, 8, 1, 1)
 class InTiles:
     """An algorithm that takes this tile always."""
 
-    def __init__(self, tile, runs=1):
+    def __init__(self, tile, runs=1, precision=None):
         def make(problem, op, epilogue):
             if op is Op.GRAD_WEIGHT:
                 return summed(problem, tile, runs)
-            return gathered(Gather(problem, op), epilogue, tile)
+            return gathered(Gather(problem, op), epilogue, tile, precision)
 
         self.plan = planned("tiles", make)
 
@@ -95,6 +98,33 @@ def test_matrices_of_every_size_are_multiplied(tile, layout):
     channels, pixels = tile.columns // 2 + 4, tile.rows // 2 + 5
     problem = parsed(f"x=1x40x{pixels} w={channels}x40x1 layout={layout}", "bfloat16")
     assert is_right(tile, problem, Op.FORWARD)
+
+
+# Largest error over the root mean square of the result: what rounding factors to 11 bits makes of it, and no more than
+# float32 where three products stand for one.
+PRECISIONS = {"tf32": 3e-4, "3xtf32": TOLERANCE["float32"]}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("op", [Op.FORWARD, Op.GRAD_INPUT])
+@pytest.mark.parametrize("line", list(MATRICES)[1:3])
+def test_float32_is_multiplied_on_tensor_cores(line, op, precision):
+    problem = parsed(line, "float32")
+    tensors, algorithm = tensors_of(problem), InTiles(WarpTile(64, 64, 16, 1, 2), precision=precision)
+    reached = error(computed(algorithm, problem, op, tensors), expected(problem, op, tensors))
+    assert reached < PRECISIONS[precision] * math.sqrt(problem.terms(op))
+    assert precision == "3xtf32" or reached > TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_three_products_keep_a_nan(value):
+    problem = parsed("x=1x4x3x3 w=4x4x1x1", "float32")
+    tensors = tensors_of(problem)
+    tensors["x"][0, 1, 1, 2] = value
+    algorithm = InTiles(WarpTile(64, 64, 16, 1, 2), precision="3xtf32")
+    result = computed(algorithm, problem, Op.FORWARD, tensors)
+    assert np.isnan(result[0, :, 1, 2]).all()
+    assert np.isnan(result).sum() == problem.K
 
 
 def test_a_phase_without_taps_is_written():

@@ -42,7 +42,7 @@ def _element(type_: Any) -> Any:
 
 @intrinsic
 def shifted(typing_context, elements, count):
-    """The pointer, so many elements on; the count has 64 bits.
+    """The pointer to global memory, so many elements on; the count has 64 bits.
 
     It passes through PTX, so that the compiler works it out here, once, and not again for every element behind it.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,36 @@ def _words(shared: Any, address: Number) -> Any:
     return shared[first : first + 4].view(np.int32)
 
 
+# By number of the thread, its groups of copies on their way, the last one open: words and what is to be in them.
+_groups: dict[int, list[list[tuple[Any, Any]]]] = {}
+
+
+def _own_groups() -> list[list[tuple[Any, Any]]]:
+    return _groups.setdefault(int(cuda.threadIdx.x), [[]])
+
+
 def copy16(shared: Any, address: Number, elements: Any, index: Number, is_there: Any) -> None:
-    """`_tensor_intrinsics.copy16`, at once."""
-    words = _words(shared, address)
-    words[:] = 0
+    """`_tensor_intrinsics.copy16`: until it has been waited for, 0x7A bytes are there."""
+    words, values = _words(shared, address), np.zeros(4, np.int32)
     if is_there:
         count = 16 // elements.itemsize
         first = _checked(elements, index, count)
-        words[:] = elements[first : first + count].view(np.int32)
+        values[:] = elements[first : first + count].view(np.int32)
+    words.view(np.uint8).fill(0x7A)
+    _own_groups()[-1].append((words, values))
 
 
 def end_of_group() -> None:
     """`_tensor_intrinsics.end_of_group`."""
+    _own_groups().append([])
 
 
 def wait_for_all_but_one_group() -> None:
     """`_tensor_intrinsics.wait_for_all_but_one_group`."""
+    groups = _own_groups()
+    for words, values in itertools.chain.from_iterable(groups[:-2]):
+        words[:] = values
+    del groups[:-2]
 
 
 def bits_of(elements: Any, index: Number) -> Any:

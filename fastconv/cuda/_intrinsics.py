@@ -115,9 +115,15 @@ def get4(typing_context, elements, index):
     def code(context, builder, signature, arguments):
         place = _place(context, builder, signature.args[0], *arguments)
         kind = context.get_value_type(element)
-        vector = builder.load(builder.bitcast(place, ir.VectorType(kind, VECTOR).as_pointer()))
-        vector.align = VECTOR * element.bitwidth // 8
-        values = [_widened(builder, element, builder.extract_element(vector, _I32(k))) for k in range(VECTOR)]
+        # Four numbers of 16 bits are one of 64: of a vector of them the compiler would make four loads.
+        as_one = ir.IntType(VECTOR * kind.width) if kind == _I16 else ir.VectorType(kind, VECTOR)
+        whole = builder.load(builder.bitcast(place, as_one.as_pointer()))
+        whole.align = VECTOR * element.bitwidth // 8
+        if kind == _I16:
+            parts = [builder.trunc(builder.lshr(whole, as_one(k * kind.width)), kind) for k in range(VECTOR)]
+        else:
+            parts = [builder.extract_element(whole, _I32(k)) for k in range(VECTOR)]
+        values = [_widened(builder, element, part) for part in parts]
         return context.make_tuple(builder, signature.return_type, values)
 
     return types.UniTuple(_computed(element), VECTOR)(elements, types.int32), code

@@ -50,7 +50,7 @@ WEIGHT_TILES = {
     Tile(128, 128, 8, 2, 2): 0.61,
     Tile(128, 64, 8, 2, 2): 0.54,
     Tile(64, 64, 8, 2, 2): 0.52,
-    Tile(32, 32, 8, 1, 1): 0.32,
+    Tile(32, 32, 8, 1, 1): 0.30,
 }
 DOUBLE_SLOWNESS = 2  # a multiply-add of float64 over one of float32 on the processors of data centres
 

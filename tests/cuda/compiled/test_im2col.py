@@ -46,7 +46,7 @@ KERNELS = {
     gather_matrices("3xtf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.25, 4, MANY_REGISTERS),
     gather_matrices("3xtf32", PLAIN, WORDS, NARROW, False): on_tensor_cores(0.2, 2, MANY_REGISTERS),
     **{fill_form(dtype): Budget(32) for dtype in COMPUTED_AS},
-    **{add_runs(dtype): Budget(32) for dtype in COMPUTED_AS},
+    **{add_runs(dtype): Budget(40) for dtype in COMPUTED_AS},
 }
 
 

@@ -30,6 +30,7 @@ CORE_BELOW_ALGORITHMS = {
     "fastconv.core.pool_problem",
     "fastconv.core.problem",
     "fastconv.core.threads",
+    "fastconv.core.winograd_matrices",
 }
 
 

@@ -10,7 +10,7 @@ from .algorithm import Algorithm, PatchRun
 from .problem import ConvProblem, Op
 
 _MODULES = {
-    "cuda": ("fastconv.cuda.direct", "fastconv.cuda.winograd", "fastconv.cuda.fft"),
+    "cuda": ("fastconv.cuda.direct", "fastconv.cuda.im2col", "fastconv.cuda.fft", "fastconv.cuda.winograd"),
     "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
 }
 

@@ -182,6 +182,7 @@ def _host() -> Library:
     )
 
 
+ALIGNMENT = 16  # bytes: of the widest loads and stores
 DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
 
 _MAKERS = {"torch": _torch, "cupy": _cupy, "numba": _numba, "numba_cuda": _numba, "fastconv": _host}
@@ -252,10 +253,15 @@ class CudaArray:
         return CudaArray("array", self.library.flip(self.array, axes))
 
     def plain(self, name: str) -> CudaArray:
-        """The array in C order and of this type, itself where it is so."""
-        if name == self.dtype.name and self.library.contiguous(self.array):
-            return self
-        return CudaArray("array", self.library.plain(self.array, name))
+        """The array in C order, of this type and aligned for wide loads; itself where it is so."""
+        if name != self.dtype.name or not self.library.contiguous(self.array):
+            return CudaArray("array", self.library.plain(self.array, name))
+        return self if is_aligned(self.pointer) else self.flipped(())
+
+
+def is_aligned(pointer: Any) -> bool:
+    """Whether elements of 128 bits may be loaded from an address on."""
+    return SIMULATED or pointer % ALIGNMENT == 0
 
 
 def as_cuda_array(argument: str, value: Any) -> CudaArray:
@@ -328,6 +334,8 @@ def check_out(out: Any, shape: tuple[int, ...], name: str, inputs: list[CudaArra
         raise RejectedError("out", f"cuda:{target.device}", f"must be on the inputs' device, cuda:{inputs[0].device}")
     if not target.library.contiguous(out):
         raise RejectedError("out", "not contiguous", "must be in C order")
+    if not is_aligned(target.pointer):
+        raise RejectedError("out", "not aligned", f"must begin at a multiple of {ALIGNMENT} bytes")
     if any(_overlap(target, each) for each in inputs):
         raise RejectedError("out", "overlapping", "must not share memory with an input")
 

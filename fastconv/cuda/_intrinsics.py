@@ -15,7 +15,7 @@ _TYPES |= {"int32": int32, "int64": int64}
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
 VECTOR = 4
-SHARED = 3  # number of the address space
+GLOBAL, SHARED = 1, 3  # numbers of the address spaces
 
 
 def pointer(dtype: str) -> Any:
@@ -43,10 +43,17 @@ def _element(type_: Any) -> Any:
 
 @intrinsic
 def shifted(typing_context, elements, count):
-    """The pointer, so many elements on; the count has 64 bits."""
+    """The pointer to global memory, so many elements on; the count has 64 bits.
+
+    It passes through PTX, so that the compiler works it out here, once, and not again for every element behind it.
+    """
 
     def code(context, builder, signature, arguments):
-        return builder.gep(arguments[0], [arguments[1]])
+        place = builder.gep(arguments[0], [arguments[1]])
+        in_global = builder.addrspacecast(place, ir.PointerType(place.type.pointee, GLOBAL))
+        kind = ir.FunctionType(in_global.type, [in_global.type])
+        kept = builder.call(ir.InlineAsm(kind, "mov.u64 $0, $1;", "=l,l", side_effect=False), [in_global])
+        return builder.addrspacecast(kept, place.type)
 
     return elements(elements, types.int64), code
 
@@ -122,9 +129,15 @@ def get4(typing_context, elements, index):
     def code(context, builder, signature, arguments):
         place = _place(context, builder, signature.args[0], *arguments)
         kind = context.get_value_type(element)
-        vector = builder.load(builder.bitcast(place, ir.VectorType(kind, VECTOR).as_pointer()))
-        vector.align = VECTOR * element.bitwidth // 8
-        values = [_widened(builder, element, builder.extract_element(vector, _I32(k))) for k in range(VECTOR)]
+        # Four numbers of 16 bits are one of 64: of a vector of them the compiler would make four loads.
+        as_one = ir.IntType(VECTOR * kind.width) if kind == _I16 else ir.VectorType(kind, VECTOR)
+        whole = builder.load(builder.bitcast(place, as_one.as_pointer()))
+        whole.align = VECTOR * element.bitwidth // 8
+        if kind == _I16:
+            parts = [builder.trunc(builder.lshr(whole, as_one(k * kind.width)), kind) for k in range(VECTOR)]
+        else:
+            parts = [builder.extract_element(whole, _I32(k)) for k in range(VECTOR)]
+        values = [_widened(builder, element, part) for part in parts]
         return context.make_tuple(builder, signature.return_type, values)
 
     return types.UniTuple(_computed(element), VECTOR)(elements, types.int32), code

@@ -43,9 +43,9 @@ def shifted(elements: Any, count: Number) -> Any:
 
 def _widened(value: Any) -> Any:
     if value.dtype == np.int16:
-        return np.float32(value.view(np.float16))
+        return value.view(np.float16).astype(np.float32)
     if value.dtype == np.uint16:
-        return (np.uint32(value) << np.uint32(16)).view(np.float32)
+        return (value.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return value
 
 

@@ -176,6 +176,7 @@ def install():
     cuda.blockIdx = _Number(lambda thread: thread.block.place)
     cuda.shared, cuda.local = _Shared, _Local
     cuda.syncthreads = lambda: wait(BARRIER) and None
+    cuda.collective = collective
     cuda.syncwarp = lambda mask=None: collective(lambda values: values, None)
     cuda.shfl_sync = _shuffled(lambda lane, source: source % WARP)
     cuda.shfl_xor_sync = _shuffled(lambda lane, bits: lane ^ bits)

@@ -1,0 +1,100 @@
+"""im2col as an implicit GEMM: a product of the patch matrix and of w, of which the patch matrix is never stored.
+
+FORWARD and GRAD_INPUT multiply panels of patches by panels of w, in registers (`fastconv.cuda._gather_tiles`) or, where
+tensors have 16 bits, on tensor cores (`fastconv.cuda._tensor_cores`). GRAD_WEIGHT multiplies panels of patches by
+panels of y, over runs of pixels (`fastconv.cuda._weight_tiles`).
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..core.algorithm import Algorithm, Epilogue
+from ..core.machine import Gpu
+from ..core.problem import ConvProblem, Op
+from ._gather import Gather
+from ._gather_tiles import Access, gather_tiles, launched
+from ._gemm import Tile
+from ._limits import MOST_ELEMENTS, refusal, rounding_error
+from ._plan import Work, planned, scratch_of
+from ._queue import bytes_of
+from ._tensor_cores import gather_matrices, is_copied
+from ._tiles import MULTIPROCESSORS, AnyTile, gather_tile, gather_time, weight_tile, weight_time
+from ._warp_products import WarpTile
+from ._weight_form import weight_form
+from ._weight_tiles import RunNumbers, partial_sums, summed_runs
+
+
+def gathered(gather: Gather, epilogue: Epilogue, tile: AnyTile, precision: str | None = None) -> Work:
+    """FORWARD or GRAD_INPUT in tiles of this size; on tensor cores in a precision that is not the type's, if given."""
+    constants = epilogue, tile, Access.of(gather)
+    if isinstance(tile, WarpTile):
+        kernel = gather_matrices(precision or gather.problem.dtype, *constants, is_copied(gather))
+    else:
+        kernel = gather_tiles(gather.problem.dtype, *constants)
+    tiles = launched(gather, kernel, tile)
+
+    def run(queue, x, w, y, residual, bias, scratch):
+        source, result = (x, y) if gather.is_forward else (y, x)
+        tiles(queue, source, w[1], result, residual, bias)
+
+    return Work(run, (), weight_form(gather, tile.depth, tile.columns), tile._asdict())
+
+
+def summed(problem: ConvProblem, tile: Tile, runs: int) -> Work:
+    """GRAD_WEIGHT in tiles of this size, the pixels cut into so many runs at most."""
+    sums = summed_runs(problem, tile, runs)
+
+    def run(queue, x, w, y, residual, bias, scratch):
+        sums(queue, x, w, y, scratch[0])
+
+    return Work(run, (partial_sums(problem, tile, runs),), tiles=tile._asdict() | {"runs": runs})
+
+
+def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
+    """What im2col does for a problem whose padding is zeros."""
+    if op is Op.GRAD_WEIGHT:
+        return summed(problem, *weight_tile(problem))
+    gather = Gather(problem, op)
+    return gathered(gather, epilogue, gather_tile(gather))
+
+
+def supports(problem: ConvProblem, op: Op) -> str | None:
+    """None, or one sentence that says why not."""
+    pixels = problem.N * max(math.prod(problem.padded), math.prod(problem.output))
+    if pixels >= MOST_ELEMENTS:
+        return f"the images have {pixels} pixels together, and im2col counts them with 31 bits"
+    return refusal(problem)
+
+
+def cost(problem: ConvProblem, op: Op, gpu: Gpu) -> float:
+    """Predicted seconds: the turns that the blocks of the best tile take, or the traffic."""
+    if op is Op.GRAD_WEIGHT:
+        tile, runs = weight_tile(problem)
+        time, launches = weight_time(problem, tile), 2
+        scratch = partial_sums(problem, tile, runs)
+    else:
+        gather = Gather(problem, op)
+        best = gather_tile(gather)
+        time, launches = gather_time(gather, best), 1 + len(gather.phases)
+        scratch = weight_form(gather, best.depth, best.columns).part
+    return gpu.seconds(2 * time * MULTIPROCESSORS, problem.bytes + 2 * bytes_of((scratch,)), launches)
+
+
+def error_bound(problem: ConvProblem, op: Op) -> float:
+    """Largest expected error over the root mean square of the result."""
+    if op is not Op.GRAD_WEIGHT:
+        return rounding_error(problem, problem.terms(op))
+    m = RunNumbers.of(problem, *weight_tile(problem))
+    return rounding_error(problem, m.run + m.runs)
+
+
+ALGORITHM = Algorithm(
+    name="im2col",
+    device="cuda",
+    supports=supports,
+    cost=cost,
+    error_bound=error_bound,
+    workspace=scratch_of(work),
+    plan=planned("im2col", work),
+)

@@ -9,10 +9,11 @@ import pytest
 
 from fastconv.core.algorithm import Epilogue
 from fastconv.core.problem import Op
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._few_channels import few_channels
 from fastconv.cuda._plan import Work, planned
 
-from .devices import DTYPES, TOLERANCE, computed, error, expected, parsed, tensors_of
+from .devices import TOLERANCE, computed, error, expected, parsed, tensors_of
 
 LINES = (
     "x=2x3x9x11 w=5x3x3x3 p=1",

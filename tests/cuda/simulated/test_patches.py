@@ -8,10 +8,11 @@ import pytest
 from fastconv.core.boundary import OUTSIDE, PADDING_MODES, source_index
 from fastconv.core.patch_problem import patch_problem
 from fastconv.core.problem import Op
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._queue import SimulatedQueue
 from fastconv.cuda.patches import plan, refusal
 
-from .devices import DTYPES, TOLERANCE, error, from_device, poisoned, to_device
+from .devices import TOLERANCE, error, from_device, poisoned, to_device
 
 # Extents, then kernel_size, stride, padding and dilation.
 CASES = (

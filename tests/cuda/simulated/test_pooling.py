@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from fastconv.core.pool_problem import PoolOp, PoolProblem
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._pool_power import power_of
 from fastconv.cuda._queue import SimulatedQueue
 from fastconv.cuda.pooling import plan, refusal
 from tests import pool_reference
 from tests.pool_reference import in_layout, random_input
 
-from .devices import DTYPES, TOLERANCE, error, from_device, poisoned, to_device
+from .devices import TOLERANCE, error, from_device, poisoned, to_device
 
 every_layout = pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 # Extents, channels, then size, stride, padding, dilation and ceil_mode, along each axis or for all.

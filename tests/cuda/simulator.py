@@ -30,7 +30,7 @@ class Thread:
 
 
 def quiet(code):
-    """The code of a thread, without NumPy's warnings of what GPUs do silently; each greenlet has its own context."""
+    """The same, without NumPy's warnings of what GPUs do silently; each greenlet has its own context."""
 
     def run(*arguments):
         with np.errstate(all="ignore"):
@@ -145,7 +145,7 @@ class SimulatedKernel:
         def launch(*arguments):
             order = random.Random(0)
             for place in np.ndindex(*grid):
-                Block(place, int(threads), self.code, arguments, order).run()
+                quiet(Block(place, int(threads), self.code, arguments, order).run)()
 
         return launch
 

@@ -40,7 +40,8 @@ from ._launch import Launch, SummedLaunch
 from ._overlap import (
     Cut,
     accumulates,
-    halo,
+    least_strip,
+    most_outputs,
     positions,
     prefetch_tile,
     serves,
@@ -67,6 +68,7 @@ class Planes(NamedTuple):
     scale_at: int  # 1 / (n1 n2) there
     stage: int  # what tasks do
     kept_lines: int  # of a plane, which hold the outputs of a tile
+    kept_columns: int  # whole panels of them
     tap_panels: int  # panels of columns that hold taps
     taps: int
     places_at: int  # in the geometry vector: where each tap stands in a plane
@@ -128,7 +130,7 @@ def _correlate(task, source, spectra, spectrum_at, target, residual, constants, 
         _gather_pair(source, channel * s.source_c, pair, constants, workspace, geometry)
         _transform_columns(g.plane_at, g.columns, workspace, geometry)
         _filter_lines(spectra, spectrum_at, workspace, geometry)
-        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, workspace, geometry)
+        _transform_columns_back(g.plane_at, g.kept_columns, g.kept_lines, workspace, geometry)
         _store_pair(target, channel, pair, workspace, geometry, finish)
 
 
@@ -146,7 +148,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         _gather_pair_of_outputs(y, channel * s.target_c, pair, constants, workspace, geometry)
         _transform_columns(g.other_at, g.columns, workspace, geometry)
         _add_products_of_lines(workspace, geometry)
-    _transform_lines_back(workspace, geometry)
+    _transform_lines_back(tap_columns, workspace, geometry)
     _transform_columns_back(g.plane_at, tap_columns, g.lines, workspace, geometry)
     w_at, scale = (run * s.groups + channel) * g.taps, elements_in(geometry, workspace)[g.scale_at]
     for tap in range(g.taps):
@@ -291,11 +293,12 @@ def _transform_panel_of_lines(panels, to, plane, u, workspace, geometry):
 
 
 @subroutine
-def _transform_panel_of_lines_back(panel, plane, u, workspace, geometry):
+def _transform_panel_of_lines_back(panel, plane, u, columns, workspace, geometry):
+    """Undo `_transform_panel_of_lines` for the first columns."""
     g = planes(geometry)
     step = lanes(workspace)
     transform_back(workspace, panel, 2 * step, geometry, g.line_passes)
-    for v in range(0, g.columns, step):
+    for v in range(0, columns, step):
         _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, workspace, panel + v * 2 * step)
 
 
@@ -318,7 +321,7 @@ def _filter_lines(spectra, spectrum_at, workspace, geometry):
         spectrum = spectrum_at + u * 2 * g.columns
         for point in range(0, 2 * step * g.columns, 2 * step):
             _multiply_point(workspace, g.panel_at + point, spectra, spectrum + point, 1)
-        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, workspace, geometry)
+        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, g.kept_columns, workspace, geometry)
 
 
 @subroutine
@@ -340,13 +343,13 @@ def _add_products_of_lines(workspace, geometry):
 
 
 @subroutine
-def _transform_lines_back(workspace, geometry):
-    """The spectrum's lines back into a plane."""
+def _transform_lines_back(columns, workspace, geometry):
+    """The spectrum's lines back into the first columns of a plane."""
     never_inlined()
     g = planes(geometry)
     for u in range(0, g.lines, lanes(workspace)):
         spectrum = g.spectrum_at + u * 2 * g.columns
-        _transform_panel_of_lines_back(spectrum, g.plane_at, u, workspace, geometry)
+        _transform_panel_of_lines_back(spectrum, g.plane_at, u, columns, workspace, geometry)
 
 
 @subroutine
@@ -418,7 +421,7 @@ def _is_line(problem: ConvProblem) -> bool:
 
 def _extents(problem: ConvProblem, op: Op) -> Iterator[tuple[int, int, Axes]]:
     """Planes that are larger than the halo, and the extents of the strips that fill them."""
-    _, height, width = (whole + more for whole, more in zip(positions(problem, op), halo(problem, op), strict=True))
+    _, height, width = least_strip(problem, op)
     if _is_line(problem):
         for n1, n2 in itertools.product(LENGTHS, LENGTHS):
             if n1 <= n2 <= 2 * n1:
@@ -482,7 +485,7 @@ def _runs(problem: ConvProblem, op: Op, pairs: int, pair: float, once: float) ->
 
 def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Sizes | None:
     """A plane with the tiles that fit it."""
-    most = [extent - more for extent, more in zip(strip, halo(problem, op), strict=True)]
+    most = most_outputs(problem, op, strip)
     if min(most) < 1:
         return None
     extents = positions(problem, op)
@@ -590,6 +593,7 @@ def _geometry(
         scale_at=tables.add_elements(np.array([1 / sizes.points]), problem.dtype),
         stage=stage,
         kept_lines=sizes.cut.tile[1] if height > 1 else -(-sizes.cut.tile[2] // sizes.n2),
+        kept_columns=-(-sizes.cut.tile[2] // lanes) * lanes if height > 1 else sizes.n2,
         tap_panels=max(tap % sizes.n2 for tap in taps) // lanes + 1,
         taps=len(taps),
         places_at=tables.add(taps),

@@ -368,24 +368,25 @@ def _multiply_point(workspace, at, factors, factors_at, sign):
 
 # ---- sizes
 
-# Cycles for each register of points and each halving of a transform: 85 GFLOP/s, 5 n log2 n counted, over 16 to 512
-# points on the machine of docs/performance.md.
-LEVEL_CYCLES = 3.5
-# Cycles for each register of points of a pair beside its transforms: copied in and out, transposed there and
-# back, multiplied. What a sequence is turned by comes on top. Fitted, as the others here, to square planes of 32 to 512
-# for 1024x1024 with 31x31 and 127x127, 480000 with 4096, and 128 channels of 56x56 with 31x31.
-POINT_CYCLES = 30
-TURNED_CYCLES = 4
-# The same for the filter, and for what is done once to a sum of spectra.
-ONCE_CYCLES = 25
-# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory; sequences go straight on.
-STORED_CYCLES = 65
-STORED_IN_LINE_CYCLES = 25
+# Cycles, fitted with FAR_CYCLES to the times of 590 planes, of all sizes that are near the best, for eleven problems
+# from 512 channels of 14x14 with 7x7 to 1024x1024 with 127x127 and 480000 with 4096: the prices are within 11 % of
+# three quarters of the times, and within 30 % of nearly all.
+# For each register of points and each halving of a transform:
+LEVEL_CYCLES = 4
+# For each register of points of a pair beside its transforms: copied in and out, transposed there and back, multiplied;
+# and what a sequence is turned by on top.
+POINT_CYCLES = 33
+TURNED_CYCLES = 10
+# For each pair: what begins and ends in all the loops.
+PAIR_CYCLES = 1900
+# For each register of results that is stored, and for each tap that is put into its place, one by one.
+STORED_CYCLES = 11
+TAP_CYCLES = 2
 # Part of a task for which threads wait for each other at the end. So 32 pairs go in four runs, and six in two, on two
 # threads: 1024x1024 with 127x127 in six, each with a spectrum of the filter, took 4.5 ms, and 4.1 ms so.
 WAITING = 0.25
 # Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
-FAR_CYCLES = 80
+FAR_CYCLES = 33
 NEAR_BYTES = 1 << 20
 # Pairs of tiles are cut into runs until there are at most this many tasks; a constant, so that the sums of GRAD_WEIGHT
 # do not depend on the machine.
@@ -493,12 +494,12 @@ def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Size
     cut = Cut(strip, (1, height, width), (1, -(-extents[1] // height), -(-extents[2] // width)))
     pairs = -(-problem.N * cut.number // 2)
     lanes, points = lanes_of(problem.dtype), n1 * n2
-    is_line = strip[1] == 1
-    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * is_line
+    transform = points / lanes * LEVEL_CYCLES * math.log2(points)
     far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
-    stored = math.prod(extents) * problem.N / lanes * (STORED_IN_LINE_CYCLES if is_line else STORED_CYCLES)
-    pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
-    once = points / lanes * (transforms + ONCE_CYCLES)
+    beside = POINT_CYCLES + TURNED_CYCLES * (strip[1] == 1) + far
+    pair = 2 * transform + points / lanes * beside + PAIR_CYCLES
+    once = transform + problem.taps * TAP_CYCLES
+    stored = math.prod(extents) * problem.N / lanes * STORED_CYCLES
     runs = _runs(problem, op, pairs, pair, once)
     spectra = runs if op is Op.GRAD_WEIGHT else 1
     cycles = problem.groups * (pairs * pair + spectra * once + stored)

@@ -113,7 +113,7 @@ def receives_the_result(algorithm, op, problem, seed):
         np.testing.assert_array_equal(tensor, before[name])
 
 
-# Sizes around the tiles: 512 pixels, blocks of 16 rows, sums in parts, several blocks of channels.
+# Sizes around the tiles: 512 pixels, blocks of 16 rows, 14 or 16 lines, sums in parts, several blocks of channels.
 LARGER = [
     "x=1x40x33x35 w=70x40x3x3 p=1",
     "x=2x3x70x71 w=5x3x7x5 s=2 p=3x2",
@@ -121,6 +121,7 @@ LARGER = [
     "x=1x1x130x1100 w=1x1x3x3 p=1",
     "x=3x600x4x4 w=33x600x1x1",
     "x=1x24x40x40 w=24x1x5x5 p=2 g=24",
+    *(f"x=1x6x47x35 w=6x1x7x5 p=3x2 g=6 {dtype}" for dtype in ("f32", "f64")),
     "x=1x4x9x40x41 w=6x4x3x3x3 p=1 s=1x2x1",
     "x=1x2x50x50 w=2x2x21x21 p=10",
     *(f"x=3x600x5x5 w=40x600x1x1 {dtype}" for dtype in ("f32", "f64", "c64")),

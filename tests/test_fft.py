@@ -11,6 +11,7 @@ from fastconv.core.algorithm import PLAIN
 from fastconv.core.machine import local_machine
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.cpu import _fft_dense, _fft_dense_weight, _fft_phases, _fft_planes, _fft_scipy, fft
+from fastconv.cpu._overlap import least_strip
 
 from .problems import expected, inputs_of, random_tensors
 
@@ -22,6 +23,8 @@ PROBLEMS = [
     "x=1x1x90x20 w=1x1x7x5 p=3 layout=channels_last",
     "x=2x1x3000 w=1x1x300 p=20",  # a sequence
     "x=1x4x50 w=4x1x9 p=20:3 g=4 mode=constant value=2",  # a longer border than the filter
+    "x=3x2x14x15 w=2x1x27x5 p=13:11x2:0 g=2 mode=constant value=2",  # a ring of lines; columns are one too many
+    "x=1x3x5x6 w=3x1x3x3 p=7 g=3",  # more border than filter and image
     # many channels
     "x=1x16x30x33 w=16x16x5x5",
     "x=3x5x40x20 w=7x5x3x5 p=1",  # parts of registers
@@ -29,6 +32,7 @@ PROBLEMS = [
     "x=1x18x30x33 w=33x18x9x5 p=4 layout=channels_last",
     "x=2x6x100 w=8x6x9 p=4",  # tiles of one row
     "x=3x70x14x13 w=75x70x3x3 p=1 mode=constant value=-1",  # several blocks of channels
+    "x=3x16x15x11 w=20x16x5x5 p=2:1x2 mode=constant value=3",  # rings of points; rows are one too many
     # strides
     "x=2x3x41x50 w=10x3x5x7 s=2 p=2",
     "x=1x4x60x33 w=6x2x9x6 s=3x1 d=1x2 g=2 p=3 mode=circular",
@@ -88,6 +92,21 @@ def test_kept_filters_give_the_same_bits(way, line, op):
     problem = ConvProblem.parse(line)
     tensors = random_tensors(problem, 2)
     np.testing.assert_array_equal(result_of(way, problem, op, tensors, kept=True), result_of(way, problem, op, tensors))
+
+
+@pytest.mark.parametrize(
+    ("line", "op", "least"),
+    [
+        ("x=1x1x14x40 w=1x1x27x5 p=13x1", Op.FORWARD, (1, 14 + 13, 40 + 1)),
+        ("x=1x1x14x40 w=1x1x27x5 p=13x1", Op.GRAD_INPUT, (1, 14 + 13, 40 + 1)),
+        ("x=1x1x14x40 w=1x1x27x5 p=13x1", Op.GRAD_WEIGHT, (1, 14 + 13, 40 + 1)),
+        ("x=1x1x14x40 w=1x1x3x5 p=1:0x2:1", Op.FORWARD, (1, 14 + 1, 40 + 2)),  # only the shorter border is shared
+        ("x=1x1x14x40 w=1x1x3x5", Op.GRAD_INPUT, (1, 14, 40)),  # the border of y is as long as the filter reaches
+        ("x=1x1x14x40 w=1x1x3x5 p=1x2 mode=circular", Op.FORWARD, (1, 14 + 2, 40 + 4)),  # borders that differ
+    ],
+)
+def test_a_whole_axis_shares_its_borders(line, op, least):
+    assert least_strip(ConvProblem.parse(line), op) == least
 
 
 def key_of(line):

@@ -40,7 +40,8 @@ from ._launch import Launch, SummedLaunch
 from ._overlap import (
     Cut,
     accumulates,
-    halo,
+    least_strip,
+    most_outputs,
     positions,
     prefetch_tile,
     serves,
@@ -67,6 +68,7 @@ class Planes(NamedTuple):
     scale_at: int  # 1 / (n1 n2) there
     stage: int  # what tasks do
     kept_lines: int  # of a plane, which hold the outputs of a tile
+    kept_columns: int  # whole panels of them
     tap_panels: int  # panels of columns that hold taps
     taps: int
     places_at: int  # in the geometry vector: where each tap stands in a plane
@@ -128,7 +130,7 @@ def _correlate(task, source, spectra, spectrum_at, target, residual, constants, 
         _gather_pair(source, channel * s.source_c, pair, constants, workspace, geometry)
         _transform_columns(g.plane_at, g.columns, workspace, geometry)
         _filter_lines(spectra, spectrum_at, workspace, geometry)
-        _transform_columns_back(g.plane_at, g.columns, g.kept_lines, workspace, geometry)
+        _transform_columns_back(g.plane_at, g.kept_columns, g.kept_lines, workspace, geometry)
         _store_pair(target, channel, pair, workspace, geometry, finish)
 
 
@@ -146,7 +148,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         _gather_pair_of_outputs(y, channel * s.target_c, pair, constants, workspace, geometry)
         _transform_columns(g.other_at, g.columns, workspace, geometry)
         _add_products_of_lines(workspace, geometry)
-    _transform_lines_back(workspace, geometry)
+    _transform_lines_back(tap_columns, workspace, geometry)
     _transform_columns_back(g.plane_at, tap_columns, g.lines, workspace, geometry)
     w_at, scale = (run * s.groups + channel) * g.taps, elements_in(geometry, workspace)[g.scale_at]
     for tap in range(g.taps):
@@ -291,11 +293,12 @@ def _transform_panel_of_lines(panels, to, plane, u, workspace, geometry):
 
 
 @subroutine
-def _transform_panel_of_lines_back(panel, plane, u, workspace, geometry):
+def _transform_panel_of_lines_back(panel, plane, u, columns, workspace, geometry):
+    """Undo `_transform_panel_of_lines` for the first columns."""
     g = planes(geometry)
     step = lanes(workspace)
     transform_back(workspace, panel, 2 * step, geometry, g.line_passes)
-    for v in range(0, g.columns, step):
+    for v in range(0, columns, step):
         _transpose_points(workspace, plane + v * 2 * g.lines + u * 2 * step, workspace, panel + v * 2 * step)
 
 
@@ -318,7 +321,7 @@ def _filter_lines(spectra, spectrum_at, workspace, geometry):
         spectrum = spectrum_at + u * 2 * g.columns
         for point in range(0, 2 * step * g.columns, 2 * step):
             _multiply_point(workspace, g.panel_at + point, spectra, spectrum + point, 1)
-        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, workspace, geometry)
+        _transform_panel_of_lines_back(g.panel_at, g.plane_at, u, g.kept_columns, workspace, geometry)
 
 
 @subroutine
@@ -340,13 +343,13 @@ def _add_products_of_lines(workspace, geometry):
 
 
 @subroutine
-def _transform_lines_back(workspace, geometry):
-    """The spectrum's lines back into a plane."""
+def _transform_lines_back(columns, workspace, geometry):
+    """The spectrum's lines back into the first columns of a plane."""
     never_inlined()
     g = planes(geometry)
     for u in range(0, g.lines, lanes(workspace)):
         spectrum = g.spectrum_at + u * 2 * g.columns
-        _transform_panel_of_lines_back(spectrum, g.plane_at, u, workspace, geometry)
+        _transform_panel_of_lines_back(spectrum, g.plane_at, u, columns, workspace, geometry)
 
 
 @subroutine
@@ -365,24 +368,25 @@ def _multiply_point(workspace, at, factors, factors_at, sign):
 
 # ---- sizes
 
-# Cycles for each register of points and each halving of a transform: 85 GFLOP/s, 5 n log2 n counted, over 16 to 512
-# points on the machine of docs/performance.md.
-LEVEL_CYCLES = 3.5
-# Cycles for each register of points of a pair beside its transforms: copied in and out, transposed there and
-# back, multiplied. What a sequence is turned by comes on top. Fitted, as the others here, to square planes of 32 to 512
-# for 1024x1024 with 31x31 and 127x127, 480000 with 4096, and 128 channels of 56x56 with 31x31.
-POINT_CYCLES = 30
-TURNED_CYCLES = 4
-# The same for the filter, and for what is done once to a sum of spectra.
-ONCE_CYCLES = 25
-# Cycles for each register that is gathered for a tile and stored, mostly waiting for memory; sequences go straight on.
-STORED_CYCLES = 65
-STORED_IN_LINE_CYCLES = 25
+# Cycles, fitted with FAR_CYCLES to the times of 590 planes, of all sizes that are near the best, for eleven problems
+# from 512 channels of 14x14 with 7x7 to 1024x1024 with 127x127 and 480000 with 4096: the prices are within 11 % of
+# three quarters of the times, and within 30 % of nearly all.
+# For each register of points and each halving of a transform:
+LEVEL_CYCLES = 4
+# For each register of points of a pair beside its transforms: copied in and out, transposed there and back, multiplied;
+# and what a sequence is turned by on top.
+POINT_CYCLES = 33
+TURNED_CYCLES = 10
+# For each pair: what begins and ends in all the loops.
+PAIR_CYCLES = 1900
+# For each register of results that is stored, and for each tap that is put into its place, one by one.
+STORED_CYCLES = 11
+TAP_CYCLES = 2
 # Part of a task for which threads wait for each other at the end. So 32 pairs go in four runs, and six in two, on two
 # threads: 1024x1024 with 127x127 in six, each with a spectrum of the filter, took 4.5 ms, and 4.1 ms so.
 WAITING = 0.25
 # Cycles for each register of points where a task does not fit a second-level cache of 1 MiB.
-FAR_CYCLES = 80
+FAR_CYCLES = 33
 NEAR_BYTES = 1 << 20
 # Pairs of tiles are cut into runs until there are at most this many tasks; a constant, so that the sums of GRAD_WEIGHT
 # do not depend on the machine.
@@ -418,7 +422,7 @@ def _is_line(problem: ConvProblem) -> bool:
 
 def _extents(problem: ConvProblem, op: Op) -> Iterator[tuple[int, int, Axes]]:
     """Planes that are larger than the halo, and the extents of the strips that fill them."""
-    _, height, width = (whole + more for whole, more in zip(positions(problem, op), halo(problem, op), strict=True))
+    _, height, width = least_strip(problem, op)
     if _is_line(problem):
         for n1, n2 in itertools.product(LENGTHS, LENGTHS):
             if n1 <= n2 <= 2 * n1:
@@ -482,7 +486,7 @@ def _runs(problem: ConvProblem, op: Op, pairs: int, pair: float, once: float) ->
 
 def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Sizes | None:
     """A plane with the tiles that fit it."""
-    most = [extent - more for extent, more in zip(strip, halo(problem, op), strict=True)]
+    most = most_outputs(problem, op, strip)
     if min(most) < 1:
         return None
     extents = positions(problem, op)
@@ -490,12 +494,12 @@ def _sized(problem: ConvProblem, op: Op, n1: int, n2: int, strip: Axes) -> _Size
     cut = Cut(strip, (1, height, width), (1, -(-extents[1] // height), -(-extents[2] // width)))
     pairs = -(-problem.N * cut.number // 2)
     lanes, points = lanes_of(problem.dtype), n1 * n2
-    is_line = strip[1] == 1
-    transforms = LEVEL_CYCLES * math.log2(points) + TURNED_CYCLES * is_line
+    transform = points / lanes * LEVEL_CYCLES * math.log2(points)
     far = FAR_CYCLES * (_memory(n1, n2, op, lanes).elements * problem.real_bytes > NEAR_BYTES)
-    stored = math.prod(extents) * problem.N / lanes * (STORED_IN_LINE_CYCLES if is_line else STORED_CYCLES)
-    pair = points / lanes * (2 * transforms + POINT_CYCLES + far)
-    once = points / lanes * (transforms + ONCE_CYCLES)
+    beside = POINT_CYCLES + TURNED_CYCLES * (strip[1] == 1) + far
+    pair = 2 * transform + points / lanes * beside + PAIR_CYCLES
+    once = transform + problem.taps * TAP_CYCLES
+    stored = math.prod(extents) * problem.N / lanes * STORED_CYCLES
     runs = _runs(problem, op, pairs, pair, once)
     spectra = runs if op is Op.GRAD_WEIGHT else 1
     cycles = problem.groups * (pairs * pair + spectra * once + stored)
@@ -590,6 +594,7 @@ def _geometry(
         scale_at=tables.add_elements(np.array([1 / sizes.points]), problem.dtype),
         stage=stage,
         kept_lines=sizes.cut.tile[1] if height > 1 else -(-sizes.cut.tile[2] // sizes.n2),
+        kept_columns=-(-sizes.cut.tile[2] // lanes) * lanes if height > 1 else sizes.n2,
         tap_panels=max(tap % sizes.n2 for tap in taps) // lanes + 1,
         taps=len(taps),
         places_at=tables.add(taps),

@@ -27,7 +27,7 @@ from ._fourier import add_passes, frequencies, transform, transform_back
 from ._gemm import lanes_of
 from ._geometry import Tables, even_split
 from ._kernel import first_integers, inner, never_inlined, number, place, plane_at
-from ._overlap import Cut, halo, positions, prefetch_tile, taps_of, tile_of_item
+from ._overlap import Cut, least_strip, most_outputs, positions, prefetch_tile, taps_of, tile_of_item
 from ._rows import changes, finish_runs, store_first_finished
 from ._simd import lanes, load, load_first, splat, store, store_first, transpose
 from ._strips import HEADER, header
@@ -265,12 +265,12 @@ class Shape(NamedTuple):
 
 
 def shapes(problem: ConvProblem, op: Op) -> Iterator[Shape]:
-    """All tiles that are larger than the halo; of one row where the problem has one."""
-    extents, more = positions(problem, op), halo(problem, op)
-    heights = (1,) if extents[1] + more[1] == 1 else LENGTHS
-    for height, width in itertools.product(heights, LENGTHS):
-        if height > more[1] and width > more[2]:
-            tile_p, tile_q = even_split(extents[1], height - more[1]), even_split(extents[2], width - more[2])
+    """All tiles that are longer than the filter; of one row where the problem has one."""
+    extents, least = positions(problem, op), least_strip(problem, op)
+    for height, width in itertools.product((1,) if least[1] == 1 else LENGTHS, LENGTHS):
+        _, most_p, most_q = most_outputs(problem, op, (1, height, width))
+        if min(most_p, most_q) >= 1:
+            tile_p, tile_q = even_split(extents[1], most_p), even_split(extents[2], most_q)
             counts = 1, -(-extents[1] // tile_p), -(-extents[2] // tile_q)
             yield Shape(Cut((1, height, width), (1, tile_p, tile_q), counts))
 

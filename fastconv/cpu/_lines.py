@@ -1,6 +1,6 @@
 """Direct kernels for a single target channel in each group: depthwise filters, and images of one channel.
 
-There is nothing that several target channels could share, so registers hold lines of the target, up to fourteen, one
+There is nothing that several target channels could share, so registers hold lines of the target, up to sixteen, one
 below the other, and the weights of a run of taps, one below the other, too. A line of the source is loaded once for
 them all::
 
@@ -62,10 +62,12 @@ TASK_CYCLES = 570
 LINE_PIXELS = 4096
 TALL_PIXELS = 256
 # Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
-# registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. One or
-# two lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
+# registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. Where
+# sixteen waste fewer they take their place: 96x64x64 with 7x7 took 0.25 ms in fourteen, and 0.23 ms so. One or two
+# lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
 # 2.4 ms with seven, whose lines come from too many places at once.
 MOST_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 7, 4
+SIXTEEN_LINES = 16
 WIDE = 4
 # Taps one below the other from which on a filter is tall.
 TALL = 5
@@ -100,39 +102,54 @@ def reads_source(problem: ConvProblem, op: Op) -> bool:
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, task, x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, None, None, None, task, x, w, y, residual, constants, workspace, geometry)
+
+
+@kernel
+def _forward_in_sixteens(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, None, None, True, task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def _forward_strided(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(True, None, None, task, x, w, y, residual, constants, workspace, geometry)
+    _correlate(True, None, None, None, task, x, w, y, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(None, None, None, None, task, y, w, x, residual, constants, workspace, geometry)
+
+
+@kernel
+def _grad_input_in_sixteens(task, x, w, y, residual, constants, workspace, geometry):
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    _correlate(None, None, None, True, task, y, w, x, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input_by_turns(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, True, None, task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(None, True, None, None, task, y, w, x, residual, constants, workspace, geometry)
 
 
 @kernel
 def _grad_input_scattered(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, True, task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(None, None, True, None, task, y, w, x, residual, constants, workspace, geometry)
 
 
 @subroutine
-def _correlate(strided, turns, scattered, task, source, weights, target, residual, constants, workspace, geometry):
+def _correlate(
+    strided, turns, scattered, sixteens, task, source, weights, target, residual, constants, workspace, geometry
+):  # fmt: skip
     """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums.
 
-    strided, turns, scattered: None, or True where elements of the source may be two apart, where phases of the target
-    take turns in its lines, and where its elements are no neighbours or are added to; the types tell what is compiled.
+    strided, turns, scattered, sixteens: None, or True where elements of the source may be two apart, where phases of
+    the target take turns in its lines, where its elements are no neighbours or are added to, and where SIXTEEN_LINES
+    are computed at once; the types tell what is compiled.
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
@@ -157,7 +174,7 @@ def _correlate(strided, turns, scattered, task, source, weights, target, residua
                 entry, table = g.phases_at + phase * PHASE, 1 if in_source else 2
                 if scattered is None:
                     _store_joined(
-                        strided, turns, target, image * g.target_n, group, at_once, lines, table, weights,
+                        strided, turns, sixteens, target, image * g.target_n, group, at_once, lines, table, weights,
                         geometry, tile, entry, finish,
                     )  # fmt: skip
                 else:
@@ -232,7 +249,7 @@ def _gather(workspace, geometry, source, source_at, tile, constants):
 
 @subroutine
 def _store_joined(
-    strided, turns, target, image_at, group, groups, source, table, weights, geometry, tile, entry, finish
+    strided, turns, sixteens, target, image_at, group, groups, source, table, weights, geometry, tile, entry, finish
 ):  # fmt: skip
     """A tile of one phase of the target, or of two that take turns in its lines, for some groups: added up in place."""
     g = header(geometry)
@@ -263,7 +280,7 @@ def _store_joined(
         elif turns is not None:
             _compute_by_turns(plane)
         else:
-            _compute(plane)
+            _compute(plane, sixteens)
         for k in range(groups):
             if changes(finish, group + k, 1):
                 finish_runs(target, at + k * g.target_c, pitch, height, width, group + k, 0, finish)
@@ -284,7 +301,7 @@ def _scatter(
                 workspace, g.sums_at, 0, g.line_pitch, tile.height, tile.width, source, tile.z + d, tile.p, tile.q,
                 weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], -1, k, 1,
             )  # fmt: skip
-            _compute(plane)
+            _compute(plane, None)
             at = image_at + (group + k) * g.target_c + in_d * g.target_d
             _scatter_plane(target, at, workspace, geometry, tile, entry, group + k, finish)
 
@@ -355,17 +372,24 @@ def _compute_by_turns(plane):
 
 
 @subroutine
-def _compute(plane):
+def _compute(plane, sixteens):
     """All sums of a `Plane` whose elements are neighbours."""
     never_inlined()
     one, wide = zeros(plane.weights, 1), zeros(plane.weights, WIDE)
     by_one = tuple_of(plane.p, 1)
     is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
-    at_once = lines_at_once(plane.height, -(-plane.width // lanes(plane.weights)), is_tall)
-    if at_once == MOST_LINES:
-        _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
-    elif at_once == SEVEN_LINES:
+    vectors = -(-plane.width // lanes(plane.weights))
+    if sixteens is None:
+        at_once = lines_at_once(plane.height, vectors, is_tall, MOST_LINES)
+    else:
+        at_once = lines_at_once(plane.height, vectors, is_tall, SIXTEEN_LINES)
+    if at_once == SEVEN_LINES:
         _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
+    elif at_once > SEVEN_LINES:
+        if sixteens is None:
+            _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
+        else:
+            _compute_lines(plane, tuple_of(one, SIXTEEN_LINES), by_one)
     elif at_once == 2:
         _compute_lines(plane, tuple_of(wide, 2), by_one)
     else:
@@ -373,7 +397,7 @@ def _compute(plane):
 
 
 @subroutine
-def lines_at_once(height, vectors, is_tall):
+def lines_at_once(height, vectors, is_tall, most):
     """Lines that are computed at once, of a plane of this height and so many vectors: the most that waste the fewest.
 
     For a filter that is not tall what matters is the memory, which prefers few lines with long segments: pairs.
@@ -381,8 +405,8 @@ def lines_at_once(height, vectors, is_tall):
     if height < SEVEN_LINES or not (is_tall or vectors <= WIDE // 2):
         return min(height, 2)
     found = SEVEN_LINES
-    if height >= MOST_LINES and -(-height // MOST_LINES) * MOST_LINES <= -(-height // found) * found:
-        found = MOST_LINES
+    if height >= most and -(-height // most) * most <= -(-height // found) * found:
+        found = most
     return found
 
 
@@ -485,10 +509,19 @@ def _run_of(plane, group, p, q, entry, lanes):
 def kernel_of(problem: ConvProblem, op: Op, is_joined: bool) -> Kernel:
     """The kernel that serves; is_joined: whether the sums of a tile are added up in the target."""
     if op is Op.FORWARD:
-        return _forward_strided if problem.stride[2] == 2 and reads_source(problem, op) else _forward
+        if problem.stride[2] == 2 and reads_source(problem, op):
+            return _forward_strided
+        return _forward_in_sixteens if _in_sixteens(problem, op) else _forward
     if not is_joined:
         return _grad_input_scattered
-    return _grad_input_by_turns if together(problem, op) == 2 else _grad_input
+    if together(problem, op) == 2:
+        return _grad_input_by_turns
+    return _grad_input_in_sixteens if _in_sixteens(problem, op) else _grad_input
+
+
+def _in_sixteens(problem: ConvProblem, op: Op) -> bool:
+    tile = tiling(problem, op).tile
+    return _at_once(problem, tile, -(-tile[2] // lanes_of(problem.dtype))) == SIXTEEN_LINES
 
 
 # ---- sizes
@@ -610,11 +643,20 @@ def _part_of_line(problem: ConvProblem, width: int, lanes: int) -> int:
     return min(width, -(-even_split(width, most) // lanes) * lanes)
 
 
+def _at_once(problem: ConvProblem, tile: Axes, vectors: int) -> int:
+    """Lines of a tile that are computed at once; sixteen where the registers suffice and fewer lines are wasted."""
+    is_tall = max(run_lengths(problem)) >= TALL
+    found: int = lines_at_once.py_func(tile[1], vectors, is_tall, MOST_LINES)
+    more: int = lines_at_once.py_func(tile[1], vectors, is_tall, SIXTEEN_LINES)
+    is_less = -(-tile[1] // more) * more < -(-tile[1] // found) * found
+    return more if REGISTERS == 32 and is_less else found
+
+
 def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> float:
     """Of one tile of one target channel, its gathering aside."""
     sources, _ = channels_of(problem, op)
     vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
-    at_once: int = lines_at_once.py_func(tile[1], vectors, max(lengths) >= TALL)
+    at_once = _at_once(problem, tile, vectors)
     wide = 1 if at_once > 2 else WIDE
     segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)
     runs = problem.taps // problem.filter[1] * sum(len(list(split(length))) for length in lengths)

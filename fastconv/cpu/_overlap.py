@@ -1,8 +1,10 @@
 """Overlap-save: the tiles that are gathered for a transform, and those that come out of it.
 
 A cyclic correlation of n points comes out right for n - halo outputs, where the halo is what the filter reaches beyond
-the first of its elements. So strips of n overlap by the halo, and are stored next to each other. GRAD_INPUT is a
-correlation too, with the filter turned around (`fastconv.cpu._axes.transposed_axes`).
+the first of its elements. So strips of n overlap by the halo, and are stored next to each other. A strip of a whole
+axis closes to a ring, on which the border at its end and that at its begin are one: with a border of b at both, n
+points suffice for n + b - halo outputs. GRAD_INPUT is a correlation too, with the filter turned around
+(`fastconv.cpu._axes.transposed_axes`).
 
 Source: Oppenheim, Schafer, "Discrete-Time Signal Processing", 3rd edition, section 8.7.3.
 """
@@ -14,6 +16,7 @@ import math
 from typing import NamedTuple
 
 from ..core.algorithm import Epilogue
+from ..core.boundary import folds
 from ..core.jit import subroutine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
@@ -47,6 +50,35 @@ def halo(problem: ConvProblem, op: Op) -> Axes:
     return first, second, third
 
 
+def least_strip(problem: ConvProblem, op: Op) -> Axes:
+    """The shortest strips that hold whole axes, their borders at both ends in the same place."""
+    whole, more = positions(problem, op), halo(problem, op)
+    first, second, third = (
+        max(whole[axis], more[axis] + 1, whole[axis] + more[axis] - _common_border(problem, op, axis))
+        for axis in range(3)
+    )
+    return first, second, third
+
+
+def _common_border(problem: ConvProblem, op: Op, axis: int) -> int:
+    """Positions at the begin of what is gathered, and as many at its end, that hold the value outside."""
+    if op is Op.GRAD_INPUT:
+        before, behind = transposed_reach(problem, axis)
+        return max(0, min(before, transposed_extent(problem, axis) + behind - problem.output[axis]))
+    return 0 if folds(problem.padding_mode) else min(problem.padding[axis])
+
+
+def most_outputs(problem: ConvProblem, op: Op, strip: Axes) -> Axes:
+    """Positions that come out right of a strip; none, or less, where it is too short for the filter."""
+    first, second, third = (
+        whole if extent >= least else extent - more
+        for whole, extent, least, more in zip(
+            positions(problem, op), strip, least_strip(problem, op), halo(problem, op), strict=True
+        )
+    )
+    return first, second, third
+
+
 class Cut(NamedTuple):
     """How strips and tiles cover the axes."""
 
@@ -69,7 +101,8 @@ class Places(NamedTuple):
 
 def places(problem: ConvProblem, op: Op, cut: Cut, axis: int) -> Places:
     """The index tables of one axis, for all of its strips."""
-    outputs = (cut.tiles[axis] - 1) * cut.tile[axis] + cut.strip[axis] - halo(problem, op)[axis]
+    last = max(cut.tile[axis], cut.strip[axis] - halo(problem, op)[axis])
+    outputs = (cut.tiles[axis] - 1) * cut.tile[axis] + last
     if op is Op.GRAD_INPUT:
         source, target, (meets,) = transposed_axes(problem, axis, outputs)
         return Places(source, target, [tap.shift for _, tap in sorted(meets)])

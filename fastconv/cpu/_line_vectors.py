@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._simd import Emitter, Vector, element, index, like
+from ._simd import Emitter, Vector, element, exchanged, index, like
 
 
 def _between(emitter, low, high):
@@ -245,3 +245,37 @@ def cleared(typing_context, values):
         return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
 
     return values(values), codegen
+
+
+@intrinsic
+def squared(typing_context, array):
+    """Zeros: a tuple of as many registers of an array's elements as one of them has lanes."""
+    value = Vector(array.dtype, 1)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * emitter.lanes)
+
+    return types.UniTuple(value, Emitter(None, array.dtype).lanes)(array), codegen
+
+
+@intrinsic
+def store_transposed(typing_context, array, at, line, lines, count, values):
+    """Write the first `count` lanes of the first `lines` lines of the transpose of a square of lanes.
+
+    values: a tuple of as many registers as they have lanes, the square's lines; from array[at] on, then from
+    array[at + line] on, ...
+    """
+    value, integer = values.dtype, types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        columns = exchanged(emitter, [emitter.unpack(each) for each in _unpacked(builder, arguments[5])])
+        for number, column in enumerate(columns):
+            with builder.if_then(builder.icmp_signed("<", index(number), arguments[3]), likely=True):
+                address = builder.gep(begin, [builder.mul(arguments[2], index(number))])
+                emitter.store_first(column, address, arguments[4])
+        return context.get_dummy_value()
+
+    return types.void(array, integer, integer, integer, integer, values), codegen

@@ -8,8 +8,8 @@ What a separable filter leaves to do (`fastconv._separable`)::
 The lanes of a register hold neighbours of one line, so the pass down the columns multiplies whole lines by weights.
 So does the other, on the transpose: as many lines of t as a register has lanes are transposed while they are in
 registers, and stay in a second-level cache, a vector for each column; what they give is transposed again when it is
-stored. Each pass is the same function, and shuffles eight registers of 16 lanes for every vector of the result, in place
-of a load across two cache lines for every tap. No array lies between the passes.
+stored. Both passes are one function. Its transposes shuffle four times for each vector of 16 lanes, where a pass along
+the lines loads across two cache lines for every tap; and no array lies between the passes.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ._gemm import lanes_of, padded
 from ._geometry import Tables, even_split, sized
 from ._kernel import first_integers, never_inlined, number, views
 from ._launch import Launch
-from ._line_vectors import RUNS, add_lines, squared, store_transposed
+from ._line_vectors import RUNS, add_lines, behind_boundary, squared, store_transposed
 from ._rows import copy, fill
 from ._simd import lanes, load, store, tuple_of
 
-# Cycles for each run of taps of a block of 16 x 16 elements, beside its multiply-adds, and for each block: 2000x2000 with
-# 3, 9, 17, 25 and 41 taps each way took 1.33, 2.14, 3.64, 4.83 and 7.35 ms on one thread.
+# Cycles for each run of taps of a block of 16 x 16 elements, beside its multiply-adds, and for each block: 2000x2000
+# with 3, 9, 17, 25 and 41 taps each way took 1.33, 2.14, 3.64, 4.83 and 7.35 ms on one thread.
 RUN_CYCLES = 25
 BLOCK_CYCLES = 170
 # Lines of t, in multiples of the lanes, that make a task.
@@ -86,16 +86,14 @@ def _passes(task, x, w, y, residual, constants, workspace, geometry):
     for p in range(band * g.span, end, step):
         lines = min(step, end - p)
         image_at = image * g.height * g.width
-        source = Blocks(x, image_at + (p - g.above) * g.width, g.width, step, g.width)
+        source = _blocks(x, image_at + (p - g.above) * g.width, g.width, g.width)
         if p < g.above or p - g.above + step + g.down - 1 > g.height:
             _gather(workspace, x, image_at, p, lines + g.down - 1, constants, geometry)
-            source = Blocks(workspace, g.strip_at, g.pitch, step, g.width)
-        columns = Blocks(workspace, g.before * step, step, step * step, FAR)
-        _pass(source, w, 0, g.down, columns, step, g.width)
+            source = _blocks(workspace, g.strip_at, g.pitch, g.width)
+        target = _blocks(y, (image * g.lines + p) * g.columns, g.columns, g.columns)
+        _pass(source, w, 0, g.down, _columns(workspace, step + g.before - source.first), step)
         _pad(workspace, constants, geometry)
-        columns = Blocks(workspace, 0, step, step * step, FAR)
-        target = Blocks(y, (image * g.lines + p) * g.columns, g.columns, step, g.columns)
-        _pass(columns, w, g.down, g.across, target, lines, g.columns)
+        _pass(_columns(workspace, step - target.first), w, g.down, g.across, target, lines)
 
 
 class Blocks(NamedTuple):
@@ -105,7 +103,25 @@ class Blocks(NamedTuple):
     at: int
     line: int
     step: int
-    width: int  # elements of a line that exist, or FAR
+    first: int  # element of a line that exists, and the one past the last
+    last: int
+
+
+@subroutine
+def _blocks(array, at, line, width):
+    """Lines from array[at] on, in blocks that begin where a register does.
+
+    2048x2048 with 17 taps each way, whose lines all begin 16 bytes behind a page, took 2.7 ms, and 1.9 ms so.
+    """
+    first = behind_boundary(array, at)
+    return Blocks(array, at - first, line, lanes(array), first, first + width)
+
+
+@subroutine
+def _columns(workspace, column):
+    """The transposed lines of t from a column on; `lanes` columns lie before the padded ones."""
+    step = lanes(workspace)
+    return Blocks(workspace, column * step, step, step * step, 0, FAR)
 
 
 @subroutine
@@ -129,36 +145,41 @@ def _pad(workspace, constants, geometry):
     step = lanes(workspace)
     for i in range(g.columns + g.across - 1 - g.width):
         place = i if i < g.before else i + g.width
-        column = number(geometry, g.columns_at + place)
+        column, at = number(geometry, g.columns_at + place), (step + place) * step
         if column < 0:
-            fill(workspace, place * step, step, constants[1])
+            fill(workspace, at, step, constants[1])
         else:
-            store(workspace, place * step, load(workspace, (g.before + column) * step, 1))
+            store(workspace, at, load(workspace, (step + g.before + column) * step, 1))
 
 
 @subroutine
-def _pass(source, weights, weights_at, taps, target, lines, width):
-    """target = the transpose of sums over r < taps of weights[weights_at + r] * source, moved up by r lines.
+def _pass(source, weights, weights_at, taps, target, lines):
+    """The transpose of sums over r < taps of weights[weights_at + r] * source, moved up by r lines, is the target.
 
-    lines: of the target, at most the lanes; width: of the sums, whose blocks lie beside each other in the source and
-    below each other in the target.
+    lines: of the target, at most the lanes. The blocks of a line of the source lie below each other in the target.
     """
     never_inlined()
     step = lanes(weights)
-    for block in range(-(-width // step)):
+    for block in range(-(-min(source.last, target.last) // step)):
         sums = squared(weights)
         at, done = source.at + block * source.step, 0
+        low, high = _inside(source, block)
         while done < taps:
             run = _run(taps - done)
             sums = add_lines(
-                sums, run, tuple_of(done, 1), source.array, at + done * source.line, source.line, 0, FAR,
-                0, min(step, source.width - block * step), weights, weights_at + done, 1,
+                sums, run, tuple_of(done, 1), source.array, at + done * source.line, source.line, 0, FAR, low, high,
+                weights, weights_at + done, 1,
             )  # fmt: skip
             done += run
-        store_transposed(
-            target.array, target.at + block * target.step, target.line, lines,
-            min(step, target.width - block * step), sums,
-        )  # fmt: skip
+        low, high = _inside(target, block)
+        store_transposed(target.array, target.at + block * target.step, target.line, lines, low, high, sums)
+
+
+@subroutine
+def _inside(blocks, block):
+    """The lanes of a block between which elements exist."""
+    step = lanes(blocks.array)
+    return max(0, blocks.first - block * step), min(step, blocks.last - block * step)
 
 
 @subroutine
@@ -211,7 +232,7 @@ def plan(down: ConvProblem, across: ConvProblem) -> PassesRun:
     step = lanes_of(down.dtype)
     span = _span(lines, step)
     pitch = padded(width, down.dtype) + step  # so that lines do not all begin at the same place of a page
-    strip_at = step * (padded(width, down.dtype) + before + after + step)
+    strip_at = step * (padded(width, down.dtype) + before + after + 3 * step)
     workspace = strip_at + pitch * (step + taps_down - 1)
     tables = Tables(Bands)
     vector = tables.vector(

@@ -261,7 +261,7 @@ def squared(typing_context, array):
 
 @intrinsic
 def behind_boundary(typing_context, array, at):
-    """How many elements array[at] lies behind the last address that is a multiple of a register's bytes."""
+    """How many elements array[at] lies behind the last address that is a multiple of the bytes of `lanes` elements."""
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, array.dtype)

@@ -11,7 +11,7 @@ demo: $(VENV)/.examples
 	$(RUN) examples/deblur.py --output demo
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

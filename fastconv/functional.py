@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ._ranks import of_ranks
 from .core.algorithm import Epilogue
 from .core.arrays import Array, as_array, common_dtype
-from .core.devices import DeviceType, common_device
+from .core.devices import DeviceType, common_device, with_precision
 from .core.errors import RejectedError, reporting
 from .core.evaluate import Call
 from .core.parameters import Extents, Padding
@@ -54,9 +54,10 @@ def flipped(weight: Array, flip: bool) -> Array:
     return np.flip(weight, axes) if isinstance(weight, np.ndarray) else weight.flipped(axes)
 
 
-def dtypes_of(*arrays: Array | None) -> DTypes:
-    """The types of the arguments, None for what is not given."""
-    return tuple([None if array is None else array.dtype for array in arrays])
+def dtypes_of(*arrays: Array | None, precision: str | None = None) -> DTypes:
+    """The types of the arguments, None for what is not given; a precision tells how float32 may be multiplied."""
+    dtypes = tuple([None if array is None else array.dtype for array in arrays])
+    return dtypes if precision is None else with_precision(dtypes, precision)
 
 
 @remembered
@@ -163,6 +164,7 @@ def conv(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
 ) -> Array:
     """{n}-D convolution, in the sense of cross-correlation.
@@ -208,6 +210,8 @@ def conv(
         Where to compute: by default where the arrays are. Arrays on a CUDA device (of PyTorch, CuPy, Numba, or any
         other library by DLPack or ``__cuda_array_interface__``) are taken without a copy, in their library's current
         stream, and the result is an array of the same kind; with "cuda", NumPy arrays are copied there and back.
+    precision : {"tf32"}, optional
+        On a CUDA device, whether products of float32 may be rounded to TF32, 11 bits, where that is faster; else never.
     flip : bool
         Reverse the filters along their spatial axes: convolution in the mathematical sense.
 
@@ -230,7 +234,14 @@ def conv(
         add = None if add is None else as_array("add", add, device)
         parameters = (stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, activation)
         add_shape = None if add is None else add.shape
-        call = conv_call(Op.FORWARD, x.shape, weight.shape, dtypes_of(x, weight, bias, add), *parameters, add_shape)
+        call = conv_call(
+            Op.FORWARD,
+            x.shape,
+            weight.shape,
+            dtypes_of(x, weight, bias, add, precision=precision),
+            *parameters,
+            add_shape,
+        )
         return call(x, weight, None, bias=bias, add=add, out=out, num_threads=num_threads)
 
 
@@ -253,6 +264,7 @@ def conv_transpose(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
 ) -> Array:
     """{n}-D transposed convolution: the adjoint of `conv{n}d` in its first argument.
 
@@ -271,7 +283,7 @@ def conv_transpose(
         Elements that are cut off the output.
     output_padding : int or one for each axis
         Elements by which the output is longer at its end; less than the stride.
-    groups, layout, activation, add, algorithm, rtol, out, num_threads, device
+    groups, layout, activation, add, algorithm, rtol, out, num_threads, device, precision
         As in `conv{n}d`.
 
     Returns
@@ -290,7 +302,7 @@ def conv_transpose(
         bias = None if bias is None else as_array("bias", bias, device)
         add = None if add is None else as_array("add", add, device)
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, activation)
-        add_shape, dtypes = None if add is None else add.shape, dtypes_of(x, weight, bias, add)
+        add_shape, dtypes = None if add is None else add.shape, dtypes_of(x, weight, bias, add, precision=precision)
         call = conv_transpose_call(Op.GRAD_INPUT, x.shape, weight.shape, dtypes, *parameters, add_shape)
         bias = bias_array(bias, call.problem.C, device)
         return call(None, weight, x, bias=bias, add=add, out=out, num_threads=num_threads)

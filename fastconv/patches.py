@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from .core.arrays import Array, allocate, as_array, check_out, common_dtype, handed_back, is_plain, plain
 from .core.boundary import OUTSIDE, linear_mode, source_index
+from .core.devices import common_device
 from .core.errors import RejectedError, reporting
 from .core.evaluate import SERIAL_SECONDS, check_threads
 from .core.machine import local_machine
@@ -32,7 +33,7 @@ from .core.parameters import Extents, Padding
 from .core.patch_problem import folded_problem, patch_problem
 from .core.problem import ConvProblem, Op
 from .core.recent import remembered
-from .core.registry import patch_plan
+from .core.registry import patch_class, patch_plan
 from .core.threads import allowed_threads
 
 __all__ = ["col2im", "fold", "im2col", "unfold", "windows"]
@@ -53,6 +54,7 @@ def im2col(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The patch matrices of all images, with a row for each output pixel: ``im2col(x)[n * L + i, j] = patch[j, i]``.
 
@@ -67,8 +69,8 @@ def im2col(
         As in `conv2d`, whose result has the same pixels.
     out : array of the result's shape and type, optional
         Must not overlap x.
-    num_threads : int, optional
-        Most threads to use; by default Numba's number.
+    num_threads, device
+        As in `conv2d`.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def im2col(
            [3, 4]])
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
         copy = _copy_of(Op.FORWARD, True, x.dtype, x.shape, *window)
         return copy.gather(x, (copy.problem.N * copy.problem.pixels, copy.problem.K), out, num_threads)
@@ -110,6 +112,7 @@ def col2im(
     normalize: bool = False,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The adjoint of `im2col`: every element is added to the element of x that it would have come from.
 
@@ -127,7 +130,8 @@ def col2im(
         Divide by the number of patches that cover an element: ``col2im(im2col(x), normalize=True)`` is x, wherever a
         patch covers it, and 0 elsewhere. Not for integers.
     out : array of shape `x_shape` and the type of `columns`, optional
-    num_threads : int, optional
+    num_threads, device
+        As in `conv2d`.
 
     Returns
     -------
@@ -140,7 +144,7 @@ def col2im(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x_shape, columns=np.shape(columns), k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        matrix, shape = as_array("columns", columns), tuple(x_shape)
+        matrix, shape = as_array("columns", columns, device), tuple(x_shape)
         window = (kernel_size, stride, padding, dilation, linear_mode(padding_mode), 0, layout)
         copy = _copy_of(Op.GRAD_INPUT, True, matrix.dtype, shape, *window)
         expected = (copy.problem.N * copy.problem.pixels, copy.problem.K)
@@ -161,6 +165,7 @@ def unfold(
     layout: str = "channels_first",
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The patch matrix of each image, as `torch.nn.functional.unfold` gives it: ``unfold(x)[n] = patch``.
 
@@ -181,7 +186,7 @@ def unfold(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         is_last = layout == "channels_last"
         window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
         copy = _copy_of(Op.FORWARD, is_last, x.dtype, x.shape, *window)
@@ -203,6 +208,7 @@ def fold(
     normalize: bool = False,
     out: Array | None = None,
     num_threads: int | None = None,
+    device: str | None = None,
 ) -> Array:
     """The adjoint of `unfold`, as `torch.nn.functional.fold` gives it, and ONNX Col2Im.
 
@@ -215,7 +221,7 @@ def fold(
         both are single integers.
     kernel_size, dilation, padding, stride, layout
         As given to `unfold`.
-    padding_mode, normalize, num_threads
+    padding_mode, normalize, num_threads, device
         As in `col2im`.
     out : array of the result's shape and type, optional
 
@@ -236,7 +242,7 @@ def fold(
     array([[1., 2., 3., 4.]])
     """
     with reporting(x=x, o=output_size, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         window = (kernel_size, stride, padding, dilation, padding_mode, layout)
         copy = _folding_of(x.dtype, x.shape, output_size, *window)
         problem = copy.problem
@@ -253,6 +259,7 @@ def windows(
     padding_mode: str = "zeros",
     pad_value: complex = 0,
     layout: str = "channels_first",
+    device: str | None = None,
 ) -> Array:
     """The patches as a view: the elements of `unfold`, none of them copied, with an axis for each spatial one.
 
@@ -267,7 +274,7 @@ def windows(
     read-only array of shape (N, C, T, R, S, Z, P, Q), without the batch where x is
         ``windows(x)[n, c, r, s, p, q] = x_padded[n, c, p * stride + r * dilation, q * stride + s * dilation]``, so that
         ``windows(x).reshape(N, C * R * S, P * Q)`` is `unfold`, and a copy. With layout="channels_last",
-        (N, Z, P, Q, C, T, R, S).
+        (N, Z, P, Q, C, T, R, S). On a CUDA device, a copy.
 
     Raises
     ------
@@ -275,7 +282,7 @@ def windows(
         Naming the argument, what it was, what is allowed, and the problem.
     """
     with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x)
+        x = as_array("x", x, device)
         problem = patch_problem(
             x.shape,
             kernel_size,
@@ -287,7 +294,12 @@ def windows(
             layout=layout,
             dtype=common_dtype(x.dtype),
         )
-    is_last, batch = layout == "channels_last", x.ndim - problem.rank - 1
+        is_last, batch = layout == "channels_last", x.ndim - problem.rank - 1
+        if not isinstance(x, np.ndarray):
+            lead = 3 - problem.rank
+            taps, places = (problem.C, *problem.filter[lead:]), problem.output[lead:]
+            shape = (*x.shape[:batch], *((*places, *taps) if is_last else (*taps, *places)))
+            return _copies(Op.FORWARD, problem, is_last, x.dtype).gather(x, shape, None, None)
     spatial = slice(batch, batch + problem.rank) if is_last else slice(batch + 1, x.ndim)
     padded = _padded(x, problem, range(x.ndim)[spatial])
     lead, steps = 3 - problem.rank, np.array(padded.strides[spatial])
@@ -381,11 +393,20 @@ class _Copy:
         return np.maximum(whole if problem.layout == "channels_first" else whole[..., np.newaxis], 1)
 
 
+def _copies(op: Op, problem: ConvProblem, pixel_rows: bool, dtype: Any) -> _Copy:
+    """The copy of a problem where arrays of this type live."""
+    place = common_device(dtype)
+    if place == "cpu":
+        return _Copy(op, problem, pixel_rows)
+    copy: _Copy = patch_class(place)(op, problem, pixel_rows)
+    return copy
+
+
 @remembered
 def _copy_of(
     op: Op,
     pixel_rows: bool,
-    dtype: np.dtype[Any],
+    dtype: Any,
     x_shape: tuple[int, ...],
     kernel_size: Extents,
     stride: Extents,
@@ -407,12 +428,12 @@ def _copy_of(
         layout=layout,
         dtype=common_dtype(dtype),
     )
-    return _Copy(op, problem, pixel_rows)
+    return _copies(op, problem, pixel_rows, dtype)
 
 
 @remembered
 def _folding_of(
-    dtype: np.dtype[Any],
+    dtype: Any,
     shape: tuple[int, ...],
     output_size: Extents,
     kernel_size: Extents,
@@ -434,4 +455,4 @@ def _folding_of(
         layout=layout,
         dtype=common_dtype(dtype),
     )
-    return _Copy(Op.GRAD_INPUT, problem, layout == "channels_last")
+    return _copies(Op.GRAD_INPUT, problem, layout == "channels_last", dtype)

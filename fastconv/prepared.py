@@ -25,7 +25,7 @@ __all__ = ["Prepared", "prepare"]
 MOST_KINDS = 64
 
 # Parameters that do not tell one convolution from another.
-_NO_WINDOW = ("num_threads", "device", "flip")
+_NO_WINDOW = ("num_threads", "device", "precision", "flip")
 
 
 def prepare(
@@ -44,6 +44,7 @@ def prepare(
     rtol: float | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
 ) -> Prepared:
     """Fix all of a convolution but its data: ``prepare(weight, ...)(x)`` is ``conv{n}d(x, weight, ...)``, and faster.
@@ -56,7 +57,7 @@ def prepare(
         Copied too.
     stride, padding, dilation, groups, padding_mode, pad_value, layout, activation, algorithm, rtol, num_threads
         As in `conv1d`, `conv2d` and `conv3d`.
-    device, flip
+    device, precision, flip
         As in `conv1d`, `conv2d` and `conv3d`.
 
     Returns
@@ -88,6 +89,7 @@ def prepare(
         "rtol": rtol,
         "num_threads": num_threads,
         "device": device,
+        "precision": precision,
         "flip": flip,
     }
     with reporting(w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
@@ -154,6 +156,7 @@ class Prepared:
         self._parameters = copy.deepcopy(parameters)
         self._window = [value for name, value in self._parameters.items() if name not in _NO_WINDOW]
         self._num_threads, self._device = parameters["num_threads"], parameters["device"]
+        self._precision = parameters["precision"]
         self._forms = WeightForms(flipped(self.weight, parameters["flip"]), parameters["num_threads"])
         self._ready: dict[tuple[Any, ...], _Ready] = {}
         _check_without_x(self.weight, self.bias, parameters)
@@ -196,7 +199,7 @@ class Prepared:
     def _make_ready(self, kind: tuple[Any, ...], x: Array, add: Array | None) -> _Ready:
         *window, activation, algorithm, rtol = self._window
         parameters = (*window, algorithm, rtol, activation, None if add is None else add.shape)
-        dtypes = dtypes_of(x, self.weight, self.bias, add)
+        dtypes = dtypes_of(x, self.weight, self.bias, add, precision=self._precision)
         call = conv_call(Op.FORWARD, x.shape, self.weight.shape, dtypes, *parameters)
         weight, kept = self._forms.of(call)
         ready = _Ready(call, weight, call.constants(self.bias), kept)

@@ -30,11 +30,12 @@ CORE_BELOW_ALGORITHMS = {
     "fastconv.core.pool_problem",
     "fastconv.core.problem",
     "fastconv.core.threads",
+    "fastconv.core.winograd_matrices",
 }
 
 
 # What of a device stands above the algorithms: calls, from arrays to array.
-CALLS = {"fastconv.cuda.evaluate", "fastconv.cuda.pool_evaluate"}
+CALLS = {"fastconv.cuda.evaluate", "fastconv.cuda.patch_evaluate", "fastconv.cuda.pool_evaluate"}
 
 
 def imports(module):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fastconv.cpu._winograd_matrices import filtering
+from fastconv.core.winograd_matrices import filtering
 from fastconv.cpu._winograd_transforms import SQUARES
 
 USED = sorted({(each.outputs, each.taps) for square in (*SQUARES, *(s.exchanged for s in SQUARES)) for each in square})

@@ -135,6 +135,8 @@ class Algorithm:
     spreads
         Whether one NaN, Inf or huge element may reach results that do not depend on it; then another algorithm computes
         them, or computes them again.
+    rounds
+        Whether it makes use of it where a problem allows products to be rounded to TF32; the others get float32.
     """
 
     name: str
@@ -145,3 +147,4 @@ class Algorithm:
     workspace: Callable[[ConvProblem, Op], int]
     plan: Callable[[ConvProblem, Op, Epilogue], Plan]
     spreads: bool = False
+    rounds: bool = False

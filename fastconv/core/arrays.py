@@ -57,10 +57,10 @@ def common_dtype(*dtypes: np.dtype[Any] | DeviceType | None) -> str:
     bfloat16, which NumPy lacks, promotes with any other type as float32 does.
     """
     names = {each.name for each in dtypes if isinstance(each, DeviceType)}
-    if names == {"bfloat16"}:
-        return "bfloat16"
+    if len(names) == 1:
+        return names.pop()
     if names:
-        return np.result_type(*["float32" if name == "bfloat16" else name for name in names]).name
+        return np.result_type(*["float32" if name in ("bfloat16", "tf32") else name for name in names]).name
     dtype = np.result_type(*[each for each in dtypes if isinstance(each, np.dtype)])
     if dtype.name not in COMPUTE_DTYPES:
         raise RejectedError(

@@ -50,6 +50,25 @@ def cuda_arrays() -> Any:
     return importlib.import_module("fastconv.cuda._arrays")
 
 
+def with_precision(dtypes: tuple[Any, ...], precision: str | None) -> tuple[Any, ...]:
+    """The types of arguments, float32 as "tf32" where its products may be rounded to that.
+
+    Raises
+    ------
+    RejectedError
+        For a precision that does not exist, or arrays that are not on a CUDA device.
+    """
+    if precision is None:
+        return dtypes
+    if precision != "tf32":
+        raise RejectedError("precision", precision, 'must be None or "tf32"')
+    if common_device(*dtypes) != "cuda":
+        raise RejectedError("precision", precision, "must be None for NumPy arrays: the CPU has no TF32")
+    return tuple(
+        [each if each is None or each.name != "float32" else DeviceType("tf32", each.device) for each in dtypes]
+    )
+
+
 def common_device(*dtypes: Any) -> str:
     """The device on which arguments of these types live together; None is passed over."""
     given = [dtype for dtype in dtypes if dtype is not None]

@@ -23,8 +23,8 @@ LAYOUTS = ("channels_first", "channels_last")
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
-    """The NumPy type of that name; float16 stands for bfloat16, which NumPy lacks: of the same kind and size."""
-    return np.dtype("float16" if dtype == "bfloat16" else dtype)
+    """The NumPy type of that name; of those that NumPy lacks, one of the same kind and size."""
+    return np.dtype({"bfloat16": "float16", "tf32": "float32"}.get(dtype, dtype))
 
 
 # ---- numbers and words

@@ -58,7 +58,9 @@ COMPUTE_DTYPES = {
     **dict.fromkeys(("int64", "uint64"), "int64"),
 }
 DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for name in COMPUTE_DTYPES} | {
-    "bfloat16": "bf16"  # on CUDA devices only
+    # On CUDA devices only; tf32 is float32 whose products may be rounded to TF32.
+    "bfloat16": "bf16",
+    "tf32": "tf32",
 }
 
 

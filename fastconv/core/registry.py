@@ -10,7 +10,7 @@ from .algorithm import Algorithm, PatchRun
 from .problem import ConvProblem, Op
 
 _MODULES = {
-    "cuda": ("fastconv.cuda.direct",),
+    "cuda": ("fastconv.cuda.direct", "fastconv.cuda.im2col", "fastconv.cuda.fft", "fastconv.cuda.winograd"),
     "cpu": ("fastconv.cpu.direct", "fastconv.cpu.im2col", "fastconv.cpu.fft", "fastconv.cpu.winograd"),
 }
 
@@ -40,6 +40,11 @@ def passes_module() -> Any:
 def call_class(device: str = "cpu") -> Any:
     """What makes calls on a device: `fastconv.core.evaluate.Call`, or the class of that name of another device."""
     return importlib.import_module("fastconv.core.evaluate" if device == "cpu" else f"fastconv.{device}.evaluate").Call
+
+
+def patch_class(device: str) -> Any:
+    """What copies patches between arrays of a device other than the CPU."""
+    return importlib.import_module(f"fastconv.{device}.patch_evaluate").Copy
 
 
 def pooling_class(device: str = "cpu") -> Any:

@@ -16,6 +16,7 @@ from .registry import algorithm_names, algorithms
 # Largest error over the root mean square of the result that `auto` accepts unless told, by the size of a real number.
 # The results of 16-bit types round by up to 2**-8 of themselves.
 ERROR_BUDGET = {2: 5e-2, 4: 1e-4, 8: 1e-12}
+TF32_BUDGET = 5e-3  # where products may be rounded to 11 bits
 # Scratch memory that `auto` accepts, in bytes: of one thread, or of a whole call on a CUDA device.
 WORKSPACE_LIMIT = {"cpu": 64 << 20, "cuda": 1 << 30}
 
@@ -90,8 +91,7 @@ def explain_problem(problem: ConvProblem, op: Op, rtol: float | None = None, dev
     """Ask every algorithm its price and take the cheapest that is allowed."""
     if problem.multiplications == 0:
         raise UnsupportedError(f"{op.value} of {problem} has nothing to multiply and needs no algorithm")
-    computed = computed_on(problem, device)
-    candidates = {each.name: _candidate(each, computed, op, rtol) for each in algorithms(device)}
+    candidates = {each.name: _candidate(each, problem, op, rtol) for each in algorithms(device)}
     allowed = [each for each in candidates.values() if each.refusal is None]
     if not allowed and rtol is None:
         candidates = _with_most_accurate(candidates, device)
@@ -112,13 +112,15 @@ def _with_most_accurate(candidates: dict[str, Candidate], device: str) -> dict[s
     return candidates | {best.name: dataclasses.replace(best, refusal=None)}
 
 
-def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op, rtol: float | None = None) -> Candidate:
+def _candidate(algorithm: Algorithm, given: ConvProblem, op: Op, rtol: float | None = None) -> Candidate:
+    problem = computed_by(algorithm, given)
     refusal = algorithm.supports(problem, op)
     if refusal is not None:
         return Candidate(algorithm.name, refusal)
     error = algorithm.error_bound(problem, op)
     workspace = algorithm.workspace(problem, op)
-    budget = ERROR_BUDGET[problem.real_bytes] if rtol is None else rtol
+    usual = TF32_BUDGET if given.dtype == "tf32" else ERROR_BUDGET[problem.real_bytes]
+    budget = usual if rtol is None else rtol
     if error > budget:
         refusal = f"its error of {error:.1e} exceeds {budget:.0e}"
     elif workspace > WORKSPACE_LIMIT[algorithm.device]:
@@ -127,9 +129,11 @@ def _candidate(algorithm: Algorithm, problem: ConvProblem, op: Op, rtol: float |
     return Candidate(algorithm.name, refusal, seconds, error, workspace)
 
 
-def computed_on(problem: ConvProblem, device: str) -> ConvProblem:
-    """The problem in the type of the tensors that a device's kernels take: CUDA's widen elements as they load them."""
-    return problem.computed if device == "cpu" else problem
+def computed_by(algorithm: Algorithm, problem: ConvProblem) -> ConvProblem:
+    """The problem in the type that an algorithm's kernels take: CUDA's widen elements as they load them."""
+    if algorithm.device == "cpu":
+        return problem.computed
+    return problem if problem.dtype != "tf32" or algorithm.rounds else problem.replace(dtype="float32")
 
 
 @lru_cache(maxsize=1024)
@@ -150,13 +154,14 @@ def plan_for(
     """
     require_support(algorithm, problem, op, device)
     name = explain_problem(problem, op, rtol, device).algorithm if algorithm == "auto" else algorithm
-    return find(name, device).plan(computed_on(problem, device), op, epilogue)
+    chosen = find(name, device)
+    return chosen.plan(computed_by(chosen, problem), op, epilogue)
 
 
 @lru_cache(maxsize=1024)
 def contained_plan_for(problem: ConvProblem, op: Op, epilogue: Epilogue = PLAIN) -> Plan:
     """The cheapest plan among the algorithms that keep a NaN where it belongs, whatever their rounding error."""
-    candidates = [_candidate(each, problem.computed, op) for each in algorithms() if not each.spreads]
+    candidates = [_candidate(each, problem, op) for each in algorithms() if not each.spreads]
     return plan_for(problem, op, min(candidates, key=lambda each: each.seconds).name, epilogue)
 
 
@@ -169,7 +174,8 @@ def seconds_alone(problem: ConvProblem, op: Op, algorithm: str) -> float:
 def require_support(algorithm: str, problem: ConvProblem, op: Op, device: str = "cpu") -> None:
     """Raise UnsupportedError, with the reason, if an algorithm was asked for by name and cannot serve."""
     if algorithm != "auto":
-        refusal = find(algorithm, device).supports(computed_on(problem, device), op)
+        asked = find(algorithm, device)
+        refusal = asked.supports(computed_by(asked, problem), op)
         if refusal is not None:
             raise UnsupportedError(f"algorithm={algorithm!r}: {refusal}  [problem: {problem}, {op.value}]")
 

@@ -1,7 +1,7 @@
 """The transforms of Winograd's tiles, a register of tiles or filters at a time.
 
 A lane holds one tile, or one filter, so that a transform is plain arithmetic on registers; the matrices are constants
-of the code (`fastconv.cpu._winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles.
+of the code (`fastconv.core.winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles.
 What a tile reads beyond its own m elements stands in further copies of the line, m elements on, so that the tiles of
 several lines follow each other and fill registers also where lines are short.
 """
@@ -15,8 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..core.winograd_matrices import Filtering, Matrix, filtering
 from ._simd import Emitter, element, exchanged, index
-from ._winograd_matrices import Filtering, Matrix, filtering
 
 
 class Square(NamedTuple):

@@ -1,7 +1,7 @@
 """Winograd's minimal filtering: fewer products, between transforms of tiles and filters.
 
 The output is cut into tiles of m elements along each axis. With the matrices of F(m, r), which
-`fastconv.cpu._winograd_matrices` makes, the sum over the input channels is formed for each of the (m + r - 1)^2 points
+`fastconv.core.winograd_matrices` makes, the sum over the input channels is formed for each of the (m + r - 1)^2 points
 of a tile::
 
     data[e, c, tile]  = B^T d B           of the input around the tile

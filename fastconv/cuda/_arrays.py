@@ -17,7 +17,7 @@ from ..core.arrays import Array
 from ..core.devices import INDICES, DeviceType, is_on_cuda
 from ..core.errors import RejectedError
 from ..core.parameters import numpy_type
-from ._device import COMPUTED_AS, SIMULATED
+from ._device import DTYPES, SIMULATED
 from ._host import HostCopy
 from ._queue import Queue, queue_of
 from ._sums import channel_sums, fill
@@ -66,7 +66,7 @@ class Library:
 def _torch() -> Library:
     import torch
 
-    names = {getattr(torch, name): name for name in COMPUTED_AS}
+    names = {getattr(torch, name): name for name in DTYPES}
 
     return Library(
         name="torch",
@@ -182,6 +182,7 @@ def _host() -> Library:
     )
 
 
+ALIGNMENT = 16  # bytes: of the widest loads and stores
 DLPACK_CUDA = 2  # kDLCUDA of the DLPack standard
 
 _MAKERS = {"torch": _torch, "cupy": _cupy, "numba": _numba, "numba_cuda": _numba, "fastconv": _host}
@@ -215,7 +216,7 @@ class CudaArray:
         A TypeError for a type that is not computed on devices.
     """
 
-    def __init__(self, argument: str, array: Any, allowed: Collection[str] = COMPUTED_AS) -> None:
+    def __init__(self, argument: str, array: Any, allowed: Collection[str] = DTYPES) -> None:
         self.array, self.library = array, library_of(array)
         name = self.library.dtype(array)
         if name not in allowed:
@@ -252,10 +253,15 @@ class CudaArray:
         return CudaArray("array", self.library.flip(self.array, axes))
 
     def plain(self, name: str) -> CudaArray:
-        """The array in C order and of this type, itself where it is so."""
-        if name == self.dtype.name and self.library.contiguous(self.array):
-            return self
-        return CudaArray("array", self.library.plain(self.array, name))
+        """The array in C order, of this type and aligned for wide loads; itself where it is so."""
+        if name != self.dtype.name or not self.library.contiguous(self.array):
+            return CudaArray("array", self.library.plain(self.array, name))
+        return self if is_aligned(self.pointer) else self.flipped(())
+
+
+def is_aligned(pointer: Any) -> bool:
+    """Whether elements of 128 bits may be loaded from an address on."""
+    return SIMULATED or pointer % ALIGNMENT == 0
 
 
 def as_cuda_array(argument: str, value: Any) -> CudaArray:
@@ -263,7 +269,7 @@ def as_cuda_array(argument: str, value: Any) -> CudaArray:
     return value if isinstance(value, CudaArray) else CudaArray(argument, value)
 
 
-def copied(argument: str, array: Array, allowed: Collection[str] = COMPUTED_AS) -> CudaArray:
+def copied(argument: str, array: Array, allowed: Collection[str] = DTYPES) -> CudaArray:
     """A NumPy array, copied to the device."""
     return CudaArray(argument, HostCopy.of(array), allowed)
 
@@ -282,7 +288,7 @@ def result_array(out: Any, library: Library, shape: tuple[int, ...], name: str, 
     """Where a result goes: `out`, or a new array of a library."""
     if isinstance(out, np.ndarray):
         return CudaArray("out", HostCopy.empty(shape, name, device, out))
-    return CudaArray("out", library.empty(shape, name, device) if out is None else out, (*COMPUTED_AS, *INDICES))
+    return CudaArray("out", library.empty(shape, name, device) if out is None else out, (*DTYPES, *INDICES))
 
 
 def zeros_like(value: Any) -> Any:
@@ -328,6 +334,8 @@ def check_out(out: Any, shape: tuple[int, ...], name: str, inputs: list[CudaArra
         raise RejectedError("out", f"cuda:{target.device}", f"must be on the inputs' device, cuda:{inputs[0].device}")
     if not target.library.contiguous(out):
         raise RejectedError("out", "not contiguous", "must be in C order")
+    if not is_aligned(target.pointer):
+        raise RejectedError("out", "not aligned", f"must begin at a multiple of {ALIGNMENT} bytes")
     if any(_overlap(target, each) for each in inputs):
         raise RejectedError("out", "overlapping", "must not share memory with an input")
 

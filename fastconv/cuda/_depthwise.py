@@ -25,6 +25,7 @@ from ._device import (
     barrier,
     block_x,
     cuda,
+    fetched,
     float32,
     float64,
     function,
@@ -42,7 +43,7 @@ from ._device import (
     thread,
 )
 from ._epilogue import finish
-from ._fetches import fetch_of, fetched
+from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
 from ._planes import (
@@ -115,7 +116,7 @@ class Numbers(NamedTuple):
         down, across = Along.of(problem, op, 1), Along.of(problem, op, 2)
         source, result = gather.source_strides, gather.result_strides
         _, R, S = problem.filter
-        taps = (R * S, S, 1)
+        first_tap, sign = (0, 1) if gather.is_forward else (problem.taps - 1, -1)
         return cls(
             gather.result_channels * problem.groups,
             gather.result_channels,
@@ -138,7 +139,10 @@ class Numbers(NamedTuple):
             result.h,
             result.w,
             *gather.weight_strides,
-            *((0, *taps) if gather.is_forward else (problem.taps - 1, *(-stride for stride in taps))),
+            first_tap,
+            sign * R * S,
+            sign * S,
+            sign,
             int(has_bias),
         )
 

@@ -37,6 +37,7 @@ from ._device import (
     block_x,
     block_y,
     cuda,
+    fetched,
     function,
     get,
     int32,
@@ -49,7 +50,6 @@ from ._device import (
     shifted,
     thread,
 )
-from ._fetches import fetched
 from ._gather import Gather
 from ._kernel import Body, Kernel, Launch, kernels
 from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, Tile, place_of_thread, tile_loader, tile_of
@@ -298,11 +298,16 @@ def add_splits(dtype: str) -> Body:
     return Body(body, (pointer(COMPUTED_AS[dtype]), pointer(dtype), int32, int32), ADDING_THREADS)
 
 
-Run = Callable[..., None]
+class Correlation(NamedTuple):
+    """What computes GRAD_WEIGHT: ``run(queue, x, w, y, partial)``, its scratch memory, and additions in a row."""
+
+    run: Callable[..., None]
+    partial: Part
+    additions: int
 
 
-def depthwise_weight(problem: ConvProblem) -> tuple[Run, Part] | None:
-    """What runs GRAD_WEIGHT, ``run(queue, x, w, y, partial)``, and its scratch memory; None where it does not serve."""
+def depthwise_weight(problem: ConvProblem) -> Correlation | None:
+    """What computes GRAD_WEIGHT; None where these kernels do not serve."""
     gather = Gather(problem, Op.FORWARD)
     down, across = Along.of(problem, Op.GRAD_WEIGHT, 1), Along.of(problem, Op.GRAD_WEIGHT, 2)
     rows = results_of(down, problem.output[1])
@@ -312,21 +317,21 @@ def depthwise_weight(problem: ConvProblem) -> tuple[Run, Part] | None:
     if divided is None:
         return None
     kernel, records, columns_of_blocks, tiles = divided
-    tiles_across, tiles_down = tiles
-    count = problem.N * problem.output[0] * tiles_across * tiles_down
+    count = problem.N * problem.output[0] * math.prod(tiles)
     share = -(-count // max(1, WANTED_BLOCKS // columns_of_blocks))
     splits, size = -(-count // share) if count else 0, math.prod(problem.w_shape)
-    split = Split(tiles_across, tiles_down, count, share)
     images = np.int64(gather.source_strides.image), np.int64(gather.result_strides.image)
-    numbers = Numbers.of(gather, False)
-    correlate = Launch(kernel, (columns_of_blocks, splits), numbers, *records, split, *images)
+    correlate = Launch(
+        kernel, (columns_of_blocks, splits), Numbers.of(gather, False), *records, Split(*tiles, count, share), *images
+    )
     add = Launch(add_splits(problem.dtype), (-(-size // WARP),), splits, size)
 
     def run(queue, x, w, y, partial):
         correlate(queue, x, y, partial)
         add(queue, partial, w)
 
-    return run, (COMPUTED_AS[problem.dtype], splits * size)
+    additions = share * rows * RESULTS_ACROSS + THREADS + splits // ADDING_SLOTS + ADDING_SLOTS
+    return Correlation(run, (COMPUTED_AS[problem.dtype], splits * size), additions)
 
 
 def _divided(gather: Gather, constants: Any) -> tuple[Kernel, tuple[Tile, ...], int, tuple[int, int]] | None:

@@ -3,14 +3,15 @@
 A kernel is a function of pointers and integers, made by a factory whose arguments are its compile-time constants.
 Pointers are to elements of one type; `get` and `put` convert between that type and the one that is computed in:
 
-============  ============  =============
+============  ============  ===================================================
 tensor        pointed at    computed in
-============  ============  =============
+============  ============  ===================================================
 float32       float32       float32
 float64       float64       float64
 float16       its bits      float32
 bfloat16      its bits      float32
-============  ============  =============
+tf32          float32       float32, products rounded to 11 bits where that pays
+============  ============  ===================================================
 
 Indices are 32-bit integers: Numba makes 64 bits of every sum and product, so that each is put into `int32` at its end,
 once, and the compiler narrows what stands inside. What may lie beyond 2**31 elements is reached by `shifted`, once.
@@ -33,17 +34,23 @@ from ._ready import require_packages
 __all__ = [
     "FULL_WARP",
     "SIMULATED",
+    "add_products",
+    "along_both",
     "barrier",
     "block_x",
     "block_y",
     "block_z",
+    "copy_or_zero",
     "cuda",
+    "fetched",
     "float32",
     "float64",
+    "fourier",
     "from_other_lane",
     "function",
     "get",
     "get4",
+    "get_behind",
     "int32",
     "int64",
     "pointer",
@@ -52,6 +59,7 @@ __all__ = [
     "quotient",
     "record",
     "remainder",
+    "repeated",
     "shifted",
     "sum_of_warp",
     "thread",
@@ -67,8 +75,16 @@ _TRAVELS_AS = {
     **{name: name for name in ("float32", "float64", "int32", "int64", "int8")},
     "float16": "int16",
     "bfloat16": "uint16",
+    "tf32": "float32",
 }
-COMPUTED_AS = {"float32": "float32", "float64": "float64", "float16": "float32", "bfloat16": "float32"}
+DTYPES = ("float32", "float64", "float16", "bfloat16")  # of tensors
+COMPUTED_AS = {
+    "float32": "float32",
+    "float64": "float64",
+    "float16": "float32",
+    "bfloat16": "float32",
+    "tf32": "float32",
+}
 
 FULL_WARP = 0xFFFFFFFF
 
@@ -84,11 +100,15 @@ def function(body: Callable[..., Any]) -> Any:
 
 
 if SIMULATED:
+    from ._plane_simulated import add_products, along_both, fourier
     from ._simulated import (
+        copy_or_zero,
+        fetched,
         float32,
         float64,
         get,
         get4,
+        get_behind,
         int32,
         int64,
         pointer,
@@ -101,10 +121,13 @@ if SIMULATED:
     )
 else:
     from ._intrinsics import (
+        copy_or_zero,
+        fetched,
         float32,
         float64,
         get,
         get4,
+        get_behind,
         int32,
         int64,
         pointer,
@@ -115,6 +138,25 @@ else:
         remainder,
         shifted,
     )
+    from ._plane_intrinsics import add_products, along_both, fourier
+
+
+def repeated(count: int, step: Any) -> Any:
+    """The function ``(arguments)`` that calls ``step(k, arguments)`` for k from 0 to count - 1, each a constant.
+
+    The compiler leaves a loop around a large body; this is how such a body comes to have constant indices, and its
+    loads to be moved across its repetitions. arguments: a tuple.
+    """
+    last = count - 1
+    before = repeated(last, step) if last else None
+
+    @function
+    def calls(arguments):
+        if before is not None:
+            before(arguments)
+        step(last, arguments)
+
+    return calls
 
 
 @function

@@ -10,11 +10,12 @@ from numba.cuda.extending import intrinsic
 
 float32, float64, int32, int64 = types.float32, types.float64, types.int32, types.int64
 
-_TYPES = {"float32": float32, "float64": float64, "float16": types.int16, "bfloat16": types.uint16}
+_TYPES = {"float32": float32, "tf32": float32, "float64": float64, "float16": types.int16, "bfloat16": types.uint16}
 _TYPES |= {"int32": int32, "int64": int64}
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 _HALF, _FLOAT = ir.HalfType(), ir.FloatType()
 VECTOR = 4
+GLOBAL, SHARED = 1, 3  # numbers of the address spaces
 
 
 def pointer(dtype: str) -> Any:
@@ -42,10 +43,17 @@ def _element(type_: Any) -> Any:
 
 @intrinsic
 def shifted(typing_context, elements, count):
-    """The pointer, so many elements on; the count has 64 bits."""
+    """The pointer to global memory, so many elements on; the count has 64 bits.
+
+    It passes through PTX, so that the compiler works it out here, once, and not again for every element behind it.
+    """
 
     def code(context, builder, signature, arguments):
-        return builder.gep(arguments[0], [arguments[1]])
+        place = builder.gep(arguments[0], [arguments[1]])
+        in_global = builder.addrspacecast(place, ir.PointerType(place.type.pointee, GLOBAL))
+        kind = ir.FunctionType(in_global.type, [in_global.type])
+        kept = builder.call(ir.InlineAsm(kind, "mov.u64 $0, $1;", "=l,l", side_effect=False), [in_global])
+        return builder.addrspacecast(kept, place.type)
 
     return elements(elements, types.int64), code
 
@@ -88,6 +96,19 @@ def get(typing_context, elements, index):
 
 
 @intrinsic
+def get_behind(typing_context, elements, index, count):
+    """The element that stands `count`, a constant, behind this index: no instruction adds it to the address."""
+    element = _element(elements)
+
+    def code(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], *arguments[:2])
+        place = builder.gep(place, [arguments[2]], inbounds=True)
+        return _widened(builder, element, builder.load(place))
+
+    return _computed(element)(elements, types.int32, types.int32), code
+
+
+@intrinsic
 def put(typing_context, elements, index, value):
     """Store a computed value as the element of this index."""
     element = _element(elements)
@@ -108,9 +129,15 @@ def get4(typing_context, elements, index):
     def code(context, builder, signature, arguments):
         place = _place(context, builder, signature.args[0], *arguments)
         kind = context.get_value_type(element)
-        vector = builder.load(builder.bitcast(place, ir.VectorType(kind, VECTOR).as_pointer()))
-        vector.align = VECTOR * element.bitwidth // 8
-        values = [_widened(builder, element, builder.extract_element(vector, _I32(k))) for k in range(VECTOR)]
+        # Four numbers of 16 bits are one of 64: of a vector of them the compiler would make four loads.
+        as_one = ir.IntType(VECTOR * kind.width) if kind == _I16 else ir.VectorType(kind, VECTOR)
+        whole = builder.load(builder.bitcast(place, as_one.as_pointer()))
+        whole.align = VECTOR * element.bitwidth // 8
+        if kind == _I16:
+            parts = [builder.trunc(builder.lshr(whole, as_one(k * kind.width)), kind) for k in range(VECTOR)]
+        else:
+            parts = [builder.extract_element(whole, _I32(k)) for k in range(VECTOR)]
+        values = [_widened(builder, element, part) for part in parts]
         return context.make_tuple(builder, signature.return_type, values)
 
     return types.UniTuple(_computed(element), VECTOR)(elements, types.int32), code
@@ -156,3 +183,36 @@ def remainder(typing_context, dividend, divisor):
         return builder.urem(*arguments)
 
     return types.int32(types.int32, types.int32), code
+
+
+# ---- copies into shared memory that nobody waits for at once (cp.async, PTX ISA 9.7.9.25)
+
+
+@intrinsic
+def copy_or_zero(typing_context, elements, at, source, index, is_there):
+    """Begin to copy a float32 or float64 into a shared array; a zero, and nothing is read, unless it is there."""
+    size = source.dtype.bitwidth // 8
+
+    def code(context, builder, signature, arguments):
+        to = _place(context, builder, signature.args[0], *arguments[:2])
+        to = builder.ptrtoint(builder.addrspacecast(to, ir.PointerType(to.type.pointee, SHARED)), _I32)
+        from_ = builder.ptrtoint(_place(context, builder, signature.args[2], *arguments[2:4]), ir.IntType(64))
+        kind = ir.FunctionType(ir.VoidType(), [_I32, ir.IntType(64), _I32])
+        text = f"cp.async.ca.shared.global [$0], [$1], {size}, $2;"
+        copy = ir.InlineAsm(kind, text, "r,l,r,~{memory}", side_effect=True)
+        builder.call(copy, [to, from_, builder.select(arguments[4], _I32(size), _I32(0))])
+        return context.get_dummy_value()
+
+    return types.void(elements, types.int32, source, types.int32, types.boolean), code
+
+
+@intrinsic
+def fetched(typing_context):
+    """Wait for the copies that the thread has begun; of those of others a barrier tells."""
+
+    def code(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(kind, "cp.async.wait_all;", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), code

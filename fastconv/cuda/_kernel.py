@@ -92,7 +92,8 @@ class Kernel:
         """`machine_code`, from disk if it was made before."""
         from ._cache import kept
 
-        return kept(f"{self.name} {self.body} {capability}", lambda: self.machine_code(capability))
+        bounds = self.body.threads, self.body.resident
+        return kept(f"{self.name} {bounds} {capability}", lambda: self.machine_code(capability))
 
     def loaded(self, capability: tuple[int, int]) -> Any:
         """The kernel as `cuda.core.launch` takes it; the first call compiles or reads it."""

@@ -6,7 +6,7 @@ import math
 
 from ..core.algorithm import running_sum_error
 from ..core.problem import ConvProblem
-from ._device import COMPUTED_AS
+from ._device import COMPUTED_AS, DTYPES
 
 # Indices inside one image, and inside w, have 32 bits with a sign; between images they have 64.
 MOST_ELEMENTS = 2**31
@@ -17,7 +17,7 @@ LARGEST_OVER_RMS = 5
 def refusal(problem: ConvProblem) -> str | None:
     """None, or one sentence that says why the problem cannot be served on this device."""
     if problem.dtype not in COMPUTED_AS:
-        return f"{problem.dtype} is not computed on CUDA devices, which take {', '.join(COMPUTED_AS)}"
+        return f"{problem.dtype} is not computed on CUDA devices, which take {', '.join(DTYPES)}"
     sizes = {
         "an image of x, padded,": problem.C * math.prod(problem.padded),
         "an image of y": problem.K * math.prod(problem.output),

@@ -18,8 +18,9 @@ THREADS = 128
 # Elements of a tile: 18 KiB of float32, of which a multiprocessor of sm_80 holds nine, and of sm_90 twelve.
 CAPACITY = 4608
 SHARED_ALIGNMENT = 32
-# Fewest neighbours that load a row of a tile: a sector of memory is eight float32.
-LEAST_LANES_BITS = 3
+# Log2 of the fewest threads that load a row of a tile: 16 float32 are two sectors of memory, and a warp then asks for
+# no more than two rows at once.
+LEAST_LANES_BITS = 4
 
 
 class Tile(NamedTuple):
@@ -37,9 +38,12 @@ class Tile(NamedTuple):
 
 
 def tile_of(
-    down: Along, across: Along, rows: int, columns: int, extents: tuple[int, int], most_planes: int
+    down: Along, across: Along, rows: int, columns: int, extents: tuple[int, int], most_planes: int, filters: int = 1
 ) -> Tile | None:
-    """The division of planes of these results that leaves the fewest threads idle; None where no tile fits."""
+    """The division of planes of these results that leaves the fewest threads idle; None where no tile fits.
+
+    filters: how many meet each plane, and stand behind it in shared memory.
+    """
     height, width = extents
     found: list[tuple[float, Tile]] = []
     for across_bits, down_bits in itertools.product(range(THREADS.bit_length()), repeat=2):
@@ -48,7 +52,7 @@ def tile_of(
         source_rows = down.window(rows << down_bits)
         pitch = ((columns << across_bits) - columns) * across.step // across.spread
         pitch += across.vectors(columns) * VECTOR
-        room = CAPACITY // (source_rows * pitch + down.taps * across.taps)
+        room = CAPACITY // (source_rows * pitch + down.taps * across.taps * filters)
         planes = min(THREADS >> across_bits + down_bits, most_planes, room)
         if planes == 0:
             continue

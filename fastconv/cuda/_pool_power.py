@@ -52,13 +52,13 @@ def _power(value, exponent):
     return value**exponent
 
 
-_EASY = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _root}
+_POWERS: dict[float | None, Any] = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _root, None: _power}
 
 
 @kernels
 def raise_elements(dtype: str, easy: float | None, has_factor: bool) -> Body:
     """A thread raises one element, scaled, to one of the easy powers, or to any, and multiplies by its factor."""
-    raised: Any = _EASY.get(easy, _power)  # type: ignore[arg-type]
+    raised = _POWERS[easy]
     real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
 
     def body(
@@ -87,7 +87,7 @@ def power_of(
     size: int, dtype: str, exponent: float, scale: float = 1, gain: float = 1, has_factor: bool = False
 ) -> Any:
     """The launch, of x, factor and y, for so many elements: ``y = gain * (scale * x)**exponent * factor``."""
-    kernel = raise_elements(dtype, exponent if exponent in _EASY else None, has_factor)
+    kernel = raise_elements(dtype, exponent if exponent in _POWERS else None, has_factor)
     last, left = divmod(size - 1, THREADS)
     real = np.dtype(COMPUTED_AS[dtype]).type
     return Launch(kernel, (last + 1,), left + 1, last, real(scale), real(exponent), real(gain))

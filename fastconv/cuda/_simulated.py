@@ -43,9 +43,9 @@ def shifted(elements: Any, count: Number) -> Any:
 
 def _widened(value: Any) -> Any:
     if value.dtype == np.int16:
-        return np.float32(value.view(np.float16))
+        return value.view(np.float16).astype(np.float32)
     if value.dtype == np.uint16:
-        return (np.uint32(value) << np.uint32(16)).view(np.float32)
+        return (value.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return value
 
 
@@ -63,6 +63,11 @@ def _narrowed(value: Any, dtype: np.dtype[Any]) -> Any:
 def get(elements: Any, index: Number) -> Any:
     """`_intrinsics.get`."""
     return _widened(elements[_checked(elements, index)])
+
+
+def get_behind(elements: Any, index: Number, count: int) -> Any:
+    """`_intrinsics.get_behind`."""
+    return get(elements, index + count)
 
 
 def put(elements: Any, index: Number, value: Any) -> None:
@@ -91,3 +96,12 @@ def quotient(dividend: Number, divisor: Number) -> Any:
 def remainder(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.remainder`."""
     return np.int32(dividend % divisor)
+
+
+def copy_or_zero(elements: Any, at: Number, source: Any, index: Number, is_there: Any) -> None:
+    """`_intrinsics.copy_or_zero`, which here has copied when it returns."""
+    elements[_checked(elements, at)] = get(source, index) if is_there else 0
+
+
+def fetched() -> None:
+    """`_intrinsics.fetched`: nothing is under way."""

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..core.problem import ConvProblem, Op
-from ._device import function, int32, quotient, remainder
+from ._device import function, get4, int32, quotient, remainder
 
-# Products above which a loop nest is no longer unrolled before arrays become registers (NVVM of CUDA 13.0).
-UNROLLED = 128
+# Products, and rows of a window, above which a loop nest is no longer unrolled before arrays become registers (found by
+# trial with NVVM of CUDA 13.0).
+UNROLLED, UNROLLED_ROWS = 256, 2
 VECTOR = 4
 
 
@@ -72,8 +73,8 @@ def in_turn(parts: list[Any]) -> Any:
     return both
 
 
-def _over_rows(down: Along, across: Along, rows: int, columns: int, load: Any, add: Any) -> Any:
-    """Load a window row by row, and add to the sums what each gives."""
+def _over_rows(down: Along, rows: int, products: int, load: Any, add: Any) -> Any:
+    """Load a window row by row, and add to the sums what each gives: so many products."""
 
     def part(first: int, count: int) -> Any:
         @function
@@ -85,12 +86,12 @@ def _over_rows(down: Along, across: Along, rows: int, columns: int, load: Any, a
                     if distance >= 0 and remainder(distance, int32(down.dilation)) == 0:
                         r = quotient(distance, int32(down.dilation))
                         if r < down.taps:
-                            add(sums, factors, window, i, r, place)
+                            add(sums, factors, window, elements, i, r, place)
 
         return rows_of_window
 
     height = down.window(rows)
-    most = max(1, UNROLLED // (rows * columns * across.taps))
+    most = max(1, min(UNROLLED_ROWS, UNROLLED // products))
     return in_turn([part(first, min(most, height - first)) for first in range(0, height, most)])
 
 
@@ -106,14 +107,14 @@ def gathered(down: Along, across: Along, rows: int, columns: int, load: Load) ->
     taps, step, spread, dilation, lead = across
 
     @function
-    def add(sums, filter_, window, i, r, place):
+    def add(sums, filter_, window, elements, i, r, place):
         for j in range(columns):
             for s in range(taps):
                 at = int32(j * step + s * dilation + lead)
                 if remainder(at, int32(spread)) == 0:
                     sums[i * columns + j] += filter_[r * taps + s] * window[quotient(at, int32(spread))]
 
-    return _over_rows(down, across, rows, columns, load, add)
+    return _over_rows(down, rows, rows * columns * taps, load, add)
 
 
 def correlated(down: Along, across: Along, rows: int, columns: int, load: Load) -> Any:
@@ -125,11 +126,34 @@ def correlated(down: Along, across: Along, rows: int, columns: int, load: Load) 
     taps, step, _, dilation, _ = across
 
     @function
-    def add(sums, gradients, window, i, r, place):
+    def add(sums, gradients, window, elements, i, r, place):
         if i < place.pixels_down:
             for j in range(columns):
                 if j < place.pixels_across:
                     for s in range(taps):
                         sums[r * taps + s] += gradients[i * columns + j] * window[j * step + s * dilation]
 
-    return _over_rows(down, across, rows, columns, load, add)
+    return _over_rows(down, rows, rows * columns * taps, load, add)
+
+
+def gathered_for_channels(down: Along, across: Along, rows: int, columns: int, channels: int, load: Load) -> Any:
+    """The function ``(sums, factors, window, elements, place)`` that adds to results of several channels.
+
+    sums: (channels * rows * columns,). factors: (channels,), written. elements: shared memory, with the filters of all
+    channels, (taps, channels), from ``place.filters_at`` on. The rest is as in `gathered`.
+    """
+    taps, step, spread, dilation, lead = across
+
+    @function
+    def add(sums, factors, window, elements, i, r, place):
+        for s in range(taps):
+            for k in range(0, channels, VECTOR):
+                at = int32(place.filters_at + (r * taps + s) * channels + k)
+                factors[k], factors[k + 1], factors[k + 2], factors[k + 3] = get4(elements, at)
+            for j in range(columns):
+                at = int32(j * step + s * dilation + lead)
+                if remainder(at, int32(spread)) == 0:
+                    for k in range(channels):
+                        sums[(k * rows + i) * columns + j] += factors[k] * window[quotient(at, int32(spread))]
+
+    return _over_rows(down, rows, rows * columns * taps * channels, load, add)

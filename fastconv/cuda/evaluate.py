@@ -34,7 +34,7 @@ class Call:
         require_support(algorithm, problem, op, "cuda")
         check_activation(epilogue.activation, problem.dtype)
         self.op, self.problem, self.algorithm = op, problem, algorithm
-        self.dtype = self.computed_dtype = problem.dtype
+        self.dtype = self.computed_dtype = "float32" if problem.dtype == "tf32" else problem.dtype
         result_shape = problem.result_shape(op)
         self.shape = result_shape if batched or op is Op.GRAD_WEIGHT else result_shape[1:]
         # The plain kernels know sums of nothing too: zeros, finished like any other.

@@ -192,8 +192,8 @@ class Image(NamedTuple):
 
 
 @kernels
-def add_patches(dtype: str) -> Body:
-    """A thread adds up one element of x."""
+def add_patches(dtype: str, normalized: bool) -> Body:
+    """A thread adds up one element of x, and divides it by the number of patches that hold it if `normalized`."""
     real = REALS[COMPUTED_AS[dtype]]
 
     def body(
@@ -221,6 +221,11 @@ def add_patches(dtype: str) -> Body:
                     row = int32(slice_ + get(places, int32(each_h)))
                     for each_w in range(get(places, w), get(places, int32(w + 1))):
                         total += get(elements, int32(row + get(places, int32(each_w))))
+            if normalized:
+                count_d = int32(get(places, int32(d + 1)) - get(places, d))
+                count_h = int32(get(places, int32(h + 1)) - get(places, h))
+                count_w = int32(get(places, int32(w + 1)) - get(places, w))
+                total /= real(max(int32(count_d * count_h * count_w), int32(1)))
             put(shifted(x, int64(image) * x_image), at, total)
 
     pointers = pointer(dtype), pointer(dtype), pointer("int32")
@@ -239,7 +244,7 @@ def refusal(problem: ConvProblem) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def plan(problem: ConvProblem, op: Op, pixel_rows: bool) -> PatchRun:
+def plan(problem: ConvProblem, op: Op, pixel_rows: bool, normalized: bool = False) -> PatchRun:
     """What copies a patch matrix out of x (FORWARD), or sets x to what its elements add up to (GRAD_INPUT).
 
     Parameters
@@ -248,9 +253,13 @@ def plan(problem: ConvProblem, op: Op, pixel_rows: bool) -> PatchRun:
         A convolution with as many outputs and groups as make one for each tap of each channel: its y is the matrix.
     pixel_rows
         Whether the matrix is (N, pixels, C * taps), not (N, C * taps, pixels); whatever the layout of x.
+    normalized
+        Whether sums are divided by the number of patches that hold an element.
     """
     images = np.int64(problem.C * math.prod(problem.input)), np.int64(problem.K * problem.pixels)
-    return (_copy if op is Op.FORWARD else _add)(problem, pixel_rows, images)
+    if op is Op.FORWARD:
+        return _copy(problem, pixel_rows, images)
+    return _add(problem, pixel_rows, normalized, images)
 
 
 def _copy(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
@@ -263,12 +272,12 @@ def _copy(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int
     return lambda queue, x, matrix: launch(queue, x, matrix, sources.on(queue))
 
 
-def _add(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
+def _add(problem: ConvProblem, pixel_rows: bool, normalized: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
     outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C)
     channel = problem.taps * (1 if pixel_rows else problem.pixels)
     blocks = -(-problem.C * math.prod(problem.input) // THREADS)
     n = Image(outer, inner, *problem.input, channel, blocks)
-    launch = Launch(add_patches(problem.dtype), (problem.N * blocks,), n, *images)
+    launch = Launch(add_patches(problem.dtype, normalized), (problem.N * blocks,), n, *images)
     places = Table(_places(problem, pixel_rows))
     return lambda queue, x, matrix: launch(queue, matrix, x, places.on(queue))
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.pool_problem import PoolOp, PoolProblem
-from ._device import COMPUTED_AS
+from ._device import DTYPES
 from ._limits import MOST_ELEMENTS
 from ._pool_indices import by_indices
 from ._pool_mean_gradient import mean_gradient
@@ -25,8 +25,8 @@ PoolRun = Callable[[Queue, Any, Any, Any, Any], None]
 
 def refusal(problem: PoolProblem) -> str | None:
     """None, or one sentence that says why the problem cannot be served on this device."""
-    if problem.dtype not in COMPUTED_AS:
-        return f"{problem.dtype} is not pooled on CUDA devices, which take {', '.join(COMPUTED_AS)}"
+    if problem.dtype not in DTYPES:
+        return f"{problem.dtype} is not pooled on CUDA devices, which take {', '.join(DTYPES)}"
     windows = math.prod(axis.output for axis in problem.axes)
     for tensor, size in (("x", problem.C * problem.plane), ("y", problem.C * windows)):
         if size >= MOST_ELEMENTS:

@@ -95,6 +95,7 @@ def _conv_input(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
 ) -> Array:
     """Gradient of `conv{n}d` with respect to x.
@@ -108,7 +109,8 @@ def _conv_input(
     input_size : shape of x, with or without the batch
     weight : array of shape (K, C / groups, ...)
     grad_output : array of the shape of the convolution's result
-    stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, device, flip
+    stride, padding, dilation, groups, padding_mode, layout, algorithm, rtol, num_threads, device
+    precision, flip
         As given to `conv{n}d`.
     out : array of shape `input_size`, optional
 
@@ -126,7 +128,7 @@ def _conv_input(
         weight = flipped(weight_array(weight, rank, device), flip)
         given = as_array("grad_output", grad_output, device)
         parameters = (stride, padding, dilation, groups, linear_mode(padding_mode), 0, layout, algorithm, rtol)
-        call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight), *parameters)
+        call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters)
         given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
         return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
 
@@ -149,6 +151,7 @@ def _conv_weight(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
 ) -> Array:
     """Gradient of `conv{n}d` with respect to its weight.
@@ -161,7 +164,8 @@ def _conv_weight(
     x : array of shape (N, C, ...) or (C, ...)
     weight_size : (K, C / groups, ...)
     grad_output : array of the shape of the convolution's result
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device
+    precision, flip
         As given to `conv{n}d`.
     out : array of shape `weight_size`, optional
 
@@ -179,7 +183,7 @@ def _conv_weight(
         shape = as_size("weight_size", weight_size, (rank + 2,))
         value = np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value
         parameters = (stride, padding, dilation, groups, padding_mode, value, layout, algorithm, rtol)
-        call = conv_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given), *parameters)
+        call = conv_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters)
         given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
         target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
         result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
@@ -203,6 +207,7 @@ def _conv_backward(
     rtol: float | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
@@ -212,7 +217,8 @@ def _conv_backward(
     ----------
     grad_output : array of the shape of the convolution's result
     x, weight : the arguments of the convolution
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device
+    precision, flip
         As given to `conv{n}d`.
     output_mask : three booleans
         Which of the gradients to compute.
@@ -255,6 +261,7 @@ def _conv_double_backward(
     rtol: float | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     flip: bool = False,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
@@ -272,7 +279,8 @@ def _conv_double_backward(
         Gradients of a loss with respect to what `conv{n}d_backward` gave; None means zero.
     grad_output, x, weight
         The arguments of `conv{n}d_backward`.
-    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device, flip
+    stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, num_threads, device
+    precision, flip
         As given to `conv{n}d`.
     output_mask : three booleans
         Which of the gradients to compute.
@@ -329,6 +337,7 @@ def _conv_transpose_input(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Gradient of `conv_transpose{n}d` with respect to x: the convolution of grad_output.
 
@@ -337,7 +346,7 @@ def _conv_transpose_input(
     input_size : shape of x, with or without the batch
     weight : array of shape (C, K / groups, ...)
     grad_output : array of the shape of the transposed convolution's result
-    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device, precision
         As given to `conv_transpose{n}d`.
     out : array of shape `input_size`, optional
 
@@ -349,7 +358,9 @@ def _conv_transpose_input(
         shape = as_size("input_size", input_size, (rank + 1, rank + 2))
         weight, given = weight_array(weight, rank, device), as_array("grad_output", grad_output, device)
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
-        call = conv_transpose_call(Op.FORWARD, shape, weight.shape, dtypes_of(given, weight), *parameters)
+        call = conv_transpose_call(
+            Op.FORWARD, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters
+        )
         given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
         return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
 
@@ -371,6 +382,7 @@ def _conv_transpose_weight(
     out: Array | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
 ) -> Array:
     """Gradient of `conv_transpose{n}d` with respect to its weight.
 
@@ -379,7 +391,7 @@ def _conv_transpose_weight(
     x : array of shape (N, C, ...) or (C, ...)
     weight_size : (C, K / groups, ...)
     grad_output : array of the shape of the transposed convolution's result
-    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device
+    stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, num_threads, device, precision
         As given to `conv_transpose{n}d`.
     out : array of shape `weight_size`, optional
 
@@ -391,7 +403,9 @@ def _conv_transpose_weight(
         x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
         shape = as_size("weight_size", weight_size, (rank + 2,))
         parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
-        call = conv_transpose_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given), *parameters)
+        call = conv_transpose_call(
+            Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters
+        )
         given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
         return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
 
@@ -412,6 +426,7 @@ def _conv_transpose_backward(
     rtol: float | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
     """All gradients of `conv_transpose{n}d`; the arguments are those of `conv{n}d_backward`.
@@ -421,7 +436,14 @@ def _conv_transpose_backward(
     (grad_x, grad_weight, grad_bias)
         None where the mask says so.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "precision": precision,
+    }
     window = (stride, padding, output_padding, groups, dilation)
     return _backward(rank, _CONV_TRANSPOSE, grad_output, x, weight, window, options, options, output_mask)
 
@@ -445,6 +467,7 @@ def _conv_transpose_double_backward(
     rtol: float | None = None,
     num_threads: int | None = None,
     device: str | None = None,
+    precision: str | None = None,
     output_mask: tuple[bool, bool, bool] = (True, True, True),
 ) -> Gradients:
     """Gradients of `conv_transpose{n}d_backward`; the arguments are those of `conv{n}d_double_backward`.
@@ -454,7 +477,14 @@ def _conv_transpose_double_backward(
     (grad_grad_output, grad_x, grad_weight)
         None where the mask says so, and zeros where nothing flows.
     """
-    options = {"layout": layout, "algorithm": algorithm, "rtol": rtol, "num_threads": num_threads, "device": device}
+    options = {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "precision": precision,
+    }
     return _double_backward(
         rank,
         _CONV_TRANSPOSE,

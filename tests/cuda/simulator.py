@@ -24,9 +24,19 @@ class Thread:
     def __init__(self, block, number, code):
         self.block, self.number = block, number
         self.arrays = 0  # of the block's memory that this thread has asked for
-        self.greenlet = greenlet.greenlet(code)
+        self.greenlet = greenlet.greenlet(quiet(code))
         self.waits_for = None
         self.given = self.received = None
+
+
+def quiet(code):
+    """The code of a thread, without NumPy's warnings of what GPUs do silently; each greenlet has its own context."""
+
+    def run(*arguments):
+        with np.errstate(all="ignore"):
+            code(*arguments)
+
+    return run
 
 
 class Block:
@@ -134,9 +144,8 @@ class SimulatedKernel:
 
         def launch(*arguments):
             order = random.Random(0)
-            with np.errstate(all="ignore"):
-                for place in np.ndindex(*grid):
-                    Block(place, int(threads), self.code, arguments, order).run()
+            for place in np.ndindex(*grid):
+                Block(place, int(threads), self.code, arguments, order).run()
 
         return launch
 
@@ -167,6 +176,7 @@ def install():
     cuda.blockIdx = _Number(lambda thread: thread.block.place)
     cuda.shared, cuda.local = _Shared, _Local
     cuda.syncthreads = lambda: wait(BARRIER) and None
+    cuda.collective = collective
     cuda.syncwarp = lambda mask=None: collective(lambda values: values, None)
     cuda.shfl_sync = _shuffled(lambda lane, source: source % WARP)
     cuda.shfl_xor_sync = _shuffled(lambda lane, bits: lane ^ bits)

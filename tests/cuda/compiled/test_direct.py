@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastconv.core.algorithm import PLAIN, Epilogue
-from fastconv.cuda._device import COMPUTED_AS
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._elements import gather_elements, sum_pixels
 from fastconv.cuda._padding import fold_images, pad_images
 from tests.cuda.budget import Budget, every_capability, hold
@@ -13,14 +13,14 @@ from tests.cuda.budget import Budget, every_capability, hold
 # Two blocks of 256 threads or more on a multiprocessor of 65536 registers.
 FREE = Budget(registers=128)
 KERNELS = [
-    *[gather_elements(dtype, PLAIN, False) for dtype in COMPUTED_AS],
+    *[gather_elements(dtype, PLAIN, False) for dtype in DTYPES],
     *[
         gather_elements("float32", Epilogue(each, True), True)
         for each in ("relu", "gelu", "silu", "sigmoid", "tanh", "leaky_relu")
     ],
-    *[sum_pixels(dtype, True) for dtype in COMPUTED_AS],
-    *[pad_images(dtype) for dtype in COMPUTED_AS],
-    *[fold_images(dtype, PLAIN) for dtype in COMPUTED_AS],
+    *[sum_pixels(dtype, True) for dtype in DTYPES],
+    *[pad_images(dtype) for dtype in DTYPES],
+    *[fold_images(dtype, PLAIN) for dtype in DTYPES],
 ]
 
 

@@ -10,7 +10,9 @@ from tests.cuda.budget import Budget, every_capability, hold
 # Four blocks of 256 threads or more on a multiprocessor of 65536 registers.
 FREE = Budget(registers=64)
 KERNELS = [
-    make(dtype) for make in (copy_taps, copy_pixels, add_patches) for dtype in ("float32", "float64", "bfloat16")
+    make(dtype, *more)
+    for make, more in ((copy_taps, ()), (copy_pixels, ()), (add_patches, (False,)), (add_patches, (True,)))
+    for dtype in ("float32", "float64", "bfloat16")
 ]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastconv.core.algorithm import PLAIN
 from fastconv.core.problem import ConvProblem, Op
-from fastconv.cuda._device import COMPUTED_AS, travelling
+from fastconv.cuda._device import travelling
 from fastconv.cuda._queue import SimulatedQueue
 from tests import problems
 
@@ -23,7 +23,6 @@ LINES = (
     "x=1x2x5x4 w=2x2x3x3 p=1:3x2:0 mode=constant value=1.5",
     "x=1x2x3 w=2x2x5 p=4 mode=symmetric",
 )
-DTYPES = tuple(COMPUTED_AS)
 # Largest error over the root mean square of the result, of the sums and of the rounding to 16 bits of numbers of which
 # the largest is a few times their root mean square.
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14, "float16": 4e-3, "bfloat16": 3e-2}

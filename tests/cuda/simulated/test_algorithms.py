@@ -10,9 +10,10 @@ import pytest
 from fastconv.core.algorithm import ACTIVATIONS, Epilogue
 from fastconv.core.problem import Op
 from fastconv.core.registry import algorithms
+from fastconv.cuda._device import DTYPES
 from tests import problems
 
-from .devices import DTYPES, LINES, TOLERANCE, computed, error, expected, parsed, tensors_of
+from .devices import LINES, TOLERANCE, computed, error, expected, parsed, tensors_of
 
 ALGORITHMS = {each.name: each for each in algorithms("cuda")}
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)

@@ -127,10 +127,21 @@ def test_out_must_fit():
         fastconv.conv2d(shared, FakeArray.of(W[:3]), padding=1, out=shared)
 
 
+def test_products_are_rounded_only_where_that_is_allowed():
+    x, w = FakeArray.of(X), FakeArray.of(W)
+    y = fastconv.conv2d(x, w, precision="tf32", **PARAMETERS)
+    assert y.dtype == "float32"
+    close(y.values(), fastconv.conv2d(X, W, **PARAMETERS), 5e-3)
+    with pytest.raises(ValueError, match=r"precision='tf32'.*CPU"):
+        fastconv.conv2d(X, W, precision="tf32")
+    with pytest.raises(ValueError, match="precision='half'"):
+        fastconv.conv2d(x, w, precision="half")
+
+
 # ---- pooling
 
 
-def pooled_alike(name, *arrays, tolerance=1e-5, **parameters):
+def alike(name, *arrays, tolerance=1e-5, **parameters):
     """A function of `fastconv`, or of `fastconv.grad`, gives on a device what it gives in memory."""
     function = getattr(fastconv, name, None) or getattr(grad, name)
     right = function(*arrays, **parameters)
@@ -141,24 +152,24 @@ def pooled_alike(name, *arrays, tolerance=1e-5, **parameters):
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_every_kind_of_pooling(layout):
     x = np.abs(X) + 0.1
-    pooled_alike("max_pool2d", X, 3, 2, 1, layout=layout)
-    pooled_alike("avg_pool2d", X, 2, 1, 1, layout=layout)
-    pooled_alike("lp_pool2d", x, 3.0, 2, layout=layout, tolerance=1e-4)
-    pooled_alike("adaptive_avg_pool2d", X, (2, 3), layout=layout)
-    pooled_alike("adaptive_max_pool2d", X, (2, 3), layout=layout)
-    pooled_alike("global_avg_pool2d", X, layout=layout)
-    pooled_alike("global_max_pool2d", X, layout=layout)
+    alike("max_pool2d", X, 3, 2, 1, layout=layout)
+    alike("avg_pool2d", X, 2, 1, 1, layout=layout)
+    alike("lp_pool2d", x, 3.0, 2, layout=layout, tolerance=1e-4)
+    alike("adaptive_avg_pool2d", X, (2, 3), layout=layout)
+    alike("adaptive_max_pool2d", X, (2, 3), layout=layout)
+    alike("global_avg_pool2d", X, layout=layout)
+    alike("global_max_pool2d", X, layout=layout)
 
 
 def test_gradients_of_pooling():
     x = np.abs(X) + 0.1
     small = RNG.standard_normal((2, 3, 3, 3))
-    pooled_alike("max_pool2d_backward", small, X, (2, 2), (2, 2))
-    pooled_alike("avg_pool2d_backward", small, X.shape, (2, 2), (2, 2))
-    pooled_alike("lp_pool2d_backward", small, x, 3.0, 2, tolerance=1e-4)
-    pooled_alike("adaptive_avg_pool2d_backward", small, X.shape)
-    pooled_alike("adaptive_max_pool2d_backward", small, X)
-    pooled_alike("global_avg_pool2d_backward", small[:, :, :1, :1], X.shape)
+    alike("max_pool2d_backward", small, X, (2, 2), (2, 2))
+    alike("avg_pool2d_backward", small, X.shape, (2, 2), (2, 2))
+    alike("lp_pool2d_backward", small, x, 3.0, 2, tolerance=1e-4)
+    alike("adaptive_avg_pool2d_backward", small, X.shape)
+    alike("adaptive_max_pool2d_backward", small, X)
+    alike("global_avg_pool2d_backward", small[:, :, :1, :1], X.shape)
 
 
 def test_indices_go_there_and_back():
@@ -179,3 +190,18 @@ def test_numpy_arrays_are_pooled_on_the_device():
     y, indices = fastconv.max_pool2d(x, 2, return_indices=True, device="cuda")
     size = {"output_size": X.shape[2:]}
     close(fastconv.max_unpool2d(y, indices, 2, device="cuda", **size), fastconv.max_unpool2d(y, indices, 2, **size))
+
+
+# ---- patches
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_patches_go_there_and_back(layout):
+    parameters = {"padding": 1, "stride": 2, "layout": layout}
+    alike("unfold", X, 3, **parameters)
+    alike("im2col", X, 3, **parameters, padding_mode="reflect")
+    alike("windows", X, (2, 3), layout=layout)
+    columns, matrix = fastconv.im2col(X, 3, **parameters), fastconv.unfold(X, 3, **parameters)
+    alike("col2im", columns, X.shape, 3, **parameters)
+    size = X.shape[2:] if layout == "channels_first" else X.shape[1:3]
+    alike("fold", matrix, size, 3, **parameters, normalize=True)

@@ -11,9 +11,10 @@ from fastconv.core.algorithm import Epilogue
 from fastconv.core.problem import Op
 from fastconv.cuda._depthwise import depthwise
 from fastconv.cuda._depthwise_weight import depthwise_weight
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._plan import Work, planned
 
-from .devices import DTYPES, TOLERANCE, computed, error, expected, parsed, tensors_of
+from .devices import TOLERANCE, computed, error, expected, parsed, tensors_of
 
 LINES = (
     "x=2x3x7x7 w=3x1x3x3 p=1 g=3",
@@ -86,8 +87,10 @@ class Weight:
 
     @staticmethod
     def work(problem, op, epilogue):
-        run, partial = depthwise_weight(problem)
-        return Work(lambda queue, x, w, y, residual, bias, scratch: run(queue, x, w, y, *scratch), (partial,))
+        found = depthwise_weight(problem)
+        return Work(
+            lambda queue, x, w, y, residual, bias, scratch: found.run(queue, x, w, y, *scratch), (found.partial,)
+        )
 
     plan = staticmethod(planned("depthwise weight", work))
 

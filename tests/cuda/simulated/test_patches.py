@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from fastconv.core.boundary import OUTSIDE, PADDING_MODES, source_index
-from fastconv.core.problem import ConvProblem, Op
+from fastconv.core.patch_problem import patch_problem
+from fastconv.core.problem import Op
+from fastconv.cuda._device import DTYPES
 from fastconv.cuda._queue import SimulatedQueue
 from fastconv.cuda.patches import plan, refusal
 
-from .devices import DTYPES, TOLERANCE, error, from_device, poisoned, to_device
+from .devices import TOLERANCE, error, from_device, poisoned, to_device
 
 # Extents, then kernel_size, stride, padding and dilation.
 CASES = (
@@ -27,7 +29,7 @@ def problem_of(case, layout, mode="zeros", dtype="float32", channels=3):
     extents, *window = case
     shape = (2, *extents, channels) if layout == "channels_last" else (2, channels, *extents)
     value = 1.5 if mode == "constant" else 0
-    problem = ConvProblem.from_patches(shape, *window, padding_mode=mode, pad_value=value, layout=layout)
+    problem = patch_problem(shape, *window, padding_mode=mode, pad_value=value, layout=layout)
     return problem.replace(dtype=dtype)
 
 
@@ -93,4 +95,4 @@ def test_every_type_is_moved(dtype, pixel_rows):
 
 def test_what_indices_cannot_count_is_refused():
     assert refusal(problem_of(CASES[0], "channels_first")) is None
-    assert "matrix" in refusal(ConvProblem.from_patches((1, 64, 4096, 4096), (3, 3)))
+    assert "matrix" in refusal(patch_problem((1, 64, 4096, 4096), (3, 3)))

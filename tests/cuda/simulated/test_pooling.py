@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from fastconv.core.pool_problem import PoolOp, PoolProblem
+from fastconv.cuda._device import DTYPES
+from fastconv.cuda._pool_power import power_of
 from fastconv.cuda._queue import SimulatedQueue
-from fastconv.cuda.pooling import plan, power, refusal
+from fastconv.cuda.pooling import plan, refusal
 from tests import pool_reference
 from tests.pool_reference import in_layout, random_input
 
-from .devices import DTYPES, TOLERANCE, error, from_device, poisoned, to_device
+from .devices import TOLERANCE, error, from_device, poisoned, to_device
 
 every_layout = pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 # Extents, channels, then size, stride, padding, dilation and ceil_mode, along each axis or for all.
@@ -20,6 +22,7 @@ WINDOWS = (
     ((8, 7), 4, (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), True),
     ((11,), 3, (3,), (2,), ((2, 3),), (2,), False),
     ((4, 5, 6), 4, (2, 3, 2), (2, 1, 3), ((1, 0), (0, 2), (1, 1)), (1, 1, 2), "all"),
+    ((9, 13), 3, (5, 9), (3, 2), ((1, 2), (3, 0)), (1, 1), True),  # windows that a warp shares
     ((3,), 2, (1,), (4,), ((4, 4),), (1,), False),  # windows with nothing in them
 )
 
@@ -67,7 +70,7 @@ def test_the_greatest_and_its_index_are_those_of_plain_python(case, layout):
 
 @every_layout
 @pytest.mark.parametrize("counts_padding", [False, True])
-@pytest.mark.parametrize("case", WINDOWS[:4])
+@pytest.mark.parametrize("case", WINDOWS[:-1])
 def test_the_mean_is_that_of_plain_python(case, counts_padding, layout):
     problem = problem_of(case, layout, count_include_pad=counts_padding)
     x = np.random.default_rng(1).standard_normal((2, case[1], *case[0])).astype(np.float32)
@@ -76,7 +79,7 @@ def test_the_mean_is_that_of_plain_python(case, counts_padding, layout):
 
 
 @every_layout
-@pytest.mark.parametrize("case", [*WINDOWS[:4], None])
+@pytest.mark.parametrize("case", [*WINDOWS[:-1], None])
 def test_the_gradient_of_the_mean_is_its_adjoint(case, layout):
     if case is None:
         shape = (2, 7, 5, 3) if layout == "channels_last" else (2, 3, 7, 5)
@@ -163,8 +166,15 @@ def test_elements_are_taken_and_bad_indices_raise_the_alarm(layout):
 def test_powers(exponent, size):
     x = np.random.default_rng(7).uniform(0.1, 2, size).astype(np.float32)
     y = poisoned(size, "float32")
-    power(SimulatedQueue(), x, exponent, y, size, "float32")
+    power_of(size, "float32", exponent)(SimulatedQueue(), x, x, y)
     np.testing.assert_allclose(y, x**exponent, rtol=1e-6)
+
+
+def test_powers_scaled_and_multiplied_and_zero_where_x_is():
+    x, factor = np.array([0, 1, 2, 3], np.float32), np.array([5, 6, 7, 8], np.float32)
+    y = poisoned(4, "float32")
+    power_of(4, "float32", -0.5, scale=4, gain=3, has_factor=True)(SimulatedQueue(), x, factor, y)
+    np.testing.assert_allclose(y, [0, *(3 * (4 * x[1:]) ** -0.5 * factor[1:])], rtol=1e-6)
 
 
 def test_what_indices_cannot_count_is_refused():

@@ -12,6 +12,7 @@ and what is left of x for a tap is a batch of three axes each.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,6 +21,7 @@ import numpy as np
 
 from ._magnitudes import seconds, spread
 from ._separable import separation
+from ._two_passes import TwoPasses, two_passes
 from .core.arrays import Array, allocate
 from .core.boundary import OUTSIDE, source_index
 from .core.evaluate import Call
@@ -92,8 +94,8 @@ class Pass(NamedTuple):
 def correlate_in_passes(x: Array, passes: Sequence[Pass], out: Array | None = None) -> Array:
     """Correlations one after the other, in the type of x, which is that of all weights.
 
-    A large array is gone through in bands of its first axis, so that what one pass gives to the next stays in a cache,
-    and is written to the same memory each time.
+    What one pass gives to the next stays in a cache: images go through two of them in one launch, and another large
+    array in bands of its first axis.
 
     Parameters
     ----------
@@ -106,6 +108,9 @@ def correlate_in_passes(x: Array, passes: Sequence[Pass], out: Array | None = No
     extents = x.shape
     for weights, border in passes:
         extents = _outputs(extents, weights.shape, border)
+    both = _both_at_once(x, passes)
+    if both is not None:
+        return _in_one_launch(both, x, passes, allocate(extents, x.dtype) if out is None else out)
     down = [number for number, (weights, _) in enumerate(passes) if weights.shape[0] > 1] or [0]
     weights, border = passes[down[0]]
     taps, (low, _) = weights.shape[0], border.padding[0]
@@ -120,6 +125,30 @@ def correlate_in_passes(x: Array, passes: Sequence[Pass], out: Array | None = No
         here = list(passes)
         here[down[0]] = Pass(weights, border._replace(padding=pads))
         _one_after_another(x[max(0, begin - low) : stop], here, result[begin:end])
+    return result
+
+
+def _both_at_once(x: Array, passes: Sequence[Pass]) -> TwoPasses | None:
+    """Two passes along the last two axes, one each, if that is served."""
+    lead = x.ndim - 2
+    if len(passes) != 2 or lead < 0:
+        return None
+    shape = (math.prod(x.shape[:lead]), 1, *x.shape[lead:])
+    problems = []
+    for weights, border in passes:
+        if math.prod(weights.shape[:lead]) > 1 or any(any(pads) for pads in border.padding[:lead]):
+            return None
+        border = border._replace(padding=border.padding[lead:])
+        call = _call(shape, (1, 1, *weights.shape[lead:]), dtypes_of(x, weights), border, "auto")
+        problems.append(call.problem)
+        shape = call.shape
+    return two_passes(*problems)
+
+
+def _in_one_launch(both: TwoPasses, x: Array, passes: Sequence[Pass], result: Array) -> Array:
+    (down, around), (across, beside) = passes
+    outside = [float(border.value.real) if border.mode == "constant" else 0.0 for border in (around, beside)]
+    both(x, (down, across), (outside[0], outside[1]), result)
     return result
 
 

@@ -17,9 +17,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ._two_passes import taken, two_passes
 from .core.arrays import Array
-from .core.problem import ConvProblem, Op
-from .core.selector import explain_problem
+from .core.problem import ConvProblem
 
 Value = TypeVar("Value")
 
@@ -27,10 +27,12 @@ Value = TypeVar("Value")
 # 13 us for 3x3, 30 us for 9x9, 190 us for 25x25 and 2.2 ms for 64x64.
 SVD_SECONDS = 12e-6
 SVD_ELEMENT_SECONDS = 9e-9
+# Seconds of all else that passes take before the first: 256x256 with 3x3 took 172 us in passes, 106 us as a whole.
+PASSES_SECONDS = 60e-6
 
 
 class Prices(NamedTuple):
-    """Predicted seconds of both ways, and the algorithm of each pass."""
+    """Predicted seconds of both ways, and the algorithm of each pass; none where both are one launch."""
 
     whole: float
     passes: float
@@ -45,10 +47,10 @@ class Separation:
     prices: Prices
 
     def __str__(self) -> str:
-        passes = " + ".join(
-            f"{'x'.join(map(str, factor.shape))} {name}"
-            for factor, name in zip(self.factors, self.prices.algorithms, strict=True)
-        )
+        shapes, algorithms = ["x".join(map(str, factor.shape)) for factor in self.factors], self.prices.algorithms
+        passes = " and ".join(shapes) + " in one launch"
+        if algorithms:
+            passes = " + ".join(f"{shape} {name}" for shape, name in zip(shapes, algorithms, strict=True))
         times = f"{self.prices.passes * 1e3:.3f} ms predicted instead of {self.prices.whole * 1e3:.3f} ms"
         return f"separable: {passes}, {times}: fastconv.signal and fastconv.ndimage take it so"
 
@@ -98,17 +100,17 @@ def _along(vector: Array, axis: int, rank: int) -> Array:
 @lru_cache(maxsize=1024)
 def _prices(problem: ConvProblem) -> Prices:
     """What the filter as a whole, and its passes from the first axis to the last, would take."""
-    whole = _taken(problem)[0]
+    whole = taken(problem)[0]
     shorter = min(problem.filter[3 - problem.rank :])
-    if sum(extent > 1 for extent in problem.filter) < 2 or whole < SVD_SECONDS:
+    if sum(extent > 1 for extent in problem.filter) < 2 or whole < PASSES_SECONDS:
         return Prices(whole, math.inf, ())
-    seconds = SVD_SECONDS + SVD_ELEMENT_SECONDS * problem.taps * shorter
-    algorithms = []
-    for axis in range(3 - problem.rank, 3):
-        once, name = _taken(along_axis(problem, axis))
-        seconds += once
-        algorithms.append(name)
-    return Prices(whole, seconds, tuple(algorithms))
+    seconds = PASSES_SECONDS + SVD_SECONDS + SVD_ELEMENT_SECONDS * problem.taps * shorter
+    passes = [along_axis(problem, axis) for axis in range(3 - problem.rank, 3)]
+    both = two_passes(*passes) if len(passes) == 2 else None
+    if both is not None:
+        return Prices(whole, seconds + both.seconds, ())
+    each = [taken(once) for once in passes]
+    return Prices(whole, seconds + sum(price for price, _ in each), tuple(name for _, name in each))
 
 
 def along_axis(problem: ConvProblem, axis: int) -> ConvProblem:
@@ -125,8 +127,3 @@ def along_axis(problem: ConvProblem, axis: int) -> ConvProblem:
 def _only(values: tuple[Value, Value, Value], axis: int, other: Value) -> tuple[Value, Value, Value]:
     first, second, third = (value if number == axis else other for number, value in enumerate(values))
     return first, second, third
-
-
-def _taken(problem: ConvProblem) -> tuple[float, str]:
-    explanation = explain_problem(problem, Op.FORWARD)
-    return explanation.candidates[explanation.algorithm].seconds, explanation.algorithm

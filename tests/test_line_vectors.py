@@ -6,7 +6,15 @@ import numba
 import numpy as np
 import pytest
 
-from fastconv.cpu._line_vectors import by_turns, half_of, load_inside, store_inside
+from fastconv.cpu._line_vectors import (
+    behind_boundary,
+    by_turns,
+    half_of,
+    load_inside,
+    squared,
+    store_inside,
+    store_transposed,
+)
 from fastconv.cpu._simd import lanes, load, store
 
 DTYPES = ["float32", "float64", "int32", "complex64"]
@@ -37,6 +45,16 @@ def _parted(source, evens, odds):
 @numba.njit
 def _joined(evens, odds, target):
     store(target, 0, by_turns(load(evens, 0, 1), load(odds, 0, 1)))
+
+
+@numba.njit
+def _cleared_in_squares(target, line, lines, low, high):
+    store_transposed(target, 0, line, lines, low, high, squared(target))
+
+
+@numba.njit
+def _behind(array, at):
+    return behind_boundary(array, at)
 
 
 def numbers(dtype, registers=2):
@@ -75,3 +93,21 @@ def test_lanes_are_taken_apart_and_put_together_by_turns(dtype):
     np.testing.assert_array_equal(odds, source[1::2])
     _joined(evens, odds, joined)
     np.testing.assert_array_equal(joined, source)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_only_lines_and_lanes_inside_of_a_square_are_stored(dtype):
+    count = numbers(dtype, 1).size
+    for lines, low, high in ((count, 0, count), (1, 1, count), (count - 1, 0, 1), (0, 0, count)):
+        target = np.ones((count, count + 3), dtype)
+        expected = target.copy()
+        expected[:lines, low:high] = 0
+        _cleared_in_squares(target.reshape(-1), count + 3, lines, low, high)
+        np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_places_behind_a_boundary(dtype):
+    array, bytes = np.zeros(40, dtype), numbers(dtype, 1).nbytes
+    for at in range(20):
+        assert _behind(array, at) * array.itemsize == array[at:].ctypes.data % bytes

@@ -16,6 +16,7 @@ from fastconv.core.problem import ConvProblem, Op
 from fastconv.cpu import _gemm, _simd
 from tests.problems import inputs_of, random_tensors, serves
 from tests.test_guards import EDGES, TOLERANCE, error
+from tests.test_two_passes import SIZES, test_every_border_and_size
 
 for dtype in ("float32", "complex64"):
     for line in EDGES[::6]:
@@ -26,6 +27,9 @@ for dtype in ("float32", "complex64"):
                 if serves(algorithm, problem, op):
                     result = evaluate(op, problem, algorithm=algorithm, **inputs_of(op, tensors))
                     assert error(problem, op, tensors, result) < TOLERANCE, (line, dtype, op, algorithm)
+for dtype in ("float32", "float64"):
+    for sizes in SIZES:
+        test_every_border_and_size(sizes, "constant", dtype)
 print(_simd.REGISTER_BYTES, _gemm.TILE.rows)
 """
 

@@ -14,6 +14,7 @@ from .problem import ConvProblem, Op
 Array = NDArray[Any]
 Run = Callable[..., None]
 PatchRun = Callable[[Array, Array, Array, int], None]  # x, patch matrix, value outside, threads
+PassesRun = Callable[[Array, Array, Array, Array, int], None]  # x, weights, y, values outside, threads
 
 ACTIVATIONS = ("relu", "leaky_relu", "silu", "gelu", "sigmoid", "tanh")
 

@@ -32,6 +32,11 @@ def patch_plan(problem: ConvProblem, op: Op, pixel_rows: bool, device: str = "cp
     return run
 
 
+def passes_module() -> Any:
+    """The module that goes through images twice in one launch; it is imported on the first call."""
+    return importlib.import_module("fastconv.cpu.passes")
+
+
 def call_class(device: str = "cpu") -> Any:
     """What makes calls on a device: `fastconv.core.evaluate.Call`, or the class of that name of another device."""
     return importlib.import_module("fastconv.core.evaluate" if device == "cpu" else f"fastconv.{device}.evaluate").Call

@@ -10,7 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._simd import Emitter, Vector, element, index, like
+from ._simd import INDEX, Emitter, Vector, element, exchanged, index, like
 
 
 def _between(emitter, low, high):
@@ -245,3 +245,50 @@ def cleared(typing_context, values):
         return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
 
     return values(values), codegen
+
+
+@intrinsic
+def squared(typing_context, array):
+    """Zeros: a tuple of as many registers of an array's elements as one of them has lanes."""
+    value = Vector(array.dtype, 1)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * emitter.lanes)
+
+    return types.UniTuple(value, Emitter(None, array.dtype).lanes)(array), codegen
+
+
+@intrinsic
+def behind_boundary(typing_context, array, at):
+    """How many elements array[at] lies behind the last address that is a multiple of the bytes of `lanes` elements."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, array.dtype)
+        address = builder.ptrtoint(element(context, builder, signature.args[0], *arguments), INDEX)
+        bytes = emitter.bits // 8 * emitter.width
+        return builder.udiv(builder.and_(address, index(emitter.lanes * bytes - 1)), index(bytes))
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def store_transposed(typing_context, array, at, line, lines, low, high, values):
+    """Write lanes low, ..., high - 1 of the first `lines` lines of the transpose of a square of lanes.
+
+    values: a tuple of as many registers as they have lanes, the square's lines; lane 0 of the first one that is written
+    would go to array[at], of the second to array[at + line].
+    """
+    value, integer = values.dtype, types.int64
+
+    def codegen(context, builder, signature, arguments):
+        emitter = _emitter(builder, value)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        columns = exchanged(emitter, [emitter.unpack(each) for each in _unpacked(builder, arguments[6])])
+        mask = _between(emitter, *arguments[4:6])
+        for number, column in enumerate(columns):
+            with builder.if_then(builder.icmp_signed("<", index(number), arguments[3]), likely=True):
+                emitter.masked_store(column, builder.gep(begin, [builder.mul(arguments[2], index(number))]), mask)
+        return context.get_dummy_value()
+
+    return types.void(array, integer, integer, integer, integer, integer, values), codegen

@@ -8,7 +8,7 @@ from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._depthwise import gather_pixels, gather_planes
 from fastconv.cuda._depthwise_weight import add_splits, correlate_pixels, correlate_planes
 from fastconv.cuda._windows import Along
-from tests.cuda.budget import Budget, newest_capability, hold
+from tests.cuda.budget import Budget, hold, newest_capability
 
 THREE, SEVEN = Along(3, 1, 1, 1, 0), Along(7, 1, 1, 1, 0)
 MANY = 500

@@ -7,7 +7,7 @@ import pytest
 from fastconv.core.algorithm import PLAIN
 from fastconv.cuda._few_channels import gather_channels
 from fastconv.cuda._windows import Along
-from tests.cuda.budget import Budget, newest_capability, hold
+from tests.cuda.budget import Budget, hold, newest_capability
 
 
 def channels(along, is_last, rows, columns, count, products, share):

@@ -20,7 +20,7 @@ def _cuda_packages():
 
 
 def test_the_kernels_compute_what_the_reference_does():
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", HERE / "cuda" / "simulated"]
+    command = [sys.executable, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider", HERE / "cuda" / "simulated"]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     done = subprocess.run(command, env=environment, cwd=HERE.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

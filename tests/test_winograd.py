@@ -11,7 +11,8 @@ import fastconv
 from fastconv.core.algorithm import PLAIN
 from fastconv.core.boundary import PADDING_MODES
 from fastconv.core.evaluate import evaluate
-from fastconv.core.problem import LAYOUTS, ConvProblem, Op
+from fastconv.core.parameters import LAYOUTS
+from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.selector import find
 from fastconv.cpu import _winograd_sizes, _winograd_weights, winograd
 

@@ -22,7 +22,6 @@ block and of a thread are `cuda.shared.array` and `cuda.local.array`, which Numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,14 +90,6 @@ FULL_WARP = 0xFFFFFFFF
 barrier = cuda.syncthreads
 
 
-def function(body: Callable[..., Any]) -> Any:
-    """A function that kernels call: it becomes a part of each of them, constants and all.
-
-    Numba compiles other device functions apart, and asks the driver for which processor: there may be none.
-    """
-    return cuda.jit(device=True, inline="always")(body)
-
-
 if SIMULATED:
     from ._plane_simulated import add_products, along_both, fourier
     from ._simulated import (
@@ -106,6 +97,7 @@ if SIMULATED:
         fetched,
         float32,
         float64,
+        function,
         get,
         get4,
         get_behind,
@@ -120,6 +112,7 @@ if SIMULATED:
         shifted,
     )
 else:
+    from ._function import function
     from ._intrinsics import (
         copy_or_zero,
         fetched,

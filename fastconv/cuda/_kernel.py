@@ -1,9 +1,8 @@
 """Kernels: how they are compiled for a processor, kept on disk, loaded and launched.
 
 A kernel is written as a factory: a function of compile-time constants that gives a `Body`. What is compiled is the
-body, once for each tuple of constants and each generation of processors; new shapes compile nothing. The way is that of
-CUDA's public tools: Numba to PTX, nvJitLink to machine code, both without a driver, so that tests walk it on any
-machine.
+body, once for each tuple of constants; new shapes compile nothing. The way is that of CUDA's public tools: Numba
+to PTX, nvJitLink to the machine code of a processor, both without a driver, so that tests walk it on any machine.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ._device import SIMULATED, cuda
+from ._ready import OLDEST
 
 ENTRY = "fastconv_kernel"
 _THREE_DIMENSIONS = 3
@@ -67,14 +67,15 @@ class Kernel:
     def __repr__(self) -> str:
         return self.name
 
-    def ptx(self, capability: tuple[int, int]) -> str:
-        """The kernel in PTX for processors of this compute capability, its entry named `ENTRY`."""
+    @cached_property
+    def ptx(self) -> str:
+        """The kernel in PTX for every processor that there are kernels for, its entry named `ENTRY`."""
         text, _ = cuda.compile_ptx(
             self.body.code,
             self.body.arguments,
             device=False,
             abi="numba",
-            cc=capability,
+            cc=OLDEST,
             launch_bounds=(self.body.threads, self.body.resident),
         )
         mangled = re.search(r"\.entry (\S+?)\(", text)
@@ -86,7 +87,7 @@ class Kernel:
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
         options = LinkerOptions(arch="sm_{}{}".format(*capability))
-        return bytes(Linker(ObjectCode.from_ptx(self.ptx(capability).encode()), options=options).link("cubin").code)
+        return bytes(Linker(ObjectCode.from_ptx(self.ptx.encode()), options=options).link("cubin").code)
 
     def _kept_machine_code(self, capability: tuple[int, int]) -> bytes:
         """`machine_code`, from disk if it was made before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import cuda
 
 Number = Any  # what Numba would type
 
@@ -14,6 +15,8 @@ int32: Any = np.int32
 int64: Any = np.int64
 
 VECTOR = 4
+
+function: Any = cuda.jit(device=True)
 
 
 def pointer(dtype: str) -> Any:

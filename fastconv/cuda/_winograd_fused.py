@@ -234,7 +234,7 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         h = int32(h + half)
         c = term
         data_at = int32((group * s.group_channels + c) * s.channel + d * s.d + h * s.h + w * s.w)
-        data_step = int64(s.channel) * TERMS
+        data_step, data_ahead = int64(s.channel) * TERMS, int64(0)
         mask = int32(0)
         if first_tile + tile < s.tiles and d >= 0 and d < s.extent_d:
             for i in range(ROWS):
@@ -272,9 +272,10 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         for step in range(int32(1), int32(steps + 1)):
             if step < steps:
                 c = int32(c + TERMS)
-                images = shifted(images, data_step)
+                data_ahead = data_ahead + data_step
                 filters_at = int32(filters_at + filters_step)
-            fetch_data(patch, images, data_at, mask if c < s.group_channels else int32(0), s.h, s.w)
+            ahead = shifted(images, data_ahead)
+            fetch_data(patch, ahead, data_at, mask if c < s.group_channels else int32(0), s.h, s.w)
             fetch_filters(held, filters, filters_at, filters_stride)
             data_present = int32(present * DATA_SET + data_from)
             filters_present = int32(present * FILTER_SET + filters_from)

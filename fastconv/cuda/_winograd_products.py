@@ -21,6 +21,7 @@ from ._device import (
     barrier,
     block_x,
     block_y,
+    block_z,
     cuda,
     float32,
     float64,
@@ -146,8 +147,7 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         for i in range(SUMS):
             sums[i] = real(0)
 
-        frequency = quotient(block_y(), n.groups)
-        group = int32(block_y() - frequency * n.groups)
+        frequency, group = block_y(), block_z()
         block = quotient(block_x(), n.column_blocks)
         first_column = int32((block_x() - block * n.column_blocks) * columns)
         first_row = int32(block * rows)
@@ -190,7 +190,6 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         else:
             slow_stride = n.result_rows
             at = int32((group * n.result_room + first_column + channel) * slow_stride + first_row + tile)
-        all_sums = shifted(result, int64(frequency) * result_size + int64(at))
 
         fetch(data_next, data_pieces, all_data, data_at, data_stride)
         fetch(filters_next, filter_pieces, all_filters, filters_at, filter_stride)
@@ -200,8 +199,9 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
         present = int32(0)
         # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads
         # to where they are stored, and every step would wait for them.
-        for step in range(int32(1), int32(steps + 1)):
-            if step < steps:
+        while steps > 0:
+            steps = int32(steps - 1)
+            if steps > 0:
                 data_at = int32(data_at + step_stride)
                 filters_at = int32(filters_at + filter_step)
                 left = int32(left - 1)
@@ -218,6 +218,7 @@ def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: boo
             keep_filters(some_filters, filters_next, int32(present * filter_set))
             barrier()
 
+        all_sums = shifted(result, int64(frequency) * result_size + int64(at))
         for i in range(SIDE):
             to = int32((i % WIDE + i // WIDE * half_slow) * slow_stride)
             first = i * SIDE

@@ -124,7 +124,7 @@ def _launches(tiling: Tiling, first: int, epilogue: Epilogue, has_bias: bool) ->
         ),
         Launch(
             multiply_frequencies(dtype, tiling.block_rows, tiling.block_columns, channels_last),
-            (tiling.result_rows // tiling.block_rows * column_blocks, square.products * gather.problem.groups),
+            (tiling.result_rows // tiling.block_rows * column_blocks, square.products, gather.problem.groups),
             numbers,
             *map(np.int64, (tiling.source_size, tiling.filter_size, tiling.result_size)),
         ),

@@ -157,7 +157,7 @@ def work(problem: ConvProblem, square: Square) -> Work:
     numbers = ProductNumbers(column_blocks, runs, 0, 1, tiling.source_rows // runs, outputs, inputs, inputs)
     multiply = Launch(
         multiply_frequencies(dtype, tiling.block_terms, tiling.block_columns, False),
-        (row_blocks * column_blocks, square.products * runs),
+        (row_blocks * column_blocks, square.products, runs),
         numbers,
         *map(np.int64, sizes),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fastconv.cuda._device import cuda, float32, get, get4, int32, pointer, put, thread
 from fastconv.cuda._kernel import Body, kernels
-from tests.cuda.budget import Budget, every_capability, measured
+from tests.cuda.budget import CAPABILITIES, Budget, measured
 
 
 @kernels
@@ -34,19 +36,19 @@ def copying(wide):
 WIDE = Budget(registers=32, at_least=(("LDG.E.128", 1),))
 
 
-@every_capability
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_a_planted_spill_is_found(capability):
     excesses = list(Budget(registers=255).excesses(measured(spilling(), capability)))
     assert [each for each in excesses if each.startswith("spills")]
 
 
-@every_capability
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_a_planted_scalar_load_is_found(capability):
     assert list(WIDE.excesses(measured(copying(True), capability))) == []
     assert list(WIDE.excesses(measured(copying(False), capability))) == ["0 LDG.E.128, 1 needed"]
 
 
-@every_capability
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_too_many_registers_are_found(capability):
     excesses = list(Budget(registers=4).excesses(measured(copying(True), capability)))
     assert [each for each in excesses if "registers" in each]

@@ -8,7 +8,7 @@ from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._depthwise import gather_pixels, gather_planes
 from fastconv.cuda._depthwise_weight import add_splits, correlate_pixels, correlate_planes
 from fastconv.cuda._windows import Along
-from tests.cuda.budget import Budget, hold, newest_capability
+from tests.cuda.budget import Budget, hold
 
 THREE, SEVEN = Along(3, 1, 1, 1, 0), Along(7, 1, 1, 1, 0)
 MANY = 500
@@ -46,7 +46,6 @@ KERNELS = [
 ]
 
 
-@newest_capability
 @pytest.mark.parametrize(("kernel", "budget"), KERNELS, ids=[repr(kernel) for kernel, _ in KERNELS])
-def test_the_kernel_keeps_its_budget(kernel, budget, capability):
-    hold(kernel, budget, capability)
+def test_the_kernel_keeps_its_budget(kernel, budget):
+    hold(kernel, budget)

@@ -8,7 +8,7 @@ from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._device import DTYPES
 from fastconv.cuda._elements import gather_elements, sum_pixels
 from fastconv.cuda._padding import fold_images, pad_images
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 # Two blocks of 256 threads or more on a multiprocessor of 65536 registers.
 FREE = Budget(registers=128)
@@ -24,7 +24,6 @@ KERNELS = [
 ]
 
 
-@every_capability
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
-def test_the_kernel_keeps_its_budget(kernel, capability):
-    hold(kernel, FREE, capability)
+def test_the_kernel_keeps_its_budget(kernel):
+    hold(kernel, FREE)

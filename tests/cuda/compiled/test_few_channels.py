@@ -7,7 +7,7 @@ import pytest
 from fastconv.core.algorithm import PLAIN
 from fastconv.cuda._few_channels import gather_channels
 from fastconv.cuda._windows import Along
-from tests.cuda.budget import Budget, hold, newest_capability
+from tests.cuda.budget import Budget, hold
 
 
 def channels(along, is_last, rows, columns, count, products, share):
@@ -25,7 +25,6 @@ KERNELS = [
 ]
 
 
-@newest_capability
 @pytest.mark.parametrize(("kernel", "budget"), KERNELS, ids=[repr(kernel) for kernel, _ in KERNELS])
-def test_the_kernel_keeps_its_budget(kernel, budget, capability):
-    hold(kernel, budget, capability)
+def test_the_kernel_keeps_its_budget(kernel, budget):
+    hold(kernel, budget)

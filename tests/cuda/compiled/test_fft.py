@@ -8,7 +8,7 @@ from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._fft_planes import correlate_tiles, transform_filters
 from fastconv.cuda._fft_weights import sum_spectra, transform_back
 from fastconv.cuda.fft import SQUARES
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 LARGE, SMALL = SQUARES["float32"]
 # The twiddles come in accesses of 128 bits: four a thread, in each of four passes. No constant made a float64 of a sum.
@@ -30,7 +30,6 @@ KERNELS = [
 ]
 
 
-@every_capability
 @pytest.mark.parametrize(("kernel", "budget"), KERNELS, ids=repr)
-def test_the_kernel_keeps_its_budget(kernel, budget, capability):
-    hold(kernel, budget, capability)
+def test_the_kernel_keeps_its_budget(kernel, budget):
+    hold(kernel, budget)

@@ -13,7 +13,7 @@ from fastconv.cuda._tiles import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES
 from fastconv.cuda._warp_products import WarpTile
 from fastconv.cuda._weight_form import fill_form
 from fastconv.cuda._weight_tiles import add_runs, sum_runs
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 LARGE = Tile(128, 128, 8, 2, 2)
 HALVES, WORDS = WarpTile(128, 128, 32, 2, 4), WarpTile(128, 128, 16, 2, 4)
@@ -50,7 +50,6 @@ KERNELS = {
 }
 
 
-@every_capability
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
-def test_the_kernel_keeps_its_budget(kernel, capability):
-    hold(kernel, KERNELS[kernel], capability)
+def test_the_kernel_keeps_its_budget(kernel):
+    hold(kernel, KERNELS[kernel])

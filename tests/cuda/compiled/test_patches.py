@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastconv.cuda.patches import add_patches, copy_pixels, copy_taps
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 # Four blocks of 256 threads or more on a multiprocessor of 65536 registers.
 FREE = Budget(registers=64)
@@ -16,7 +16,6 @@ KERNELS = [
 ]
 
 
-@every_capability
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
-def test_the_kernel_keeps_its_budget(kernel, capability):
-    hold(kernel, FREE, capability)
+def test_the_kernel_keeps_its_budget(kernel):
+    hold(kernel, FREE)

@@ -9,7 +9,7 @@ from fastconv.cuda._pool_indices import put_in_pixels, put_in_planes, take
 from fastconv.cuda._pool_mean_gradient import spread_means
 from fastconv.cuda._pool_power import raise_elements
 from fastconv.cuda._pool_windows import VECTOR, WARP, average, greatest
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 # Four blocks of 256 threads or more on a multiprocessor of 65536 registers.
 FREE = Budget(registers=64)
@@ -31,7 +31,6 @@ KERNELS = [
 ]
 
 
-@every_capability
 @pytest.mark.parametrize(("kernel", "budget"), KERNELS, ids=[repr(kernel) for kernel, _ in KERNELS])
-def test_the_kernel_keeps_its_budget(kernel, budget, capability):
-    hold(kernel, budget, capability)
+def test_the_kernel_keeps_its_budget(kernel, budget):
+    hold(kernel, budget)

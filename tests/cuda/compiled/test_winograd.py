@@ -10,7 +10,7 @@ from fastconv.cuda._winograd_products import multiply_frequencies
 from fastconv.cuda._winograd_transforms import transform_data, transform_filters, transform_sums
 from fastconv.cuda._winograd_weights import transform_weight_sums
 from fastconv.cuda.winograd import SQUARES
-from tests.cuda.budget import Budget, every_capability, hold
+from tests.cuda.budget import Budget, hold
 
 LARGE = SQUARES[3, 3][1]
 # Four blocks of 128 threads on a multiprocessor of 65536 registers.
@@ -42,7 +42,6 @@ KERNELS = [
 ]
 
 
-@every_capability
 @pytest.mark.parametrize(("kernel", "budget"), KERNELS, ids=repr)
-def test_the_kernel_keeps_its_budget(kernel, budget, capability):
-    hold(kernel, budget, capability)
+def test_the_kernel_keeps_its_budget(kernel, budget):
+    hold(kernel, budget)

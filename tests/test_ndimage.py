@@ -281,13 +281,16 @@ def test_a_nan_under_a_weight_of_zero_does_no_harm(name):
     assert np.isnan(found[0]).sum() == 5
 
 
-@pytest.mark.parametrize("sigma", [2, 5, 20])
-def test_single_precision_is_good_to_some_roundings(sigma):
+# The brightness stays within this many halves of a rounding: one where the products are added up, as the weights are
+# rounded together. A transform, which serves the longest filter, adds the weights in a tree of log2(1024) levels, and
+# rounds once at each.
+@pytest.mark.parametrize(("sigma", "roundings"), [(2, 1), (5, 1), (20, 10)])
+def test_single_precision_is_good_to_some_roundings(sigma, roundings):
     array = np.random.default_rng(0).random((700, 600), np.float32) + 1
     ours = ndimage.gaussian_filter(array, sigma)
     theirs = scipy_ndimage.gaussian_filter(array.astype(np.float64), sigma)
     assert np.max(np.abs(ours / theirs - 1)) < 16 * 2.0**-24
-    assert abs(np.mean(ours / theirs - 1)) < 0.5 * 2.0**-24  # the brightness stays
+    assert abs(np.mean(ours / theirs - 1)) < roundings * 0.5 * 2.0**-24
 
 
 def test_bands_leave_no_seams():

@@ -21,12 +21,10 @@ import numpy as np
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._device import (
-    COMPUTED_AS,
     barrier,
     block_x,
     cuda,
     fetched,
-    float32,
     float64,
     function,
     get,
@@ -37,6 +35,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -58,7 +57,6 @@ from ._planes import (
 )
 from ._windows import VECTOR, Along, first_place, gathered
 
-REALS = {"float32": float32, "float64": float64}
 # A thread keeps its filter in registers, of which it has 255.
 MOST_TAPS = 49
 MOST_VECTORS = 6
@@ -269,7 +267,7 @@ def filters_loader(dtype: str, taps_down: int, taps_across: int) -> Any:
 @kernels
 def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_first: a block computes a tile of the results of some planes."""
-    real, vectors = REALS[COMPUTED_AS[dtype]], across.vectors(columns)
+    real, vectors = real_of(dtype), across.vectors(columns)
     load_tile, load_filters = tile_loader(dtype), filters_loader(dtype, down.taps, across.taps)
     add, store = gathered(down, across, rows, columns, load_from_tile(vectors)), planes_storer(epilogue, rows, columns)
     window_size, results, filter_size = vectors * VECTOR, rows * columns, down.taps * across.taps
@@ -340,7 +338,7 @@ class Pixels(NamedTuple):
 @kernels
 def gather_pixels(dtype: str, epilogue: Epilogue, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_last: a thread computes a tile of the results of one channel, its neighbour that of the next."""
-    end, real = finish(epilogue), REALS[COMPUTED_AS[dtype]]
+    end, real = finish(epilogue), real_of(dtype)
     window_size, results, filter_size = across.window(columns), rows * columns, down.taps * across.taps
     add = gathered(down, across, rows, columns, load_pixels(window_size, real))
 

@@ -20,7 +20,6 @@ from ..core.problem import ConvProblem, Op
 from ._depthwise import (
     OTHERS_OF_PIXELS,
     OTHERS_OF_PLANES,
-    REALS,
     RESULTS_ACROSS,
     Numbers,
     PixelPlace,
@@ -45,6 +44,7 @@ from ._device import (
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -141,7 +141,7 @@ def sums_writer(filter_size: int, real: Any) -> Any:
 @kernels
 def correlate_planes(dtype: str, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_first: a block sums its share of the tiles of some planes, for one slice of their filters."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     load, vectors = tile_loader(dtype), across.vectors(columns)
     add = correlated(down, across, rows, columns, load_from_tile(vectors))
     write = sums_writer(down.taps * across.taps, real)
@@ -208,7 +208,7 @@ def correlate_planes(dtype: str, down: Along, across: Along, rows: int, columns:
 @kernels
 def correlate_pixels(dtype: str, down: Along, across: Along, rows: int, columns: int) -> Body:
     """channels_last: a warp sums tiles of 32 channels, a thread those of one, and the warps of a block are added up."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     window_size, pixels, filter_size = across.window(columns), rows * columns, down.taps * across.taps
     add = correlated(down, across, rows, columns, load_pixels(window_size, real))
     write = sums_writer(filter_size, real)
@@ -273,7 +273,7 @@ def correlate_pixels(dtype: str, down: Along, across: Along, rows: int, columns:
 @kernels
 def add_splits(dtype: str) -> Body:
     """Add up what the blocks of each filter have summed: a warp takes every eighth split of 32 elements."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         partial,  # (splits, size), read

@@ -56,6 +56,7 @@ __all__ = [
     "put",
     "put4",
     "quotient",
+    "real_of",
     "record",
     "remainder",
     "repeated",
@@ -188,6 +189,11 @@ def sum_of_warp(value):
     for distance in (16, 8, 4, 2, 1):
         value += from_other_lane(value, distance)
     return value
+
+
+def real_of(dtype: str) -> Any:
+    """The type that tensors of this type are computed in."""
+    return {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
 
 
 def travelling(dtype: str) -> np.dtype[Any]:

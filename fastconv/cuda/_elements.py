@@ -16,18 +16,16 @@ import numpy as np
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._device import (
-    COMPUTED_AS,
     barrier,
     block_x,
     cuda,
-    float32,
-    float64,
     get,
     int32,
     int64,
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -115,7 +113,7 @@ class Numbers(NamedTuple):
 def gather_elements(dtype: str, epilogue: Epilogue, has_alarm: bool) -> Body:
     """FORWARD and GRAD_INPUT: a thread gathers one element of the result."""
     end = finish(epilogue)
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         source,  # the tensor that is gathered, read
@@ -232,7 +230,7 @@ class WeightNumbers(NamedTuple):
 @kernels
 def sum_pixels(dtype: str, has_alarm: bool) -> Body:
     """GRAD_WEIGHT: a block sums one element of w over all pixels of all images."""
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     warps = THREADS // WARP
 
     def body(

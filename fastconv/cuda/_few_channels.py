@@ -17,7 +17,6 @@ import numpy as np
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._depthwise import (
-    REALS,
     RESULTS_ACROSS,
     Numbers,
     is_served,
@@ -27,7 +26,6 @@ from ._depthwise import (
     slice_of,
 )
 from ._device import (
-    COMPUTED_AS,
     barrier,
     cuda,
     fetched,
@@ -38,6 +36,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -143,7 +142,7 @@ def gather_channels(
     dtype: str, epilogue: Epilogue, is_last: bool, down: Along, across: Along, rows: int, columns: int, channels: int
 ) -> Body:
     """A block computes a tile of the results of some channels of one group; is_last: whether the layout is so."""
-    real, vectors = REALS[COMPUTED_AS[dtype]], across.vectors(columns)
+    real, vectors = real_of(dtype), across.vectors(columns)
     load_tile, load_filters = tile_loader(dtype), filters_loader(dtype, down.taps, across.taps, channels)
     add = gathered_for_channels(down, across, rows, columns, channels, load_from_tile(vectors))
     store = results_storer(epilogue, is_last, rows, columns, channels)

@@ -23,8 +23,6 @@ from ._device import (
     block_x,
     block_y,
     cuda,
-    float32,
-    float64,
     fourier,
     function,
     get,
@@ -33,6 +31,7 @@ from ._device import (
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -44,8 +43,6 @@ from ._kernel import Body, kernels
 
 # Blocks that a multiprocessor is to hold: four of 33 KB of shared memory, whose 1024 threads have 64 registers each.
 RESIDENT = 4
-
-_REAL = {"float32": float32, "float64": float64}
 
 
 class FilterNumbers(NamedTuple):
@@ -63,7 +60,7 @@ class FilterNumbers(NamedTuple):
 @kernels
 def transform_filters(dtype: str, square: Square, is_turned: bool) -> Body:
     """A block transforms the filter of one result channel; is_turned: from its last tap to the first."""
-    real_type = _REAL[COMPUTED_AS[dtype]]
+    real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
     rows_first, rows_second, columns_first, columns_second = (
         passing(square, real_type, over_rows, is_first, False)
@@ -169,7 +166,7 @@ def gathering(square: Square, real_type: Any) -> Any:
 @kernels
 def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
     """A block computes two tiles of one channel."""
-    real_type = _REAL[COMPUTED_AS[dtype]]
+    real_type = real_of(dtype)
     first, second, edge, pitch = square.first, square.second, square.edge, square.pitch
     threads, memory = square.threads, square.memory
     first_pieces, second_pieces = edge * edge // first // threads, edge * edge // second // threads

@@ -23,8 +23,6 @@ from ._device import (
     block_x,
     block_y,
     cuda,
-    float32,
-    float64,
     fourier,
     function,
     get,
@@ -33,6 +31,7 @@ from ._device import (
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -48,8 +47,6 @@ from ._queue import Table
 LEAST_BLOCKS = 528
 # Blocks that a multiprocessor is to hold: their threads have 80 registers each, of which the sums take 32.
 RESIDENT = 3
-
-_REAL = {"float32": float32, "float64": float64}
 
 
 def opposite(square: Square) -> Any:
@@ -68,7 +65,7 @@ def opposite(square: Square) -> Any:
 @kernels
 def sum_spectra(dtype: str, square: Square) -> Body:
     """A block sums the spectra of some tiles of one channel of y."""
-    real_type = _REAL[COMPUTED_AS[dtype]]
+    real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
     first, second = square.first, square.second
     pieces, held = edge * edge // first // threads, edge * edge // threads
@@ -147,7 +144,7 @@ def sum_spectra(dtype: str, square: Square) -> Body:
 @kernels
 def transform_back(dtype: str, square: Square) -> Body:
     """A block adds the sums of one channel of y, and transforms them to its filter."""
-    real_type = _REAL[COMPUTED_AS[dtype]]
+    real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
     columns_second, columns_first, rows_second, rows_first = (
         passing(square, real_type, over_rows, is_first, True)

@@ -34,6 +34,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -42,7 +43,7 @@ from ._device import (
 from ._elements import Numbers
 from ._epilogue import finish
 from ._gather import TAP_FIELDS, Gather
-from ._gemm import PIECE, Tile, multiply, real_of, resident_blocks, spread_sums
+from ._gemm import PIECE, Tile, multiply, resident_blocks, spread_sums
 from ._kernel import Body, Kernel, Launch, kernels
 from ._queue import Table
 from ._weight_form import filled_up

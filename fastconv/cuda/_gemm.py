@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._device import COMPUTED_AS, float32, float64, function, get4, int32, put4
+from ._device import function, get4, int32, put4
 
 PIECE = 4  # rows, or columns, that one access of 128 bits holds in float32
 
@@ -92,11 +92,6 @@ def resident_blocks(dtype: str, threads: int, many: bool = False) -> int:
     """Blocks of so many threads that a multiprocessor is to hold at once; many: whether they take many registers."""
     registers = MANY_REGISTERS if many or dtype == "float64" else REGISTERS
     return max(1, MOST_REGISTERS // (registers * threads))
-
-
-def real_of(dtype: str) -> Any:
-    """The type in which a tensor's type is computed."""
-    return {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
 
 
 def multiply(tile: Tile) -> Any:

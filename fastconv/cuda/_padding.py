@@ -13,14 +13,13 @@ from ..core.problem import ConvProblem
 from ._device import (
     COMPUTED_AS,
     block_x,
-    float32,
-    float64,
     get,
     int32,
     int64,
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -102,7 +101,7 @@ def pad_images(dtype: str) -> Body:
                 value = get(images, int32((row * shape.width + from_w) * shape.inner + i))
             put(shifted(padded, int64(image) * int64(size)), at, value)
 
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     return Body(body, (pointer(dtype), pointer(dtype), pointer("int32"), record(ImageShape), real), THREADS)
 
 
@@ -110,7 +109,7 @@ def pad_images(dtype: str) -> Body:
 def fold_images(dtype: str, epilogue: Epilogue) -> Body:
     """Add up, for each element of an image, all of its places in the padded one."""
     end = finish(epilogue)
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         padded,  # images, read

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._device import (
-    COMPUTED_AS,
     barrier,
     block_x,
     cuda,
@@ -25,13 +24,14 @@ from ._device import (
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
     thread,
 )
 from ._kernel import Body, Launch, kernels
-from ._pool_windows import REALS, VECTOR
+from ._pool_windows import VECTOR
 
 THREADS = 128
 # Elements of x that a thread owns, in shared memory: 8 KiB and 16 KiB of float32 for a block. In channels_last every
@@ -72,7 +72,7 @@ def _meets(accumulates: bool, distance: int) -> Any:
 @kernels
 def put_in_planes(dtype: str, accumulates: bool) -> Body:
     """channels_first: a block owns a part of one plane, its threads every `THREADS`-th element of it."""
-    real, size = REALS[COMPUTED_AS[dtype]], THREADS * OWNED_IN_PLANES
+    real, size = real_of(dtype), THREADS * OWNED_IN_PLANES
     meet = _meets(accumulates, THREADS)
 
     def body(
@@ -119,7 +119,7 @@ def put_in_planes(dtype: str, accumulates: bool) -> Body:
 @kernels
 def put_in_pixels(dtype: str, accumulates: bool) -> Body:
     """channels_last: a thread owns elements of one channel that follow one another, its neighbour those of the next."""
-    real, size = REALS[COMPUTED_AS[dtype]], THREADS * OWNED_IN_PIXELS
+    real, size = real_of(dtype), THREADS * OWNED_IN_PIXELS
 
     def body(
         y,  # read
@@ -155,7 +155,7 @@ def put_in_pixels(dtype: str, accumulates: bool) -> Body:
 @kernels
 def take(dtype: str) -> Body:
     """A thread takes one element of x; nothing is 0."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         x,  # read

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..core.pool_problem import PoolAxis, PoolProblem
-from ._device import COMPUTED_AS, block_x, cuda, get, int32, int64, pointer, quotient, record, shifted, thread
+from ._device import block_x, cuda, get, int32, int64, pointer, quotient, real_of, record, shifted, thread
 from ._kernel import Body, Launch, kernels
-from ._pool_windows import LOADS, REALS, STORES, THREADS, Planes, image_sizes, place_in, wide_of
+from ._pool_windows import LOADS, STORES, THREADS, Planes, image_sizes, place_in, wide_of
 from ._queue import Table
 
 
@@ -39,7 +39,7 @@ def _table(problem: PoolProblem) -> Table:
 @kernels
 def spread_means(dtype: str, wide: int) -> Body:
     """A thread adds up one element of x."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     load, store = LOADS[wide], STORES[wide]
 
     def body(

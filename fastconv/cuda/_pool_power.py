@@ -11,14 +11,13 @@ import numpy as np
 from ._device import (
     COMPUTED_AS,
     block_x,
-    float32,
-    float64,
     function,
     get,
     int32,
     int64,
     pointer,
     put,
+    real_of,
     shifted,
     thread,
 )
@@ -59,7 +58,7 @@ _POWERS: dict[float | None, Any] = {1.0: _same, 2.0: _square, 3.0: _cube, 0.5: _
 def raise_elements(dtype: str, easy: float | None, has_factor: bool) -> Body:
     """A thread raises one element, scaled, to one of the easy powers, or to any, and multiplies by its factor."""
     raised = _POWERS[easy]
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         x,  # read

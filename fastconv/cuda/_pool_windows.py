@@ -13,11 +13,8 @@ import numpy as np
 
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._device import (
-    COMPUTED_AS,
     block_x,
     cuda,
-    float32,
-    float64,
     from_other_lane,
     function,
     get,
@@ -28,6 +25,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -40,7 +38,6 @@ from ._queue import Table
 THREADS = 256
 WARP = 32
 VECTOR = 4
-REALS = {"float32": float32, "float64": float64}
 
 
 class Planes(NamedTuple):
@@ -166,7 +163,7 @@ def _over_window(wide: int, lanes: int, meet: Any) -> Any:
 @kernels
 def average(dtype: str, wide: int, lanes: int) -> Body:
     """Sums, divided; lanes: 1, or the threads of a warp, which share a window."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     store = STORES[wide]
 
     @function
@@ -220,7 +217,7 @@ def greatest_of_warp(value, place):
 @kernels
 def greatest(dtype: str, wide: int, lanes: int, has_indices: bool) -> Body:
     """The greatest, and where it is in its plane, -1 in windows that hold nothing; lanes: as in `average`."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     store = STORES[wide]
 
     @function

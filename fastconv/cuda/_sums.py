@@ -9,17 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ._device import (
-    COMPUTED_AS,
     barrier,
     block_x,
     cuda,
-    float32,
-    float64,
     get,
     int32,
     int64,
     pointer,
     put,
+    real_of,
     record,
     shifted,
     sum_of_warp,
@@ -42,7 +40,7 @@ class Extents(NamedTuple):
 @kernels
 def add_up_channels(dtype: str) -> Body:
     """A block sums one channel, in a fixed order."""
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     warps = THREADS // WARP
 
     def body(
@@ -72,7 +70,7 @@ def add_up_channels(dtype: str) -> Body:
 @kernels
 def fill_zeros(dtype: str) -> Body:
     """Set elements to zero."""
-    real = {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         elements,  # written

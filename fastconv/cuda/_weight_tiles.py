@@ -33,6 +33,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -41,7 +42,7 @@ from ._device import (
 from ._elements import Numbers
 from ._gather import TAP_FIELDS, Gather
 from ._gather_tiles import fetch_channels, inside, position_of
-from ._gemm import PIECE, Tile, multiply, real_of, resident_blocks
+from ._gemm import PIECE, Tile, multiply, resident_blocks
 from ._kernel import Body, Launch, kernels
 from ._queue import Part, Table
 

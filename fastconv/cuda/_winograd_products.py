@@ -23,8 +23,6 @@ from ._device import (
     block_y,
     block_z,
     cuda,
-    float32,
-    float64,
     function,
     get4,
     int32,
@@ -33,6 +31,7 @@ from ._device import (
     put,
     put4,
     quotient,
+    real_of,
     record,
     remainder,
     repeated,
@@ -50,8 +49,6 @@ SUMS = SIDE**2
 SKEW = 4
 # Threads of a multiprocessor that have room for a thread's sums and both factors, of 65536 registers.
 RESIDENT = {"float32": 512, "float64": 256}
-
-_REAL = {"float32": float32, "float64": float64}
 
 
 class Numbers(NamedTuple):
@@ -71,7 +68,7 @@ class Numbers(NamedTuple):
 def multiply_frequencies(dtype: str, rows: int, columns: int, channels_last: bool) -> Body:
     """A block sums `rows` tiles times `columns` channels of one frequency of one group."""
     threads = rows * columns // SIDE**2
-    real = _REAL[dtype]
+    real = real_of(dtype)
     pitch = rows + SKEW
     data_pieces, filter_pieces = (TERMS * extent // WIDE // threads for extent in (rows, columns))
     data_set, filter_set = TERMS * pitch, TERMS * columns

@@ -24,7 +24,6 @@ from ._device import (
     along_both,
     block_x,
     cuda,
-    float32,
     float64,
     get,
     int32,
@@ -32,6 +31,7 @@ from ._device import (
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -44,8 +44,6 @@ from ._winograd_tiles import Numbers, Square, Tiling, coefficients, place_of, ti
 
 THREADS = 128
 WIDE = 4  # elements of an access of 128 bits
-
-_REAL = {"float32": float32, "float64": float64}
 
 
 class FilterNumbers(NamedTuple):
@@ -75,7 +73,7 @@ def transform_filters(dtype: str, square: Square, is_turned: bool, columns: int)
     transform = along_both(coefficients(heights.filter), coefficients(widths.filter))
     pitch, products = widths.products, square.products
     stride = columns // WIDE
-    real = _REAL[dtype]
+    real = real_of(dtype)
 
     def body(
         w,  # read
@@ -146,7 +144,7 @@ def transform_data(dtype: str, square: Square, channels_last: bool, is_filter: b
     height, width = (len(matrix[0]) for matrix in matrices)
     pitch, products = square.widths.products, square.products
     transform = along_both(*matrices)
-    real = _REAL[dtype]
+    real = real_of(dtype)
 
     def body(
         source,  # the tensor that is gathered, read
@@ -187,7 +185,7 @@ def transform_sums(dtype: str, square: Square, channels_last: bool, epilogue: Ep
     width, products = widths.products, square.products
     transform = along_both(coefficients(heights.back), coefficients(widths.back))
     end = finish(epilogue)
-    real = _REAL[dtype]
+    real = real_of(dtype)
 
     def body(
         sums,  # (products, elements of a frequency), read

@@ -28,14 +28,13 @@ from ._device import (
     along_both,
     block_x,
     cuda,
-    float32,
-    float64,
     get,
     int32,
     int64,
     pointer,
     put,
     quotient,
+    real_of,
     record,
     shifted,
     thread,
@@ -51,8 +50,6 @@ from ._winograd_transforms import THREADS, transform_data
 
 # Bytes of scratch memory that a problem may take: all images stand in it, transformed.
 MOST_SCRATCH = 1 << 30
-
-_REAL = {"float32": float32, "float64": float64}
 
 
 class SumNumbers(NamedTuple):
@@ -71,7 +68,7 @@ def transform_weight_sums(dtype: str, square: Square) -> Body:
     heights, widths = (filtering(taps, outputs) for outputs, taps in square)
     transform = along_both(coefficients(heights.back), coefficients(widths.back))
     taps_h, taps_w, width, products = heights.outputs, widths.outputs, widths.products, square.products
-    real = _REAL[dtype]
+    real = real_of(dtype)
 
     def body(
         sums,  # (frequencies, runs, K and C rounded up), read

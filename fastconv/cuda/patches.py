@@ -19,14 +19,13 @@ from ..core.problem import ConvProblem, Op
 from ._device import (
     COMPUTED_AS,
     block_x,
-    float32,
-    float64,
     get,
     int32,
     int64,
     pointer,
     put,
     quotient,
+    real_of,
     record,
     remainder,
     shifted,
@@ -42,7 +41,6 @@ from ._queue import Queue, Table
 THREADS = 256
 # Pixels of a thread that has one tap of one channel: it divides five times to find its place, and then adds.
 PIXELS = 8
-REALS = {"float32": float32, "float64": float64}
 # queue, x, matrix: addresses. FORWARD writes the matrix, GRAD_INPUT x.
 PatchRun = Callable[[Queue, Any, Any], None]
 
@@ -128,7 +126,7 @@ def copy_taps(dtype: str) -> Body:
                         put(rows, to, value)
                         to = int32(to + pixels)
 
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     arguments = (pointer(dtype), pointer(dtype), pointer("int32"), record(Windows), int64, int64, real)
     return Body(body, arguments, THREADS)
 
@@ -174,7 +172,7 @@ def copy_pixels(dtype: str) -> Body:
             if p == n.windows_h:
                 p, z = int32(0), int32(z + 1)
 
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
     arguments = (pointer(dtype), pointer(dtype), pointer("int32"), record(Windows), int64, int64, real)
     return Body(body, arguments, THREADS)
 
@@ -194,7 +192,7 @@ class Image(NamedTuple):
 @kernels
 def add_patches(dtype: str, normalized: bool) -> Body:
     """A thread adds up one element of x, and divides it by the number of patches that hold it if `normalized`."""
-    real = REALS[COMPUTED_AS[dtype]]
+    real = real_of(dtype)
 
     def body(
         matrix,  # read

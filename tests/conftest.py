@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv.core import arrays
+from fastconv.core import arrays, kept
 from fastconv.cpu import _launch
 
 from . import scipy_suite
@@ -30,6 +32,7 @@ def poison():
     patch = pytest.MonkeyPatch()
     patch.setattr(arrays, "_empty", poisoned)
     patch.setattr(_launch, "KEPT_ELEMENTS", -1)
+    patch.setattr(kept, "LEAST_BYTES", math.inf)
     yield
     patch.undo()
 

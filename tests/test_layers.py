@@ -25,6 +25,7 @@ CORE_BELOW_ALGORITHMS = {
     "fastconv.core.devices",
     "fastconv.core.errors",
     "fastconv.core.jit",
+    "fastconv.core.kept",
     "fastconv.core.machine",
     "fastconv.core.parameters",
     "fastconv.core.pool_problem",

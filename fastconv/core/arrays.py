@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kept
 from .devices import DeviceType, check_device, cuda_arrays, is_on_cuda
 from .errors import RejectedError
 from .problem import COMPUTE_DTYPES
@@ -114,7 +115,8 @@ _empty = np.empty  # the tests put poison here
 
 def allocate(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
     """Memory that is about to be written; every result and every workspace comes from here."""
-    return _empty(shape, dtype)
+    fresh = _empty(shape, dtype)
+    return fresh if fresh.nbytes < kept.LEAST_BYTES else kept.instead_of(fresh)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> None:

@@ -1,0 +1,77 @@
+"""Memory of large results is given out again, once nobody can see what is in it."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+from fastconv import conv1d
+from fastconv.core import kept
+from fastconv.core.arrays import allocate
+
+SIZE = 1000  # bytes from which on memory is kept here
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(kept, "LEAST_BYTES", SIZE)
+    monkeypatch.setattr(kept, "MOST_BYTES", 10 * SIZE)
+    monkeypatch.setattr(kept, "_blocks", [])
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_the_next_result_has_the_place_of_one_that_is_gone():
+    first = allocate((10, 50), "float32")
+    place = address(first)
+    assert address(allocate((10, 50), "float32")) != place
+    del first
+    assert address(allocate(250, "float64")) == place
+
+
+@pytest.mark.parametrize(
+    "part", [lambda y: y[3:, ::2], lambda y: y.T, lambda y: y.view("int32"), memoryview, lambda y: iter(y.ravel())]
+)
+def test_whoever_sees_a_part_keeps_all_of_it(part):
+    result = allocate((10, 50), "float32")
+    place, seen = address(result), part(result)
+    del result
+    gc.collect()
+    assert address(allocate((10, 50), "float32")) != place
+    del seen
+    assert address(allocate((10, 50), "float32")) == place
+
+
+def test_results_are_not_written_over():
+    x, w = np.ones((1, 1, SIZE), np.float32), np.ones((1, 1, 1), np.float32)
+    results = [conv1d(x, w * k) for k in range(6)]
+    for k, result in enumerate(results):
+        np.testing.assert_array_equal(result, k)
+
+
+def test_a_block_is_not_wasted_on_what_is_much_smaller():
+    place = address(allocate(3 * SIZE, "int8"))
+    assert address(allocate(SIZE, "int8")) != place
+    assert address(allocate(2 * SIZE, "int8")) == place
+
+
+def test_small_results_are_left_to_the_c_library():
+    allocate(SIZE - 1, "int8")
+    assert kept._blocks == []
+
+
+def test_no_more_than_so_many_bytes_are_kept():
+    def total():
+        return sum(block.nbytes for block in kept._blocks)
+
+    held = [allocate(4 * SIZE, "int8") for _ in range(3)]  # the third has no room, and is the caller's alone
+    assert total() == 8 * SIZE
+    del held
+    allocate(9 * SIZE, "int8")  # both free blocks make room
+    assert total() == 9 * SIZE
+    allocate(11 * SIZE, "int8")  # never has room
+    assert total() <= 10 * SIZE

@@ -154,3 +154,43 @@ def test_explain_refuses_what_is_no_problem():
         fastconv.explain("x=1x1x4 w=1x1x2", stride=2)
     with pytest.raises(ValueError, match="groups=3"):
         fastconv.explain(X, W, groups=3)
+
+
+B = np.ones(6, np.float32)
+# Everything that is computed by a convolution, on arguments that fit.
+CONVOLUTIONS = {
+    "conv2d": lambda **options: fastconv.conv2d(X, W, groups=2, **options),
+    "prepare": lambda **options: fastconv.prepare(W, groups=2, **options)(X),
+    "conv2d_input": lambda **options: grad.conv2d_input(X.shape, W, Y, groups=2, **options),
+    "conv2d_weight": lambda **options: grad.conv2d_weight(X, W.shape, Y, groups=2, **options),
+    "conv2d_backward": lambda **options: grad.conv2d_backward(Y, X, W, groups=2, **options),
+    "conv2d_double_backward": lambda **options: grad.conv2d_double_backward(X, W, B, Y, X, W, groups=2, **options),
+    "conv_transpose2d": lambda **options: fastconv.conv_transpose2d(Y, W, groups=2, **options),
+    "conv_transpose2d_input": lambda **options: grad.conv_transpose2d_input(Y.shape, W, X, groups=2, **options),
+    "conv_transpose2d_weight": lambda **options: grad.conv_transpose2d_weight(Y, W.shape, X, groups=2, **options),
+    "conv_transpose2d_backward": lambda **options: grad.conv_transpose2d_backward(X, Y, W, groups=2, **options),
+    "conv_transpose2d_double_backward": lambda **options: grad.conv_transpose2d_double_backward(
+        Y, W, B[:4], X, Y, W, groups=2, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("layout", "NHWC"),
+        ("algorithm", "winograd9"),
+        ("rtol", -1.0),
+        ("num_threads", 0),
+        ("device", "tpu"),
+        ("precision", "tf16"),
+        ("precision", "tf32"),  # which there is on CUDA devices only
+    ],
+)
+def test_no_function_overlooks_an_option(name, option, value):
+    CONVOLUTIONS[name]()
+    if name == "prepare" and option == "num_threads":
+        return  # that is given to the call
+    with pytest.raises(ValueError, match=rf"{option}='?{value}'?: must be"):
+        CONVOLUTIONS[name](**{option: value})

@@ -228,15 +228,8 @@ def _conv_backward(
     (grad_x, grad_weight, grad_bias)
         None where the mask says so.
     """
-    options = {
-        "layout": layout,
-        "algorithm": algorithm,
-        "rtol": rtol,
-        "num_threads": num_threads,
-        "device": device,
-        "flip": flip,
-    }
-    affine, linear = _paddings(padding_mode, pad_value, options)
+    options = _options(layout, algorithm, rtol, num_threads, device, precision)
+    affine, linear = _paddings(padding_mode, pad_value, {**options, "flip": flip})
     window = (stride, padding, dilation, groups)
     return _backward(rank, _CONV, grad_output, x, weight, window, affine, linear, output_mask)
 
@@ -290,15 +283,8 @@ def _conv_double_backward(
     (grad_grad_output, grad_x, grad_weight)
         None where the mask says so, and zeros where nothing flows.
     """
-    options = {
-        "layout": layout,
-        "algorithm": algorithm,
-        "rtol": rtol,
-        "num_threads": num_threads,
-        "device": device,
-        "flip": flip,
-    }
-    affine, linear = _paddings(padding_mode, pad_value, options)
+    options = _options(layout, algorithm, rtol, num_threads, device, precision)
+    affine, linear = _paddings(padding_mode, pad_value, {**options, "flip": flip})
     return _double_backward(
         rank,
         _CONV,
@@ -436,14 +422,7 @@ def _conv_transpose_backward(
     (grad_x, grad_weight, grad_bias)
         None where the mask says so.
     """
-    options = {
-        "layout": layout,
-        "algorithm": algorithm,
-        "rtol": rtol,
-        "num_threads": num_threads,
-        "device": device,
-        "precision": precision,
-    }
+    options = _options(layout, algorithm, rtol, num_threads, device, precision)
     window = (stride, padding, output_padding, groups, dilation)
     return _backward(rank, _CONV_TRANSPOSE, grad_output, x, weight, window, options, options, output_mask)
 
@@ -477,14 +456,7 @@ def _conv_transpose_double_backward(
     (grad_grad_output, grad_x, grad_weight)
         None where the mask says so, and zeros where nothing flows.
     """
-    options = {
-        "layout": layout,
-        "algorithm": algorithm,
-        "rtol": rtol,
-        "num_threads": num_threads,
-        "device": device,
-        "precision": precision,
-    }
+    options = _options(layout, algorithm, rtol, num_threads, device, precision)
     return _double_backward(
         rank,
         _CONV_TRANSPOSE,
@@ -498,6 +470,25 @@ def _conv_transpose_double_backward(
 
 
 # ---- what both families share
+
+
+def _options(
+    layout: str,
+    algorithm: str,
+    rtol: float | None,
+    num_threads: int | None,
+    device: str | None,
+    precision: str | None,
+) -> Options:
+    """The options that every operation of both families takes, by their names."""
+    return {
+        "layout": layout,
+        "algorithm": algorithm,
+        "rtol": rtol,
+        "num_threads": num_threads,
+        "device": device,
+        "precision": precision,
+    }
 
 
 class _Family(NamedTuple):

@@ -54,6 +54,13 @@ EDGES = [
     "x=1x8x5x2x16 w=8x8x3x1x1 s=2x1x1 p=1x0x0",
     "x=1x8x4x3x16 w=8x8x2x3x3 s=3x1x1 p=0x1x1",
 ]
+# Padding that is wider than the filter reaches: GRAD_INPUT needs neither the first nor the last outputs.
+WIDELY_PADDED = [
+    "x=1x8x6 w=31x8x3 p=4",
+    "x=1x8x9x7 w=17x8x3x3 p=4x3",
+    "x=1x3x6x9 w=3x1x3x3 p=5 g=3",
+    "x=1x2x9 w=2x2x1 p=3",
+]
 
 
 def error(problem, op, tensors, result):
@@ -113,7 +120,7 @@ import numpy as np
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
 from tests.problems import inputs_of, random_tensors, serves
-from tests.test_guards import EDGES, TOLERANCE, error
+from tests.test_guards import EDGES, TOLERANCE, WIDELY_PADDED, error
 
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
@@ -130,7 +137,7 @@ def fenced(array, at_the_end):
     copy[...] = array
     return copy
 
-for line in EDGES[::4]:
+for line in EDGES[::4] + WIDELY_PADDED:
     for layout in ("channels_first", "channels_last"):
         problem = ConvProblem.parse(line).replace(layout=layout)
         tensors = random_tensors(problem, 2)

@@ -68,14 +68,14 @@ def phased_axis(places: Integers, phases: list[int], step: int, run: tuple[int, 
     step
         Places from one position of a plane to the next.
     run
-        Places between which elements follow each other.
+        Places between which elements follow each other, as far as there are places.
     positions
         Length of the planes; positions after the last place are OUTSIDE.
     """
     wanted = np.asarray(phases, np.int64)[:, None] + step * np.arange(positions, dtype=np.int64)
     held = wanted < len(places)
     index = np.where(held, places[np.where(held, wanted, 0)], OUTSIDE)
-    bounds = [[-(-(edge - phase) // step) for edge in run] for phase in phases]
+    bounds = [[-(-(min(edge, len(places)) - phase) // step) for edge in run] for phase in phases]
     return Axis(index, step, np.clip(bounds, 0, positions).astype(np.int64))
 
 

@@ -9,7 +9,7 @@ from ..core.jit import subroutine
 from ..core.problem import ConvProblem
 from ._gemm import lanes_of
 from ._kernel import never_inlined
-from ._rows import ROW_CYCLES, VECTOR_CYCLES, copy, copy_every_second, fill_first
+from ._rows import ROW_CYCLES, VECTOR_CYCLES, copy, copy_apart, fill_first
 from ._simd import interleaved, lanes, load_first, prefetch, store_first, zeros
 from ._strips import PREFETCHED
 
@@ -65,13 +65,7 @@ def gather_lines(target, target_at, pitch, source, source_at, channel_pitch, cha
             at = source_at + c * channel_pitch + line_at(grid, number)
             for i in range(0, span, lanes(source)):
                 prefetch(source, at + ahead + i)
-            if grid.step_q == 1:
-                copy(target, to, source, at, grid.line)
-            elif grid.step_q == 2:
-                copy_every_second(target, to, source, at, grid.line)
-            else:
-                for q in range(grid.line):
-                    target[to + q] = source[at + q * grid.step_q]
+            copy_apart(target, to, source, at, grid.step_q, grid.line)
             to += grid.line
 
 

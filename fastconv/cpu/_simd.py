@@ -177,6 +177,18 @@ class Emitter:
         mask = [ir.Constant(LANE, lane) for lane in lanes]
         return self.builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(LANE, len(mask)), mask))
 
+    def with_every(self, value, part, jump, number):
+        """Lane i is to be element jump * i of several registers: those in part `number`, beside what `value` has.
+
+        For number 1, value is the first register itself.
+        """
+        lanes = []
+        for lane in range(self.lanes):
+            holder, place = divmod(jump * lane, self.lanes)
+            kept = place if number == 1 else lane
+            lanes.append(self.lanes + place if holder == number else kept)
+        return tuple(self.shuffle(a, b, lanes) for a, b in zip(value, part, strict=True))
+
     def everywhere(self, scalar, kind, lanes):
         """A scalar of this LLVM type in so many lanes."""
         undefined = ir.Constant(ir.VectorType(kind, lanes), ir.Undefined)
@@ -321,6 +333,28 @@ def load_first(typing_context, array, at, count, vectors):
         return emitter.pack(emitter.load_first(address, arguments[2]))
 
     return value(array, types.int64, types.int64, vectors), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_every(typing_context, array, at, jump, count):
+    """array[at + jump * i] in lane i, for i < count, and anything in the others; jump: literal.
+
+    Nothing in front of the first or behind the last is read.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, array.dtype)
+        distance = jump.literal_value
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        held = builder.add(builder.mul(builder.sub(arguments[3], index(1)), index(distance)), index(1))
+        value = None
+        for number in range(distance):
+            behind = number * emitter.lanes
+            part = emitter.load_first(builder.gep(begin, [index(behind)]), builder.sub(held, index(behind)))
+            value = part if value is None else emitter.with_every(value, part, distance, number)
+        return emitter.pack(value)
+
+    return Vector(array.dtype, 1)(array, types.int64, jump, types.int64), codegen
 
 
 @intrinsic

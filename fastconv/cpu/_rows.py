@@ -94,7 +94,8 @@ def copy_every(jump, target, target_at, source, source_at, count):
 def copy_apart(target, target_at, source, source_at, jump, count):
     """target[i] = source[jump * i] for i < count.
 
-    The processor gathers elements one by one: lines of 57 pixels, 3 apart, took 2.3 times as long so.
+    Vectors are put together from what lies between too: 57 elements, 3 apart, took 5.6 ns so, and 16.8 ns where the
+    processor gathered them.
     """
     if jump == 1:
         copy(target, target_at, source, source_at, count)

@@ -1,8 +1,8 @@
 """GRAD_WEIGHT on tensor cores: runs of pixels (`_weight_runs`) in the products of `_warp_products`.
 
-Both factors of a run come to lie in the block's memory pixel by pixel, the channels of one pixel next to each other: rows
-are lines of the patch matrix, where a tap's channels are filled up to whole pieces of 16 bytes, so that a piece belongs
-to one tap; columns are channels of y. Three panels of either are there at a time, as in `_tensor_cores`: one is
+Both factors of a run come to lie in the block's memory pixel by pixel, the channels of one pixel next to each other.
+Rows are lines of the patch matrix, where a tap's channels are filled up to whole pieces of 16 bytes, so that a piece
+belongs to one tap; columns are channels of y. Three panels of either are there at a time, as in `_tensor_cores`: one is
 multiplied while the next two arrive, copied where channels come in pieces of 16 bytes; where not, by way of registers.
 """
 

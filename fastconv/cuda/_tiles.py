@@ -47,11 +47,17 @@ MATRIX_TILES: dict[AnyTile, float] = {
 ROUNDED_TILES: dict[AnyTile, float] = {WarpTile(128, 128, 16, 2, 4): 6 * 0.25}
 # The same of GRAD_WEIGHT, which has more indices to work out.
 WEIGHT_TILES: dict[AnyTile, float] = {
-    Tile(128, 128, 8, 2, 2): 0.61,
-    Tile(128, 64, 8, 2, 2): 0.54,
-    Tile(64, 64, 8, 2, 2): 0.52,
-    Tile(32, 32, 8, 1, 1): 0.30,
+    Tile(128, 128, 8, 2, 2): 0.66,
+    Tile(128, 64, 8, 2, 2): 0.59,
+    Tile(64, 64, 8, 2, 2): 0.53,
+    Tile(32, 32, 8, 1, 1): 0.36,
 }
+WEIGHT_MATRIX_TILES: dict[AnyTile, float] = {
+    WarpTile(128, 128, 32, 2, 4): 12 * 0.3,
+    WarpTile(128, 64, 32, 4, 2): 12 * 0.25,
+    WarpTile(64, 64, 32, 2, 2): 12 * 0.2,
+}
+WEIGHT_ROUNDED_TILES: dict[AnyTile, float] = {WarpTile(128, 128, 16, 2, 4): 6 * 0.2}
 DOUBLE_SLOWNESS = 2  # a multiply-add of float64 over one of float32 on the processors of data centres
 
 
@@ -66,7 +72,7 @@ def weight_rates(problem: ConvProblem) -> dict[AnyTile, float]:
     """Likewise for GRAD_WEIGHT."""
     if problem.dtype == "float64":
         return {tile: share / DOUBLE_SLOWNESS for tile, share in DOUBLE_TILES.items()}
-    return WEIGHT_TILES | {"float32": {}, "tf32": ROUNDED_TILES}.get(problem.dtype, MATRIX_TILES)
+    return WEIGHT_TILES | {"float32": {}, "tf32": WEIGHT_ROUNDED_TILES}.get(problem.dtype, WEIGHT_MATRIX_TILES)
 
 
 def gather_time(gather: Gather, tile: AnyTile) -> float:

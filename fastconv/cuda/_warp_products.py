@@ -160,14 +160,14 @@ def line_home(precision: str, lines: int) -> Any:
 def line_words(precision: str, lines: int, are_rows: bool) -> Any:
     """The function ``(lane, number)``: word of a panel of so many lines that a lane names.
 
-    are_rows: whether lines are rows of the sums, or columns. number: of 16 bits, of a pair of matrices of eight lines; of
-    32 bits, of one.
+    are_rows: whether lines are rows of the sums, or columns. number: of 16 bits, of a pair of matrices of eight lines;
+    of 32 bits, of one.
     """
     home = line_home(precision, lines)
 
     @function
     def of_halves(lane, number):
-        # Of the four matrices that are read at once, a factor of rows has two of lines first, one of columns two of rows.
+        # Four matrices are read at once: first come those side by side if lines are rows, else one below the other.
         fast, slow = quotient(lane, int32(8)) & 1, quotient(lane, int32(16))
         half, lower = (fast, slow) if are_rows else (slow, fast)
         return home(int32(lower * 8 + (lane & 7)), int32(2 * number + half))
@@ -191,9 +191,9 @@ def line_reads(precision: str, lines: int) -> int:
 def multiply_panels(precision: str, tile: WarpTile, rows: str) -> Any:
     """The function ``(panels, row_at, column_at, sums)``: add the product of two panels to the sums of a warp.
 
-    rows: "positions" or "lines", which the first panel is one of. row_at: addresses that a lane names in it: of positions
-    one for each `Format.inner`; of lines those of `line_words`. column_at: likewise, of lines. sums: four for each matrix
-    of the warp, row by row of matrices.
+    rows: "positions" or "lines", what the rows of the first panel are. row_at: addresses that a lane names in it, of
+    positions one for each `Format.inner`, of lines those of `line_words`. column_at: those of the second, a panel of
+    lines. sums: four for each matrix of the warp, row by row of matrices.
     """
     row_factors = (_factors_of_lines if rows == "lines" else _factors_of_positions)(precision, tile)
     multiply = _multiply_words if ELEMENTS[precision] == "float32" else _multiply_halves

@@ -120,9 +120,9 @@ def sum_runs(dtype: str, tile: Tile, wide_rows: bool, wide_columns: bool) -> Bod
             sums[i] = real(0)
         steps = quotient(int32(end - begin + depth - 1), int32(depth))
         panel = int32(0)  # where the panels that are multiplied begin; those that are laid are the others
+        first = begin  # pixel of the panel that is fetched
         for step in range(-1, steps):
-            if step + 1 < steps:
-                first = int32(begin + (step + 1) * depth)
+            if first < end:
                 for i in range(row_lanes.pixel_turns):
                     pixel = int32(first + row_pixel + i * row_lanes.pixels)
                     is_there = pixel < end
@@ -147,7 +147,8 @@ def sum_runs(dtype: str, tile: Tile, wide_rows: bool, wide_columns: bool) -> Bod
             if step >= 0:
                 multiply_panels(panels, int32(panel + row_from), int32(panel + column_from), sums, rows, columns)
                 panel = int32(one_panel - panel)
-            if step + 1 < steps:
+            if first < end:
+                first = int32(first + depth)
                 lay_rows(panels, int32(panel + row_to), fetched_rows)
                 lay_columns(panels, int32(panel + column_to), fetched_columns)
             barrier()

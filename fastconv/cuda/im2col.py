@@ -2,8 +2,8 @@
 
 FORWARD and GRAD_INPUT multiply panels of patches by panels of w, in registers (`fastconv.cuda._gather_tiles`) or, where
 tensors have 16 bits, on tensor cores (`fastconv.cuda._tensor_cores`). GRAD_WEIGHT multiplies panels of patches by
-panels of y, over runs of pixels (`fastconv.cuda._weight_runs`), in registers (`fastconv.cuda._weight_tiles`) or on tensor
-cores (`fastconv.cuda._tensor_weights`).
+panels of y, over runs of pixels (`fastconv.cuda._weight_runs`), in registers (`fastconv.cuda._weight_tiles`) or on
+tensor cores (`fastconv.cuda._tensor_weights`).
 """
 
 from __future__ import annotations

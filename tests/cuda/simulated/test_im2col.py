@@ -14,7 +14,7 @@ from fastconv.cuda._gemm import Tile
 from fastconv.cuda._plan import planned
 from fastconv.cuda._tensor_cores import is_copied
 from fastconv.cuda._tensor_weights import copied_lines
-from fastconv.cuda._tiles import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_TILES
+from fastconv.cuda._tiles import DOUBLE_TILES, MATRIX_TILES, TILES, WEIGHT_MATRIX_TILES, WEIGHT_TILES
 from fastconv.cuda._warp_products import WarpTile
 from fastconv.cuda._weight_runs import RunNumbers
 from fastconv.cuda.im2col import gathered, summed
@@ -167,12 +167,12 @@ WEIGHT_MATRICES = {
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("line", WEIGHT_MATRICES)
 def test_w_is_summed_in_matrices(line, dtype):
-    problem, tile = parsed(line, dtype), WarpTile(64, 64, 32, 1, 2)
+    problem, tile = parsed(line, dtype), WarpTile(64, 64, 32, 2, 2)
     assert copied_lines(Gather(problem, Op.FORWARD)) == WEIGHT_MATRICES[line]
     assert is_right(tile, problem, Op.GRAD_WEIGHT, runs=2)
 
 
-@pytest.mark.parametrize("tile", MATRIX_TILES)
+@pytest.mark.parametrize("tile", WEIGHT_MATRIX_TILES)
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_w_is_summed_in_matrices_of_every_size(tile, layout):
     channels, inputs = tile.columns // 2 + 8, tile.rows // 2 + 8

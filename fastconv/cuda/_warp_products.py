@@ -1,13 +1,16 @@
 """What the warps of a block do with panels in its memory: products of matrices on tensor cores, for every precision.
 
-==========  =========  ===================================================  =======================
-precision   elements   factors                                              a sum's error, relative
-==========  =========  ===================================================  =======================
-float16     float16    as they are                                          as of float32
-bfloat16    bfloat16   as they are                                          as of float32
+==========  =========  ===================================================  ===========================
+precision   elements   factors                                              a product's error, relative
+==========  =========  ===================================================  ===========================
+float16     float16    as they are                                          none
+bfloat16    bfloat16   as they are                                          none
 tf32        float32    rounded to 11 bits                                   2**-11
 3xtf32      float32    the sum of two of 11 bits; three of four products    2**-21
-==========  =========  ===================================================  =======================
+==========  =========  ===================================================  ===========================
+
+Sums are float32, but tensor cores cut off what float32 rounds (Fasi et al., "Numerical behavior of NVIDIA tensor
+cores", PeerJ Computer Science 7:e330, 2021, section 4): of many products in a sum, these errors add up.
 
 What is multiplied lies in the block's memory in pieces of 16 bytes. A row of a panel of positions is 64 bytes of source
 channels, the inner numbers of the product; a panel of lines has a row for each inner number: the result channels of one
@@ -24,7 +27,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._device import cuda, function, int32, put, quotient, remainder, thread, travelling
+from ._device import cuda, float32, function, int32, put, quotient, remainder, thread, travelling
 from ._elements import WARP
 from ._tensor_words import (
     bits_of,
@@ -292,7 +295,8 @@ def rounded_in_three(word):
 def _multiply_words(precision: str, tile: WarpTile, row_factors: Any) -> Any:
     """Rests, what rounding took from the factors, meet rounded factors in two products; theirs are too small to count.
 
-    Tensor cores read the first 10 bits of a rest's fraction. Rests are added first. Infinity has no rest but NaN.
+    Tensor cores read the first 10 bits of a rest's fraction. Rests are added first, and the three products to the sums
+    outside of the tensor cores, which would cut the sums off. Infinity has no rest but NaN.
     """
     row_count, column_count, is_threefold = tile.row_matrices, tile.column_matrices, precision == "3xtf32"
     inner, steps = format_of(precision).inner, tile.depth // format_of(precision).inner
@@ -305,6 +309,7 @@ def _multiply_words(precision: str, tile: WarpTile, row_factors: Any) -> Any:
     def multiplied(panels, row_at, column_at, sums):
         rows, row_rests = cuda.local.array(4, int32), cuda.local.array(4, int32)
         columns, column_rests = cuda.local.array(column_words, int32), cuda.local.array(column_words, int32)
+        three = cuda.local.array(4, float32)
         for step in range(steps):
             for j in range(column_count):
                 for k in range(2):
@@ -319,9 +324,15 @@ def _multiply_words(precision: str, tile: WarpTile, row_factors: Any) -> Any:
                 for j in range(column_count):
                     first = 4 * (i * column_count + j)
                     if is_threefold:
-                        add_product(sums, first, row_rests, 0, columns, 2 * j)
-                        add_product(sums, first, rows, 0, column_rests, 2 * j)
-                    add_product(sums, first, rows, 0, columns, 2 * j)
+                        for k in range(4):
+                            three[k] = float32(0)
+                        add_product(three, 0, row_rests, 0, columns, 2 * j)
+                        add_product(three, 0, rows, 0, column_rests, 2 * j)
+                        add_product(three, 0, rows, 0, columns, 2 * j)
+                        for k in range(4):
+                            sums[first + k] += three[k]
+                    else:
+                        add_product(sums, first, rows, 0, columns, 2 * j)
 
     return multiplied
 

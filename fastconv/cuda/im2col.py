@@ -15,17 +15,19 @@ from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
 from ._gather import Gather
 from ._gather_tiles import Access, gather_tiles, launched
-from ._limits import MOST_ELEMENTS, refusal, rounding_error
+from ._limits import LARGEST_OVER_RMS, MOST_ELEMENTS, refusal, rounding_error
 from ._plan import Work, planned, scratch_of
 from ._queue import bytes_of
 from ._tensor_cores import gather_matrices, is_copied
 from ._tensor_weights import copied_lines, sum_matrices
 from ._tiles import MULTIPROCESSORS, gather_tile, gather_time, weight_tile, weight_time
-from ._warp_products import WarpTile
+from ._warp_products import WarpTile, format_of
 from ._weight_form import weight_form
 from ._weight_runs import AnyTile, RunNumbers, partial_sums, summed_runs
 from ._weight_tiles import sum_runs, wide_lines
 
+# What tensor cores cut off at the most of each sum that they write, less than half a unit in its last place on average.
+CUT_OFF = 2.0**-24
 # Largest error of sums whose factors are rounded to 11 bits, over the root mean square of the result: up to 1.6e-3 in
 # tests/cuda/simulated/test_im2col.py, of a few thousand results.
 TF32_ERROR = 2.5e-3
@@ -106,8 +108,13 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
         additions = m.run + m.runs
     else:
         tile, additions = gather_tile(Gather(problem, op)), problem.terms(op)
-    is_rounded = problem.dtype == "tf32" and isinstance(tile, WarpTile)
-    return rounding_error(problem, additions) + (TF32_ERROR if is_rounded else 0)
+    return rounding_error(problem, additions) + (matrix_error(problem, additions) if isinstance(tile, WarpTile) else 0)
+
+
+def matrix_error(problem: ConvProblem, additions: int) -> float:
+    """What sums on tensor cores err by besides: cut off, not rounded, their errors have one sign and add up."""
+    cut_off = LARGEST_OVER_RMS * CUT_OFF * additions / format_of(problem.dtype).inner
+    return cut_off + (TF32_ERROR if problem.dtype == "tf32" else 0)
 
 
 ALGORITHM = Algorithm(

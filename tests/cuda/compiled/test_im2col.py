@@ -19,6 +19,7 @@ from tests.cuda.budget import Budget, hold
 
 LARGE = Tile(128, 128, 8, 2, 2)
 HALVES, WORDS = WarpTile(128, 128, 32, 2, 4), WarpTile(128, 128, 16, 2, 4)
+ALL_REGISTERS = 255  # of one block of 256 threads
 SMALL = WarpTile(64, 64, 32, 2, 2)
 FIRST, LAST = Access("channels_first", False, True), Access("channels_last", True, True)
 NARROW = Access("channels_first", False, False)
@@ -53,8 +54,8 @@ KERNELS = {
     **{gather_matrices("bfloat16", PLAIN, tile, LAST, True): on_tensor_cores(0.22, 4) for tile in MATRIX_TILES},
     gather_matrices("float16", PLAIN, HALVES, NARROW, False): on_tensor_cores(0.1, 2),
     gather_matrices("tf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.12, 4),
-    gather_matrices("3xtf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.25, 4, MANY_REGISTERS),
-    gather_matrices("3xtf32", PLAIN, WORDS, NARROW, False): on_tensor_cores(0.2, 2, MANY_REGISTERS),
+    gather_matrices("3xtf32", PLAIN, WORDS, LAST, True): on_tensor_cores(0.18, 4, ALL_REGISTERS),
+    gather_matrices("3xtf32", PLAIN, WORDS, NARROW, False): on_tensor_cores(0.15, 2, ALL_REGISTERS),
     **{
         sum_matrices("bfloat16", tile, "channels_last", True, True): summing(share, copies)
         for tile, (share, copies) in SUMMED.items()
@@ -63,7 +64,7 @@ KERNELS = {
     sum_matrices("float16", SMALL, "channels_first", False, False): summing(0.045, 0),
     sum_matrices("bfloat16", HALVES, "channels_last", False, True): summing(0.08, 2),
     sum_matrices("tf32", WORDS, "channels_last", True, True): summing(0.085, 4, matrices=0),
-    sum_matrices("3xtf32", WORDS, "channels_last", True, True): summing(0.2, 4, MANY_REGISTERS, matrices=0),
+    sum_matrices("3xtf32", WORDS, "channels_last", True, True): summing(0.16, 4, ALL_REGISTERS, matrices=0),
     **{fill_form(dtype): Budget(32) for dtype in COMPUTED_AS},
     **{add_runs(dtype): Budget(40) for dtype in COMPUTED_AS},
 }

@@ -128,6 +128,15 @@ def test_three_products_keep_a_nan(value):
     assert np.isnan(result).sum() == problem.K
 
 
+def test_three_products_are_not_cut_off():
+    # All of one sign, sums that tensor cores cut off would miss 3 * 32 times half a unit in the last place: 6e-6.
+    problem = parsed("x=1x256x4 w=4x256x1 layout=channels_last", "float32")
+    tensors = {name: np.abs(values) for name, values in tensors_of(problem).items()}
+    algorithm = InTiles(WarpTile(64, 64, 16, 1, 2), precision="3xtf32")
+    result = computed(algorithm, problem, Op.FORWARD, tensors)
+    assert error(result, expected(problem, Op.FORWARD, tensors)) < 1e-6
+
+
 def test_a_phase_without_taps_is_written():
     assert is_right(SMALL, parsed("x=1x4x7x8 w=5x4x1x1 s=2", "float32"), Op.GRAD_INPUT)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv.core.problem import Op
+from fastconv.cuda._device import quotient_by, reciprocal
 from fastconv.cuda._gather import Gather
 from fastconv.cuda._gather_tiles import Access
 from fastconv.cuda._gemm import Tile
@@ -149,6 +150,12 @@ def test_w_is_summed_in_a_tile_of_every_size(dtype, tile, layout):
     channels, inputs = tile.columns // 2 + 4, tile.rows // 2 + 4
     problem = parsed(f"x=1x{inputs}x9 w={channels}x{inputs}x1 layout={layout}", dtype)
     assert is_right(tile, problem, Op.GRAD_WEIGHT)
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 7, 640, 2**16 + 1, 2**30, 2**30 + 1, 2**31 - 1])
+def test_a_reciprocal_divides(divisor):
+    for dividend in (0, 1, divisor - 1, divisor, 2**31 // divisor * divisor - 1, 2**31 - 2, 2**31 - 1):
+        assert quotient_by(dividend, *reciprocal(divisor)) == dividend // divisor
 
 
 @pytest.mark.parametrize("line", ACCESSES)

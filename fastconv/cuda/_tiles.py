@@ -52,6 +52,8 @@ WEIGHT_TILES: dict[AnyTile, float] = {
     Tile(64, 64, 8, 2, 2): 0.53,
     Tile(32, 32, 8, 1, 1): 0.36,
 }
+# On tensor cores less than of `MATRIX_TILES`, as products are a smaller share of the loops: an estimate, as there. More
+# warps to a small tile than there: a thread that fetched more of it would spill.
 WEIGHT_MATRIX_TILES: dict[AnyTile, float] = {
     WarpTile(128, 128, 32, 2, 4): 12 * 0.3,
     WarpTile(128, 64, 32, 4, 2): 12 * 0.25,

@@ -56,7 +56,9 @@ __all__ = [
     "put",
     "put4",
     "quotient",
+    "quotient_by",
     "real_of",
+    "reciprocal",
     "record",
     "remainder",
     "repeated",
@@ -108,6 +110,7 @@ if SIMULATED:
         put,
         put4,
         quotient,
+        quotient_by,
         record,
         remainder,
         shifted,
@@ -128,6 +131,7 @@ else:
         put,
         put4,
         quotient,
+        quotient_by,
         record,
         remainder,
         shifted,
@@ -194,6 +198,17 @@ def sum_of_warp(value):
 def real_of(dtype: str) -> Any:
     """The type that tensors of this type are computed in."""
     return {"float32": float32, "float64": float64}[COMPUTED_AS[dtype]]
+
+
+def reciprocal(divisor: int) -> tuple[int, int]:
+    """The multiplier, as 32 bits with a sign, and the shift by which `quotient_by` divides.
+
+    With a shift l of at least log2(divisor) and m = ceil(2**(31 + l) / divisor), the quotient of n < 2**31 is
+    n * m >> 31 + l (Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994,
+    theorem 4.2).
+    """
+    shift = (divisor - 1).bit_length()
+    return -(-(1 << 31 + shift) // divisor) - (1 << 32), shift
 
 
 def travelling(dtype: str) -> np.dtype[Any]:

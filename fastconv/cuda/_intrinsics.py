@@ -186,6 +186,19 @@ def remainder(typing_context, dividend, divisor):
     return types.int32(types.int32, types.int32), code
 
 
+@intrinsic
+def quotient_by(typing_context, dividend, multiplier, shift):
+    """Dividend // divisor of an integer that is not negative, of a divisor whose `reciprocal` is known: no division."""
+
+    def code(context, builder, signature, arguments):
+        wide = ir.IntType(64)
+        doubled, factor = builder.shl(arguments[0], _I32(1)), arguments[1]
+        product = builder.mul(builder.zext(doubled, wide), builder.zext(factor, wide))
+        return builder.lshr(builder.trunc(builder.lshr(product, wide(32)), _I32), arguments[2])
+
+    return types.int32(types.int32, types.int32, types.int32), code
+
+
 # ---- copies into shared memory that nobody waits for at once (cp.async, PTX ISA 9.7.9.25)
 
 

@@ -101,6 +101,11 @@ def remainder(dividend: Number, divisor: Number) -> Any:
     return np.int32(dividend % divisor)
 
 
+def quotient_by(dividend: Number, multiplier: Number, shift: Number) -> Any:
+    """`_intrinsics.quotient_by`."""
+    return np.int32((2 * int(dividend) * (int(multiplier) % 2**32) >> 32) >> int(shift))
+
+
 def copy_or_zero(elements: Any, at: Number, source: Any, index: Number, is_there: Any) -> None:
     """`_intrinsics.copy_or_zero`, which here has copied when it returns."""
     elements[_checked(elements, at)] = get(source, index) if is_there else 0

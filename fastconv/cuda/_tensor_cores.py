@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.algorithm import Epilogue
+from ..core.problem import ConvProblem
 from ._device import (
     barrier,
     block_x,
@@ -28,26 +29,27 @@ from ._device import (
     remainder,
     shifted,
     thread,
-    travelling,
 )
 from ._elements import WARP, Numbers
 from ._gather import TAP_FIELDS, Gather
 from ._gather_tiles import Access, TileNumbers, inside, position_of, store_tile
 from ._gemm import resident_blocks
 from ._kernel import Body, kernels
-from ._tensor_words import address_of, copy16, end_of_group, put_words, wait_for_all_but_one_group
+from ._tensor_words import address_of, copy16, end_of_group, wait_for_all_but_one_group
 from ._warp_products import (
     ELEMENTS,
     HEIGHT,
-    PIECE_BYTES,
     ROW_BYTES,
+    WIDTH,
     WORDS,
     WarpTile,
-    column_home,
-    column_reads,
-    column_words,
+    elements_of_piece,
     fetch_piece,
     format_of,
+    lay_piece,
+    line_home,
+    line_reads,
+    line_words,
     multiply_panels,
     row_home,
     spread_matrices,
@@ -58,8 +60,12 @@ STAGES = 3  # panels in memory; 3 of 64 bytes by 128 + 128 take the 48 KB that a
 
 def is_copied(gather: Gather) -> bool:
     """Whether the channels of a group come in pieces of 16 bytes."""
-    elements = PIECE_BYTES // travelling(gather.problem.dtype).itemsize
-    return gather.problem.layout == "channels_last" and gather.source_channels % elements == 0
+    return come_in_pieces(gather.problem, gather.source_channels)
+
+
+def come_in_pieces(problem: ConvProblem, channels: int) -> bool:
+    """Whether so many channels of a group, of x or of y, are neighbours in pieces of 16 bytes."""
+    return problem.layout == "channels_last" and channels % elements_of_piece(problem.dtype) == 0
 
 
 def lanes_of(tile: WarpTile, is_last: bool) -> Any:
@@ -95,9 +101,10 @@ def gather_matrices(precision: str, epilogue: Epilogue, tile: WarpTile, access: 
     one_stage, last_stage = one_panel * WORDS, (STAGES - 1) * one_panel * WORDS  # bytes
     sums_size = 4 * tile.row_matrices * tile.column_matrices
     row_matrices = tile.row_matrices
-    row_steps, column_steps = depth // each.inner, column_reads(precision, tile)
+    row_steps, column_steps = depth // each.inner, line_reads(precision, tile.column_matrices * WIDTH)
     lanes, fetch, lay = lanes_of(tile, is_last), fetch_piece(precision), spread_matrices(tile, not is_last)
-    multiply, home, column_word = (make(precision, tile) for make in (multiply_panels, column_home, column_words))
+    multiply = multiply_panels(precision, tile, "positions")
+    home, column_word = line_home(precision, tile.columns), line_words(precision, tile.columns, False)
     parts = threads // tile.rows
     row_pieces = depth // piece_size // parts
     fetched_size = row_pieces * WORDS
@@ -155,7 +162,9 @@ def gather_matrices(precision: str, epilogue: Epilogue, tile: WarpTile, access: 
         for i in range(row_steps):
             row_from[i] = address_of(panels, row_home(int32(row_warp * HEIGHT + inner), int32(2 * i + half)))
         for j in range(column_steps):
-            column_from[j] = address_of(panels, int32(column_panel + column_word(lane, column_warp, j)))
+            column_from[j] = address_of(
+                panels, int32(column_panel + column_word(lane, int32(column_warp * column_steps + j)))
+            )
 
         for i in range(sums_size):
             sums[i] = float32(0)
@@ -202,15 +211,7 @@ def gather_matrices(precision: str, epilogue: Epilogue, tile: WarpTile, access: 
                 multiplied = int32(multiplied + one_stage) if multiplied < last_stage else int32(0)
             if not copies and is_fetching:
                 for i in range(row_pieces):
-                    words = i * WORDS
-                    put_words(
-                        panels,
-                        int32(laid + row_to[i]),
-                        fetched[words],
-                        fetched[words + 1],
-                        fetched[words + 2],
-                        fetched[words + 3],
-                    )
+                    lay_piece(panels, int32(laid + row_to[i]), fetched, i * WORDS)
             laid = int32(laid + one_stage) if laid < last_stage else int32(0)
             step = int32(step + 1)
 

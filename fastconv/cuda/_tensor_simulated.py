@@ -105,6 +105,12 @@ def transposed_matrices(shared: Any, address: Number) -> Any:
     return cuda.collective(lambda places: _dealt([each.T for each in _rows(places)]), (shared, address))
 
 
+def _cut_off(sums: Any) -> Any:
+    """As float32, toward zero, as tensor cores do it."""
+    rounded = sums.astype(np.float32)
+    return np.where(np.abs(rounded) > np.abs(sums), np.nextafter(rounded, np.float32(0)), rounded)
+
+
 def _multiplied(travels_as: type) -> Any:
     # Lane 4 * g + t holds words t of rows g and g + 8, then those four words on; of the sums, two neighbours each.
     lanes = np.arange(32)
@@ -122,7 +128,7 @@ def _multiplied(travels_as: type) -> Any:
         for k in range(2):
             b[t + 4 * count * k, g] = factors[:, 4 + k]
             c[g + 8 * k, pair] = addends[:, k]
-        sums = (c + a @ b).astype(np.float32)
+        sums = _cut_off(c + a @ b)
         return list(zip(*[sums[g + 8 * (k // 2), pair][:, k % 2] for k in range(4)], strict=True))
 
     return lambda *words: cuda.collective(product, words)

@@ -13,9 +13,7 @@ from ._gather import Gather
 from ._gemm import Tile, resident_blocks
 from ._warp_products import WarpTile
 from ._weight_form import filled_up
-from ._weight_tiles import RunNumbers
-
-AnyTile = Tile | WarpTile
+from ._weight_runs import AnyTile, RunNumbers
 
 # Multiprocessors that work is spread over: those of an H100 or H200. A constant, so that results do not depend on the
 # device.
@@ -32,7 +30,7 @@ TILES: dict[AnyTile, float] = {
     Tile(32, 32, 8, 1, 1): 0.50,
 }
 # In float64 sums take two registers, so a thread has half as many.
-DOUBLE_TILES = {
+DOUBLE_TILES: dict[AnyTile, float] = {
     Tile(64, 64, 8, 1, 2): 0.62,
     Tile(32, 32, 8, 1, 1): 0.50,
 }
@@ -48,12 +46,20 @@ MATRIX_TILES: dict[AnyTile, float] = {
 # Of TF32 they multiply half as many.
 ROUNDED_TILES: dict[AnyTile, float] = {WarpTile(128, 128, 16, 2, 4): 6 * 0.25}
 # The same of GRAD_WEIGHT, which has more indices to work out.
-WEIGHT_TILES = {
-    Tile(128, 128, 8, 2, 2): 0.61,
-    Tile(128, 64, 8, 2, 2): 0.54,
-    Tile(64, 64, 8, 2, 2): 0.52,
-    Tile(32, 32, 8, 1, 1): 0.30,
+WEIGHT_TILES: dict[AnyTile, float] = {
+    Tile(128, 128, 8, 2, 2): 0.66,
+    Tile(128, 64, 8, 2, 2): 0.59,
+    Tile(64, 64, 8, 2, 2): 0.53,
+    Tile(32, 32, 8, 1, 1): 0.36,
 }
+# On tensor cores less than of `MATRIX_TILES`, as products are a smaller share of the loops: an estimate, as there. More
+# warps to a small tile than there: a thread that fetched more of it would spill.
+WEIGHT_MATRIX_TILES: dict[AnyTile, float] = {
+    WarpTile(128, 128, 32, 2, 4): 12 * 0.3,
+    WarpTile(128, 64, 32, 4, 2): 12 * 0.25,
+    WarpTile(64, 64, 32, 2, 2): 12 * 0.2,
+}
+WEIGHT_ROUNDED_TILES: dict[AnyTile, float] = {WarpTile(128, 128, 16, 2, 4): 6 * 0.2}
 DOUBLE_SLOWNESS = 2  # a multiply-add of float64 over one of float32 on the processors of data centres
 
 
@@ -64,11 +70,11 @@ def gather_rates(problem: ConvProblem) -> dict[AnyTile, float]:
     return TILES | {"float32": {}, "tf32": ROUNDED_TILES}.get(problem.dtype, MATRIX_TILES)
 
 
-def weight_rates(problem: ConvProblem) -> dict[Tile, float]:
+def weight_rates(problem: ConvProblem) -> dict[AnyTile, float]:
     """Likewise for GRAD_WEIGHT."""
     if problem.dtype == "float64":
         return {tile: share / DOUBLE_SLOWNESS for tile, share in DOUBLE_TILES.items()}
-    return WEIGHT_TILES
+    return WEIGHT_TILES | {"float32": {}, "tf32": WEIGHT_ROUNDED_TILES}.get(problem.dtype, WEIGHT_MATRIX_TILES)
 
 
 def gather_time(gather: Gather, tile: AnyTile) -> float:
@@ -83,7 +89,7 @@ def gather_time(gather: Gather, tile: AnyTile) -> float:
     return turns * tile.rows * tile.columns * rows / gather_rates(problem)[tile]
 
 
-def weight_time(problem: ConvProblem, tile: Tile) -> float:
+def weight_time(problem: ConvProblem, tile: AnyTile) -> float:
     """Until the last run of pixels is summed."""
     m = RunNumbers.of(problem, tile, most_runs(problem, tile))
     turns = turns_of(m.tiles * m.runs, problem, tile)
@@ -98,7 +104,7 @@ def turns_of(blocks: int, problem: ConvProblem, tile: AnyTile) -> float:
     return max(-(-blocks // MULTIPROCESSORS), resident_blocks(problem.dtype, tile.threads) / 2)
 
 
-def most_runs(problem: ConvProblem, tile: Tile) -> int:
+def most_runs(problem: ConvProblem, tile: AnyTile) -> int:
     """Into how many runs the pixels are cut: two blocks for every one that the processor holds, of enough pixels."""
     tiles = RunNumbers.of(problem, tile, 1).tiles
     wanted = -(-2 * MULTIPROCESSORS * resident_blocks(problem.dtype, tile.threads) // tiles)
@@ -110,7 +116,7 @@ def gather_tile(gather: Gather) -> AnyTile:
     return min(gather_rates(gather.problem), key=lambda tile: gather_time(gather, tile))
 
 
-def weight_tile(problem: ConvProblem) -> tuple[Tile, int]:
+def weight_tile(problem: ConvProblem) -> tuple[AnyTile, int]:
     """The tile of GRAD_WEIGHT that takes the least time, and into how many runs the pixels are cut."""
     tile = min(weight_rates(problem), key=lambda tile: weight_time(problem, tile))
     return tile, most_runs(problem, tile)

@@ -1,17 +1,21 @@
 """What the warps of a block do with panels in its memory: products of matrices on tensor cores, for every precision.
 
-==========  =========  ===================================================  =======================
-precision   elements   factors                                              a sum's error, relative
-==========  =========  ===================================================  =======================
-float16     float16    as they are                                          as of float32
-bfloat16    bfloat16   as they are                                          as of float32
+==========  =========  ===================================================  ===========================
+precision   elements   factors                                              a product's error, relative
+==========  =========  ===================================================  ===========================
+float16     float16    as they are                                          none
+bfloat16    bfloat16   as they are                                          none
 tf32        float32    rounded to 11 bits                                   2**-11
 3xtf32      float32    the sum of two of 11 bits; three of four products    2**-21
-==========  =========  ===================================================  =======================
+==========  =========  ===================================================  ===========================
 
-A row of a panel of positions is 64 bytes of source channels, four pieces of 16 bytes; a row of a panel of columns are
-the result channels of one source channel. A piece is at home at the place that is its number XOR that of its row, so
-that what a warp reads at once lies in different banks.
+Sums are float32, but tensor cores cut off what float32 rounds (Fasi et al., "Numerical behavior of NVIDIA tensor
+cores", PeerJ Computer Science 7:e330, 2021, section 4): of many products in a sum, these errors add up.
+
+What is multiplied lies in the block's memory in pieces of 16 bytes. A row of a panel of positions is 64 bytes of source
+channels, the inner numbers of the product; a panel of lines has a row for each inner number: the result channels of one
+source channel, or in GRAD_WEIGHT the channels of one pixel, of either factor. A piece is at home at the place that is
+its number XOR that of its row, so that what a warp reads at once lies in different banks.
 
 Source: PTX ISA 8.0, section 9.7.13.4 (which thread holds what of a matrix); Markidis et al., "NVIDIA Tensor Core
 programmability, performance & precision", IPDPSW 2018, section V; Ootomo and Yokota, "Recovering single precision
@@ -23,12 +27,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._device import cuda, function, int32, put, quotient, remainder, thread
+from ._device import cuda, float32, function, int32, put, quotient, remainder, thread, travelling
 from ._elements import WARP
 from ._tensor_words import (
     bits_of,
     matrices,
     multiply_matrices,
+    put_words,
     rest_of,
     rounded_to_tf32,
     transposed_matrices,
@@ -85,7 +90,7 @@ class Format(NamedTuple):
     bytes
         Of an element.
     inner
-        Source channels of a product of matrices.
+        Numbers that one product of matrices sums over.
     """
 
     bytes: int
@@ -96,15 +101,15 @@ class Format(NamedTuple):
         """Elements in a piece."""
         return PIECE_BYTES // self.bytes
 
-    @property
-    def depth(self) -> int:
-        """Source channels of a row of the panel of positions."""
-        return ROW_BYTES // self.bytes
-
 
 def format_of(precision: str) -> Format:
     """Of a precision."""
     return Format(4, 8) if ELEMENTS[precision] == "float32" else Format(2, 16)
+
+
+def elements_of_piece(dtype: str) -> int:
+    """How many elements of a tensor's type a piece holds."""
+    return PIECE_BYTES // travelling(dtype).itemsize
 
 
 def fetch_piece(precision: str) -> Any:
@@ -125,6 +130,12 @@ def fetch_piece(precision: str) -> Any:
     return of_words if ELEMENTS[precision] == "float32" else of_halves
 
 
+@function
+def lay_piece(panels, address, words, first):
+    """Lay a piece that was fetched into four words from this one on."""
+    put_words(panels, address, words[first], words[first + 1], words[first + 2], words[first + 3])
+
+
 # ---- where pieces are at home, and which word of a panel a lane names for the matrices that it reads
 
 
@@ -134,12 +145,12 @@ def row_home(row, piece):
     return int32(row * (ROW_BYTES // 4) + (piece ^ (row // BANK_ROWS & 3)) * WORDS)
 
 
-def column_home(precision: str, tile: WarpTile) -> Any:
-    """The function that gives the word of a piece of a row in the panel of columns.
+def line_home(precision: str, lines: int) -> Any:
+    """The function that gives the word of a piece of a row in a panel of so many lines.
 
     Of 16 bits, a warp reads one piece of eight rows at once; of 32 bits, two neighbouring pieces of four rows.
     """
-    stride = tile.columns * format_of(precision).bytes // 4
+    stride = lines * format_of(precision).bytes // 4
     rows, pieces = (3, 2) if ELEMENTS[precision] == "float32" else (7, 1)
 
     @function
@@ -149,41 +160,81 @@ def column_home(precision: str, tile: WarpTile) -> Any:
     return home
 
 
-def column_words(precision: str, tile: WarpTile) -> Any:
-    """The function ``(lane, column_warp, j)``: word of the panel of columns that a lane names.
+def line_words(precision: str, lines: int, are_rows: bool) -> Any:
+    """The function ``(lane, number)``: word of a panel of so many lines that a lane names.
 
-    Of 16 bits, for the j-th pair of a warp's matrices; of 32 bits, for the j-th.
+    are_rows: whether lines are rows of the sums, or columns. number: of 16 bits, of a pair of matrices of eight lines;
+    of 32 bits, of one.
     """
-    count, home = tile.column_matrices, column_home(precision, tile)
+    home = line_home(precision, lines)
 
     @function
-    def of_halves(lane, column_warp, j):
-        row, half = remainder(lane, int32(16)), quotient(lane, int32(16))
-        return home(row, int32(column_warp * count + 2 * j + half))
+    def of_halves(lane, number):
+        # Four matrices are read at once: first come those side by side if lines are rows, else one below the other.
+        fast, slow = quotient(lane, int32(8)) & 1, quotient(lane, int32(16))
+        half, lower = (fast, slow) if are_rows else (slow, fast)
+        return home(int32(lower * 8 + (lane & 7)), int32(2 * number + half))
 
     @function
-    def of_words(lane, column_warp, j):
-        row, column = remainder(lane, int32(4)), quotient(lane, int32(4))
-        return int32(home(row, int32((column_warp * count + j) * 2 + column // WORDS)) + (column & 3))
+    def of_words(lane, number):
+        row, line = remainder(lane, int32(4)), quotient(lane, int32(4))
+        return int32(home(row, int32(2 * number + line // WORDS)) + (line & 3))
 
     return of_words if ELEMENTS[precision] == "float32" else of_halves
 
 
-def column_reads(precision: str, tile: WarpTile) -> int:
-    """How many words each lane names."""
-    return tile.column_matrices if ELEMENTS[precision] == "float32" else tile.column_matrices // 2
+def line_reads(precision: str, lines: int) -> int:
+    """How many words each lane names for so many lines."""
+    return lines // WIDTH if ELEMENTS[precision] == "float32" else lines // (2 * WIDTH)
 
 
 # ---- products
 
 
-def multiply_panels(precision: str, tile: WarpTile) -> Any:
+def multiply_panels(precision: str, tile: WarpTile, rows: str) -> Any:
     """The function ``(panels, row_at, column_at, sums)``: add the product of two panels to the sums of a warp.
 
-    row_at: addresses that a lane names in the panel of positions, one for each `Format.inner`; column_at: those of
-    `column_words`. sums: four for each matrix of the warp, row by row of matrices.
+    rows: "positions" or "lines", what the rows of the first panel are. row_at: addresses that a lane names in it, of
+    positions one for each `Format.inner`, of lines those of `line_words`. column_at: those of the second, a panel of
+    lines. sums: four for each matrix of the warp, row by row of matrices.
     """
-    return _multiply_words(precision, tile) if ELEMENTS[precision] == "float32" else _multiply_halves(precision, tile)
+    row_factors = (_factors_of_lines if rows == "lines" else _factors_of_positions)(precision, tile)
+    multiply = _multiply_words if ELEMENTS[precision] == "float32" else _multiply_halves
+    return multiply(precision, tile, row_factors)
+
+
+def _factors_of_positions(precision: str, tile: WarpTile) -> Any:
+    """The function ``(panels, row_at, step, i)``: the four words of the warp's i-th matrix of rows."""
+    row_step = HEIGHT * tile.row_warps * ROW_BYTES
+
+    @function
+    def factors(panels, row_at, step, i):
+        return matrices(panels, int32(row_at[step] + i * row_step))
+
+    return factors
+
+
+def _factors_of_lines(precision: str, tile: WarpTile) -> Any:
+    """Likewise from a panel of lines."""
+    each = format_of(precision)
+    line = tile.rows * each.bytes
+    inner_step = each.inner * line
+
+    @function
+    def of_halves(panels, row_at, step, i):
+        return transposed_matrices(panels, int32(row_at[i] + step * inner_step))
+
+    @function
+    def of_words(panels, row_at, step, i):
+        upper, lower = int32(row_at[2 * i] + step * inner_step), int32(row_at[2 * i + 1] + step * inner_step)
+        return (
+            word_at(panels, upper),
+            word_at(panels, lower),
+            word_at(panels, int32(upper + 4 * line)),
+            word_at(panels, int32(lower + 4 * line)),
+        )
+
+    return of_words if ELEMENTS[precision] == "float32" else of_halves
 
 
 def _add_product(precision: str) -> Any:
@@ -208,10 +259,10 @@ def _add_product(precision: str) -> Any:
     return added
 
 
-def _multiply_halves(precision: str, tile: WarpTile) -> Any:
+def _multiply_halves(precision: str, tile: WarpTile, row_factors: Any) -> Any:
     row_count, column_count = tile.row_matrices, tile.column_matrices
     inner, steps = format_of(precision).inner, tile.depth // format_of(precision).inner
-    row_step, inner_step = HEIGHT * tile.row_warps * ROW_BYTES, inner * tile.columns * 2
+    inner_step = inner * tile.columns * 2
     row_words, column_words = 4 * row_count, 2 * column_count
     add_product = _add_product(precision)
 
@@ -221,7 +272,7 @@ def _multiply_halves(precision: str, tile: WarpTile) -> Any:
         columns = cuda.local.array(column_words, int32)
         for step in range(steps):
             for i in range(row_count):
-                words = matrices(panels, int32(row_at[step] + i * row_step))
+                words = row_factors(panels, row_at, step, i)
                 for k in range(4):
                     rows[4 * i + k] = words[k]
             for j in range(column_count // 2):
@@ -241,14 +292,15 @@ def rounded_in_three(word):
     return int32((word + (1 << 12)) & -(1 << 13))
 
 
-def _multiply_words(precision: str, tile: WarpTile) -> Any:
+def _multiply_words(precision: str, tile: WarpTile, row_factors: Any) -> Any:
     """Rests, what rounding took from the factors, meet rounded factors in two products; theirs are too small to count.
 
-    Tensor cores read the first 10 bits of a rest's fraction. Rests are added first. Infinity has no rest but NaN.
+    Tensor cores read the first 10 bits of a rest's fraction. Rests are added first, and the three products to the sums
+    outside of the tensor cores, which would cut the sums off. Infinity has no rest but NaN.
     """
     row_count, column_count, is_threefold = tile.row_matrices, tile.column_matrices, precision == "3xtf32"
     inner, steps = format_of(precision).inner, tile.depth // format_of(precision).inner
-    row_step, line = HEIGHT * tile.row_warps * ROW_BYTES, tile.columns * 4
+    line = tile.columns * 4
     column_words = 2 * column_count
     add_product = _add_product("tf32")
     rounded = rounded_in_three if is_threefold else rounded_to_tf32
@@ -257,6 +309,7 @@ def _multiply_words(precision: str, tile: WarpTile) -> Any:
     def multiplied(panels, row_at, column_at, sums):
         rows, row_rests = cuda.local.array(4, int32), cuda.local.array(4, int32)
         columns, column_rests = cuda.local.array(column_words, int32), cuda.local.array(column_words, int32)
+        three = cuda.local.array(4, float32)
         for step in range(steps):
             for j in range(column_count):
                 for k in range(2):
@@ -264,16 +317,22 @@ def _multiply_words(precision: str, tile: WarpTile) -> Any:
                     columns[2 * j + k] = rounded(word)
                     column_rests[2 * j + k] = rest_of(word, columns[2 * j + k])
             for i in range(row_count):
-                words = matrices(panels, int32(row_at[step] + i * row_step))
+                words = row_factors(panels, row_at, step, i)
                 for k in range(4):
                     rows[k] = rounded(words[k])
                     row_rests[k] = rest_of(words[k], rows[k])
                 for j in range(column_count):
                     first = 4 * (i * column_count + j)
                     if is_threefold:
-                        add_product(sums, first, row_rests, 0, columns, 2 * j)
-                        add_product(sums, first, rows, 0, column_rests, 2 * j)
-                    add_product(sums, first, rows, 0, columns, 2 * j)
+                        for k in range(4):
+                            three[k] = float32(0)
+                        add_product(three, 0, row_rests, 0, columns, 2 * j)
+                        add_product(three, 0, rows, 0, column_rests, 2 * j)
+                        add_product(three, 0, rows, 0, columns, 2 * j)
+                        for k in range(4):
+                            sums[first + k] += three[k]
+                    else:
+                        add_product(sums, first, rows, 0, columns, 2 * j)
 
     return multiplied
 

@@ -2,7 +2,8 @@
 
 FORWARD and GRAD_INPUT multiply panels of patches by panels of w, in registers (`fastconv.cuda._gather_tiles`) or, where
 tensors have 16 bits, on tensor cores (`fastconv.cuda._tensor_cores`). GRAD_WEIGHT multiplies panels of patches by
-panels of y, over runs of pixels (`fastconv.cuda._weight_tiles`).
+panels of y, over runs of pixels (`fastconv.cuda._weight_runs`), in registers (`fastconv.cuda._weight_tiles`) or on
+tensor cores (`fastconv.cuda._tensor_weights`).
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from ..core.machine import Gpu
 from ..core.problem import ConvProblem, Op
 from ._gather import Gather
 from ._gather_tiles import Access, gather_tiles, launched
-from ._gemm import Tile
-from ._limits import MOST_ELEMENTS, refusal, rounding_error
+from ._limits import LARGEST_OVER_RMS, MOST_ELEMENTS, refusal, rounding_error
 from ._plan import Work, planned, scratch_of
 from ._queue import bytes_of
 from ._tensor_cores import gather_matrices, is_copied
-from ._tiles import MULTIPROCESSORS, AnyTile, gather_tile, gather_time, weight_tile, weight_time
-from ._warp_products import WarpTile
+from ._tensor_weights import copied_lines, sum_matrices
+from ._tiles import MULTIPROCESSORS, gather_tile, gather_time, weight_tile, weight_time
+from ._warp_products import WarpTile, format_of
 from ._weight_form import weight_form
-from ._weight_tiles import RunNumbers, partial_sums, summed_runs
+from ._weight_runs import AnyTile, RunNumbers, partial_sums, summed_runs
+from ._weight_tiles import sum_runs, wide_lines
 
+# What tensor cores cut off at the most of each sum that they write, less than half a unit in its last place on average.
+CUT_OFF = 2.0**-24
 # Largest error of sums whose factors are rounded to 11 bits, over the root mean square of the result: up to 1.6e-3 in
 # tests/cuda/simulated/test_im2col.py, of a few thousand results.
 TF32_ERROR = 2.5e-3
@@ -45,9 +49,14 @@ def gathered(gather: Gather, epilogue: Epilogue, tile: AnyTile, precision: str |
     return Work(run, (), weight_form(gather, tile.depth, tile.columns), tile._asdict())
 
 
-def summed(problem: ConvProblem, tile: Tile, runs: int) -> Work:
-    """GRAD_WEIGHT in tiles of this size, the pixels cut into so many runs at most."""
-    sums = summed_runs(problem, tile, runs)
+def summed(problem: ConvProblem, tile: AnyTile, runs: int, precision: str | None = None) -> Work:
+    """GRAD_WEIGHT in tiles of this size, the pixels cut into so many runs at most; precision: as of `gathered`."""
+    gather = Gather(problem, Op.FORWARD)
+    if isinstance(tile, WarpTile):
+        kernel = sum_matrices(precision or problem.dtype, tile, problem.layout, *copied_lines(gather))
+    else:
+        kernel = sum_runs(problem.dtype, tile, *wide_lines(gather))
+    sums = summed_runs(gather, kernel, tile, runs)
 
     def run(queue, x, w, y, residual, bias, scratch):
         sums(queue, x, w, y, scratch[0])
@@ -58,10 +67,10 @@ def summed(problem: ConvProblem, tile: Tile, runs: int) -> Work:
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What im2col does for a problem whose padding is zeros."""
     exact = _in_float32(problem)
+    precision = "tf32" if problem is not exact else None
     if op is Op.GRAD_WEIGHT:
-        return summed(exact, *weight_tile(exact))
-    tile = gather_tile(Gather(problem, op))
-    return gathered(Gather(exact, op), epilogue, tile, "tf32" if problem is not exact else None)
+        return summed(exact, *weight_tile(problem), precision)
+    return gathered(Gather(exact, op), epilogue, gather_tile(Gather(problem, op)), precision)
 
 
 def _in_float32(problem: ConvProblem) -> ConvProblem:
@@ -80,7 +89,6 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 def cost(problem: ConvProblem, op: Op, gpu: Gpu) -> float:
     """Predicted seconds: the turns that the blocks of the best tile take, or the traffic."""
     if op is Op.GRAD_WEIGHT:
-        problem = _in_float32(problem)
         tile, runs = weight_tile(problem)
         time, launches = weight_time(problem, tile), 2
         scratch = partial_sums(problem, tile, runs)
@@ -94,12 +102,19 @@ def cost(problem: ConvProblem, op: Op, gpu: Gpu) -> float:
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """Largest expected error over the root mean square of the result."""
-    if op is not Op.GRAD_WEIGHT:
-        is_rounded = problem.dtype == "tf32" and isinstance(gather_tile(Gather(problem, op)), WarpTile)
-        return rounding_error(problem, problem.terms(op)) + (TF32_ERROR if is_rounded else 0)
-    problem = _in_float32(problem)
-    m = RunNumbers.of(problem, *weight_tile(problem))
-    return rounding_error(problem, m.run + m.runs)
+    if op is Op.GRAD_WEIGHT:
+        tile, runs = weight_tile(problem)
+        m = RunNumbers.of(problem, tile, runs)
+        additions = m.run + m.runs
+    else:
+        tile, additions = gather_tile(Gather(problem, op)), problem.terms(op)
+    return rounding_error(problem, additions) + (matrix_error(problem, additions) if isinstance(tile, WarpTile) else 0)
+
+
+def matrix_error(problem: ConvProblem, additions: int) -> float:
+    """What sums on tensor cores err by besides: cut off, not rounded, their errors have one sign and add up."""
+    cut_off = LARGEST_OVER_RMS * CUT_OFF * additions / format_of(problem.dtype).inner
+    return cut_off + (TF32_ERROR if problem.dtype == "tf32" else 0)
 
 
 ALGORITHM = Algorithm(

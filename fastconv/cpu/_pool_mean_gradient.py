@@ -39,8 +39,9 @@ from ._simd import (
 
 # Registers of a line that are computed at once.
 WIDE = 4
-# Bytes of the lines of a task, and of their sums: they stay in the first-level cache.
-SUMS_BYTES = 1 << 15
+# Bytes of the lines of a task, and as many of their sums: together they stay in the first-level cache. The gradient of
+# the mean of 2x2 of 1x64x224x224 took 0.82 ms on one thread, and 1.09 with twice as many.
+SUMS_BYTES = 1 << 14
 
 # What windows along v are: channels, one apart, two apart, one for all, and anything else.
 CHANNELS, DENSE, BY_TURNS, SINGLE, ANY = range(5)

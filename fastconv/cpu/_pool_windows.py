@@ -39,6 +39,7 @@ from ._pool_lines import (
     covers,
     geometry_of,
     header,
+    is_idle,
     line_of,
     lines_of_task,
     next_line,
@@ -499,16 +500,12 @@ def kind_of(shape: Shape) -> int:
     v = shape.v
     if shape.index_steps[3] == 0:
         return CHANNELS
-    if covers(v) and all(map(_is_idle, shape.boxes)):
+    if covers(v) and all(map(is_idle, shape.boxes)):
         return PLANES
     is_paired = v.size == v.stride == 2 and v.dilation == 1 and v.low == 0 and 2 * v.output <= v.input
     if is_paired and all(axis.count.min() > 0 for axis in shape.boxes):
         return PAIRS
     return IN_LANES if not v.is_adaptive and _is_faster_in_lanes(v, shape.dtype) else ONE_BY_ONE
-
-
-def _is_idle(axis: PoolAxis) -> bool:
-    return axis.input == axis.output == int(axis.divisors[0]) == int(axis.count[0]) == 1
 
 
 def divisors_of(shape: Shape) -> Array:

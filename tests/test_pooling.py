@@ -111,7 +111,10 @@ def test_the_mean_of_integers_is_float64_and_that_of_floats_has_their_type(dtype
 @pytest.mark.parametrize(
     "parameters",
     [
+        ((1, 2), (1, 2), (0, 0)),
         ((2, 2), (2, 2), (0, 0)),
+        ((3, 2), (2, 2), (1, 0)),
+        ((2, 2), (2, 2), (2, 0)),
         ((3, 3), (2, 2), (1, 1)),
         ((1, 4), (3, 3), (0, 2)),
         ((2, 5), (1, 5), (1, 0)),

@@ -113,6 +113,18 @@ def test_the_gradient_of_lp_pool_is_zero_where_the_sum_is(norm):
     assert (result[0, 0, 2:] > 0).all()
 
 
+@pytest.mark.parametrize("channels", [1, 37, 2048])
+@pytest.mark.parametrize("extent", [1, 4, 7])
+def test_the_gradient_of_the_mean_of_planes_is_one_number_for_each(channels, extent):
+    g = np.random.default_rng(0).standard_normal((3, channels, 1, 1), np.float32)
+    shape = (3, channels, extent, extent)
+    result = grad.global_avg_pool2d_backward(g, shape)
+    np.testing.assert_allclose(result, np.broadcast_to(g / extent**2, shape), rtol=1e-6)
+    np.testing.assert_array_equal(
+        grad.avg_pool2d_backward(g, shape, extent, divisor_override=1), np.broadcast_to(g, shape)
+    )
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("extents", "size"), [((7,), 3), ((3,), 5), ((5, 6), (2, 4)), ((4, 4), 1), ((3, 4, 3), 2)])
 def test_adaptive_and_global_pooling(extents, size, layout):

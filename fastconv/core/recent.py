@@ -58,12 +58,17 @@ def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
 
 def _exact(value: Any) -> Any:
     """A hashable form of a value, equal for what is the same in every respect."""
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    if isinstance(value, (tuple, list)):
+    if kind is tuple or kind is list:
         return tuple([part if type(part) in _PLAIN else _exact(part) for part in value])
-    if type(value) in (bool, float, complex) or isinstance(value, np.number):
-        return type(value), repr(value)
+    if kind is bool:
+        return kind, value
+    if kind in (float, complex) or isinstance(value, np.number):
+        return kind, repr(value)
+    if isinstance(value, (tuple, list)):
+        return _exact(tuple(value))
     if dataclasses.is_dataclass(value):
         return value
-    raise TypeError(f"{type(value).__name__}: not known when two of them mean the same")
+    raise TypeError(f"{kind.__name__}: not known when two of them mean the same")

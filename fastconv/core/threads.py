@@ -17,7 +17,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 _workqueue = threading.Lock()
 _inherited = False
@@ -44,15 +45,24 @@ def allowed_threads(requested: int | None) -> int:
     return available if requested is None else min(requested, available)
 
 
-@contextmanager
-def team(threads: int) -> Iterator[int]:
+def team(threads: int) -> AbstractContextManager[int]:
     """Hold a team of threads for one launch; gives the number that may run."""
+    return nullcontext(threads) if threads == 1 or _layer() != "workqueue" else _of_one_caller(threads)
+
+
+@cache
+def _layer() -> str:
+    """The name of Numba's threading layer, which is started for that: it has none before, and never another one."""
     import numba
 
-    numba.get_num_threads()  # starts the layer, which has no name before
-    if threads == 1 or numba.threading_layer() != "workqueue":
-        yield threads
-    elif _workqueue.acquire(blocking=False):
+    numba.get_num_threads()
+    return str(numba.threading_layer())
+
+
+@contextmanager
+def _of_one_caller(threads: int) -> Iterator[int]:
+    """The team of a layer that serves one caller at a time."""
+    if _workqueue.acquire(blocking=False):
         try:
             yield threads
         finally:

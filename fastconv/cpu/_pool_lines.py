@@ -264,6 +264,11 @@ def covers(axis: PoolAxis) -> bool:
     return axis.output == 1 and axis.dilation == 1 and int(axis.count[0]) == axis.input
 
 
+def is_idle(axis: PoolAxis) -> bool:
+    """Whether the axis is a single element, and divides nothing."""
+    return axis.input == axis.output == int(axis.divisors[0]) == int(axis.count[0]) == 1
+
+
 def _joined_axis(outer: PoolAxis, inner: PoolAxis) -> PoolAxis:
     """Two axes of which each has one window as one axis."""
     extent = outer.input * inner.input

@@ -20,7 +20,17 @@ from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, views
-from ._pool_lines import Shape, covers, line_of, lines_of_task, next_line, row_strides, segment_of, table_of
+from ._pool_lines import (
+    Shape,
+    covers,
+    is_idle,
+    line_of,
+    lines_of_task,
+    next_line,
+    row_strides,
+    segment_of,
+    table_of,
+)
 from ._pool_vectors import everywhere
 from ._rows import fill_first
 from ._simd import (
@@ -39,11 +49,12 @@ from ._simd import (
 
 # Registers of a line that are computed at once.
 WIDE = 4
-# Bytes of the lines of a task, and of their sums: they stay in the first-level cache.
-SUMS_BYTES = 1 << 15
+# Bytes of the lines of a task, and as many of their sums: together they stay in the first-level cache. The gradient of
+# the mean of 2x2 of 1x64x224x224 took 0.82 ms on one thread, and 1.09 with twice as many.
+SUMS_BYTES = 1 << 14
 
-# What windows along v are: channels, one apart, two apart, one for all, and anything else.
-CHANNELS, DENSE, BY_TURNS, SINGLE, ANY = range(5)
+# What windows along v are: channels, one apart, two apart, one for all, even of a plane, and anything else.
+CHANNELS, DENSE, BY_TURNS, SINGLE, PLANES, ANY = range(6)
 
 
 class Header(NamedTuple):
@@ -109,6 +120,8 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
     first = task * g.lines_per_task
     if g.kind == CHANNELS:
         _sum(x, y, first * g.extent, g.extent, geometry, first)
+    elif g.kind == PLANES:
+        _hand_out_planes(x, y, geometry, first)
     else:
         fill_first(workspace, 0, workspace.size, zeros(x, 1))
         _sum(x, workspace, g.margin, g.pitch, geometry, first)
@@ -222,6 +235,16 @@ def _collect_by_turns(y, sums, geometry, first):
 
 
 @subroutine
+def _hand_out_planes(x, y, geometry, first):
+    """One window for each plane, of which a line is one."""
+    never_inlined()
+    g = Header(*first_integers(geometry, HEADER))
+    part = everywhere(zeros(y, 1), 1.0 / number(geometry, number(geometry, g.holders_c) + 1))
+    for line in range(first, min(first + g.lines_per_task, g.lines)):
+        fill_first(y, line * g.extent, g.extent, splat(x, line, 1) * part)
+
+
+@subroutine
 def _hand_out(y, sums, geometry, first):
     """Any windows, one after the other; a single one writes what it hands out, as nothing stands there before."""
     never_inlined()
@@ -255,7 +278,7 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
     vector = REGISTER_BYTES // size
     margin = v.dilation * (v.size - 1) + 1 + v.low + vector if _kind(shape) in (DENSE, BY_TURNS) else 0
     pitch = margin + v.output + margin + vector
-    if _kind(shape) == CHANNELS:
+    if _kind(shape) in (CHANNELS, PLANES):
         per_task, workspace = lines_of_task(shape.x_lines, shape.bytes), 0
     else:
         per_task = max(1, SUMS_BYTES // (max(v.input, pitch) * size))
@@ -289,7 +312,7 @@ def _kind(shape: Shape) -> int:
     if shape.index_steps[3] == 0:
         return CHANNELS
     if covers(v):
-        return SINGLE
+        return PLANES if all(map(is_idle, shape.boxes)) else SINGLE
     return ANY if v.is_adaptive or v.stride > 2 else {1: DENSE, 2: BY_TURNS}[v.stride]
 
 

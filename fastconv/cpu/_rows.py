@@ -60,9 +60,12 @@ def fill(target, target_at, count, value):
 @subroutine
 def fill_first(target, target_at, count, value):
     """target[i] = the lanes of a value of one register, for i < count."""
-    step = lanes(target)
-    for i in range(0, count, step):
-        store_first(target, target_at + i, min(step, count - i), value)
+    i, step = 0, lanes(target)
+    while i + step <= count:
+        store(target, target_at + i, value)
+        i += step
+    if i < count:
+        store_first(target, target_at + i, count - i, value)
 
 
 @subroutine

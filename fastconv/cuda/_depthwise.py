@@ -45,6 +45,7 @@ from ._epilogue import finish
 from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
+from ._limits import fits
 from ._planes import (
     CAPACITY,
     SHARED_ALIGNMENT,
@@ -415,12 +416,13 @@ def depthwise(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run | None:
     images = np.int64(gather.source_strides.image), np.int64(gather.result_strides.image)
     constants = problem.dtype, epilogue, down, across, rows, columns
     division, blocks, kernel = _divided(gather, constants)
-    if division is None:
+    blocks *= problem.N
+    if division is None or not fits(blocks):
         return None
 
     @cache
     def launch(has_bias: bool) -> Launch:
-        return Launch(kernel, (blocks * problem.N,), Numbers.of(gather, has_bias), division, *images)
+        return Launch(kernel, (blocks,), Numbers.of(gather, has_bias), division, *images)
 
     def run(queue, x, w, y, residual, bias):
         source, result = (x, y) if op is Op.FORWARD else (y, x)

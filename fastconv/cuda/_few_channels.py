@@ -46,6 +46,7 @@ from ._epilogue import finish
 from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
+from ._limits import fits
 from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, place_of_block, place_of_thread, tile_loader, tile_of
 from ._planes import Tile as TileKind
 from ._windows import VECTOR, Along, gathered_for_channels, in_turn
@@ -227,12 +228,15 @@ def few_channels(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run | None
     if tile is None:
         return None
     blocks = tile.tiles_across * tile.tiles_down * depth * problem.groups * -(-gather.result_channels // channels)
+    blocks *= problem.N
+    if not fits(blocks):
+        return None
     images = np.int64(gather.source_strides.image), np.int64(gather.result_strides.image)
     kernel = gather_channels(problem.dtype, epilogue, is_last, down, across, rows, columns, channels)
 
     @cache
     def launch(has_bias: bool) -> Launch:
-        return Launch(kernel, (blocks * problem.N,), Numbers.of(gather, has_bias), tile, *images)
+        return Launch(kernel, (blocks,), Numbers.of(gather, has_bias), tile, *images)
 
     def run(queue, x, w, y, residual, bias):
         source, result = (x, y) if op is Op.FORWARD else (y, x)

@@ -21,7 +21,6 @@ from ._device import (
     COMPUTED_AS,
     barrier,
     block_x,
-    block_y,
     cuda,
     fourier,
     function,
@@ -207,9 +206,10 @@ def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
         some_real = cuda.shared.array(memory, real_type, 16)
         some_imaginary = cuda.shared.array(memory, real_type, 16)
         real, imaginary = cuda.local.array(first, real_type), cuda.local.array(first, real_type)
-        channel = block_y()
+        pairs = int32((n.tiles + 1) >> 1)
+        channel = quotient(block_x(), pairs)
         source_at = int32(quotient(channel, n.result_channels) * n.source_channel)
-        tile = int32(2 * block_x())
+        tile = int32(2 * (block_x() - channel * pairs))
         is_pair = tile + 1 < n.tiles
         height = n.extent_h if is_pair else int32(0)  # of the other tile's source: nothing is inside if there is none
         image, h, w = tile_place(tile, n)

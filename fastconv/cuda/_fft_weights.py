@@ -91,7 +91,7 @@ def sum_spectra(dtype: str, square: Square) -> Body:
     def body(
         x,  # read
         y,  # read
-        sums,  # (blocks along x, channels of y, 2, N, N), written
+        sums,  # (blocks, channels of y, 2, N, N), written
         twiddles,  # `Square.twiddles`
         n,  # Numbers of FORWARD
         block_tiles,  # tiles of a block
@@ -106,10 +106,10 @@ def sum_spectra(dtype: str, square: Square) -> Body:
         for k in range(held):
             real_sums[k] = real_type(0)
             imaginary_sums[k] = real_type(0)
-        channel = block_y()
+        channel, block = block_x(), block_y()
         x_at = int32(quotient(channel, n.result_channels) * n.source_channel)
         y_at = int32(channel * n.result_channel)
-        begin = int32(block_x() * block_tiles)
+        begin = int32(block * block_tiles)
         for tile in range(begin, min(int32(begin + block_tiles), n.tiles)):
             image, h, w = tile_place(int32(tile), n)
             images, gradients = shifted(x, int64(image) * x_image), shifted(y, int64(image) * y_image)
@@ -131,7 +131,7 @@ def sum_spectra(dtype: str, square: Square) -> Body:
             barrier()
             add(real_sums, imaginary_sums, some_real, some_imaginary)
             barrier()
-        some_sums = shifted(sums, (int64(block_x()) * int64(channels) + int64(channel)) * (2 * edge * edge))
+        some_sums = shifted(sums, (int64(block) * int64(channels) + int64(channel)) * (2 * edge * edge))
         for k in range(held):
             put(some_sums, int32(thread() + k * threads), real_sums[k])
             put(some_sums, int32(edge * edge + thread() + k * threads), imaginary_sums[k])
@@ -210,7 +210,7 @@ def work(
     twiddles = Table(square.twiddles.astype(real))
     blocks, block_tiles = splits_of(problem, numbers.tiles)
     sum_tiles = Launch(
-        sum_spectra(problem.dtype, square), (blocks, problem.K), numbers, block_tiles, problem.K, *map(np.int64, images)
+        sum_spectra(problem.dtype, square), (problem.K, blocks), numbers, block_tiles, problem.K, *map(np.int64, images)
     )
     add = Launch(transform_back(problem.dtype, square), (problem.K,), filters, blocks, problem.K)
 

@@ -324,10 +324,12 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
 # ---- what runs it
 
 
-def serves(problem: ConvProblem) -> bool:
+def serves(problem: ConvProblem, op: Op) -> bool:
     """Whether the kernel serves a problem that winograd does."""
-    filters = FREQUENCIES * problem.K * (problem.C + COLUMNS)
-    return problem.filter == (1, 3, 3) and problem.dtype == "float32" and filters < MOST_ELEMENTS
+    if problem.filter != (1, 3, 3) or problem.dtype != "float32":
+        return False
+    tiling = tiling_of(problem, op)
+    return max(FREQUENCIES * tiling.filter_size, tiling.result_rows) < MOST_ELEMENTS
 
 
 def tiling_of(problem: ConvProblem, op: Op) -> Tiling:

@@ -33,8 +33,7 @@ from ._device import (
 )
 from ._gather import Strides
 from ._kernel import Body, Launch, kernels
-from ._limits import MOST_ELEMENTS
-from ._limits import refusal as refusal_of_problem
+from ._limits import MOST_ELEMENTS, refusal_of_planes, refusal_of_sizes
 from ._padding import sources_of
 from ._queue import Queue, Table
 
@@ -238,7 +237,7 @@ def refusal(problem: ConvProblem) -> str | None:
     size = problem.K * problem.pixels
     if size >= MOST_ELEMENTS:
         return f"the matrix of an image has {size} elements, and indices inside it 31 bits"
-    return refusal_of_problem(problem)
+    return refusal_of_sizes(problem) or refusal_of_planes(problem.N, problem.C)
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._device import DTYPES
-from ._limits import MOST_ELEMENTS
+from ._limits import MOST_ELEMENTS, refusal_of_planes
 from ._pool_indices import by_indices
 from ._pool_mean_gradient import mean_gradient
 from ._pool_windows import pool_windows
@@ -31,7 +31,7 @@ def refusal(problem: PoolProblem) -> str | None:
     for tensor, size in (("x", problem.C * problem.plane), ("y", problem.C * windows)):
         if size >= MOST_ELEMENTS:
             return f"an image of {tensor} has {size} elements, and indices inside it 31 bits"
-    return None
+    return refusal_of_planes(problem.N, problem.C)
 
 
 @lru_cache(maxsize=1024)

@@ -22,7 +22,7 @@ KERNELS = [
     *[(average(dtype, VECTOR, 1), FREE) for dtype in ("float64", "bfloat16")],
     *[(average(dtype, 1, WARP), FREE) for dtype in ("float32", "float64")],
     *[(greatest(dtype, 1, WARP, True), FREE) for dtype in ("float64", "float16")],
-    (spread_means("float64", VECTOR), FREE),
+    (spread_means("float64", VECTOR), Budget(registers=80)),
     *[(put(dtype, True), FREE) for put in (put_in_planes, put_in_pixels) for dtype in ("float64", "float16")],
     (put_in_planes("float32", False), Budget(registers=64, at_least=(("LDS.128", 1),))),
     (take("bfloat16"), FREE),

@@ -24,9 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._device import cuda, fourier, function, get, get4, int32, put, quotient, remainder, thread
-
-WARP = 32
+from ._device import WARP, cuda, fourier, function, get, get4, int32, put, quotient, remainder, thread
 
 
 @dataclass(frozen=True)

@@ -269,8 +269,9 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         steps = quotient(s.room, int32(TERMS))
         # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads
         # to where they are stored, and every step would wait for them.
-        for step in range(int32(1), int32(steps + 1)):
-            if step < steps:
+        while steps > 0:
+            steps = int32(steps - 1)
+            if steps > 0:
                 c = int32(c + TERMS)
                 data_ahead = data_ahead + data_step
                 filters_at = int32(filters_at + filters_step)

@@ -48,7 +48,7 @@ from ._kernel import Body, Kernel, Launch, kernels
 from ._queue import Table
 from ._weight_form import filled_up
 
-# With fewer threads than these, of 64 sums each, what a thread fetches and keeps does not fit 128 registers beside them.
+# In blocks of fewer threads, with as many sums each, what a thread fetches and keeps does not fit 128 registers too.
 MANY_THREADS, MANY_SUMS = 256, 64
 
 
@@ -206,8 +206,8 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
     loads = depth * tile.rows // threads
     by_position = threads // tile.rows
     fetch = fetch_channels(access.wide_source, loads, real)
-    # Of a panel of the form it fetches pieces of four columns, whole rows of the panel apart; where there are more threads
-    # than pieces, some fetch and lay the same.
+    # Of a panel of the form it fetches pieces of four columns, whole rows of the panel apart; where there are more
+    # threads than pieces, some fetch and lay the same.
     row_pieces = columns // PIECE
     form_pieces = depth * row_pieces
     form_loads = -(-form_pieces // threads)
@@ -289,8 +289,8 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
         most = int32(n.source_channels - first_load) if is_there else int32(0)  # channels that it may fetch
         row_to = int32(first_load * row_stride + lane)
 
-        piece = remainder(t, int32(form_pieces))
-        form_row, form_column = quotient(piece, int32(row_pieces)), int32(remainder(piece, int32(row_pieces)) * PIECE)
+        item = remainder(t, int32(form_pieces))
+        form_row, form_column = quotient(item, int32(row_pieces)), int32(remainder(item, int32(row_pieces)) * PIECE)
         forms = shifted(form, int64(group) * form_group)
         form_at = int32((n.first_tap * m.form_rows + form_row) * m.form_columns + first_channel + form_column)
         column_to = int32(column_panel + form_row * column_stride + form_column)

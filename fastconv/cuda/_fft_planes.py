@@ -37,7 +37,7 @@ from ._device import (
     thread,
 )
 from ._epilogue import finish
-from ._fourier import Square, keeping, passing, row_of, taking, twisting
+from ._fourier import Square, keeping, passing, row_of, taking, transforming, twisting
 from ._kernel import Body, kernels
 
 # Blocks that a multiprocessor is to hold: four of 33 KB of shared memory, whose 1024 threads have 64 registers each.
@@ -61,11 +61,7 @@ def transform_filters(dtype: str, square: Square, is_turned: bool) -> Body:
     """A block transforms the filter of one result channel; is_turned: from its last tap to the first."""
     real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
-    rows_first, rows_second, columns_first, columns_second = (
-        passing(square, real_type, over_rows, is_first, False)
-        for over_rows in (True, False)
-        for is_first in (True, False)
-    )
+    transform = transforming(square, real_type, False)
     scale = 1 / edge**2
 
     def body(
@@ -90,15 +86,7 @@ def transform_filters(dtype: str, square: Square, is_turned: bool) -> Body:
                 value = get(w, int32(filter_ + tap)) * real_type(scale)
             put(some_real, int32(row * pitch + column), value)
             put(some_imaginary, int32(row * pitch + column), real_type(0))
-        barrier()
-        rows_first(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_second(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_first(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_second(some_real, some_imaginary, twiddles)
-        barrier()
+        transform(some_real, some_imaginary, twiddles)
         spectrum = shifted(spectra, int64(channel) * (2 * edge * edge))
         for i in range(thread(), int32(edge * edge), int32(threads)):
             row, column = quotient(int32(i), int32(edge)), remainder(int32(i), int32(edge))

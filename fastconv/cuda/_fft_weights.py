@@ -38,7 +38,7 @@ from ._device import (
     thread,
 )
 from ._fft_planes import FilterNumbers, Numbers, gathering, tile_place
-from ._fourier import Square, keeping, passing, row_of, twisting
+from ._fourier import Square, keeping, passing, row_of, transforming, twisting
 from ._kernel import Body, Launch, kernels
 from ._plan import Work
 from ._queue import Table
@@ -146,11 +146,7 @@ def transform_back(dtype: str, square: Square) -> Body:
     """A block adds the sums of one channel of y, and transforms them to its filter."""
     real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
-    columns_second, columns_first, rows_second, rows_first = (
-        passing(square, real_type, over_rows, is_first, True)
-        for over_rows in (False, True)
-        for is_first in (False, True)
-    )
+    transform = transforming(square, real_type, True)
     scale = 1 / (2 * edge) ** 2
 
     def body(
@@ -174,15 +170,7 @@ def transform_back(dtype: str, square: Square) -> Body:
             at = int32(quotient(int32(i), int32(edge)) * pitch + remainder(int32(i), int32(edge)))
             put(some_real, at, real)
             put(some_imaginary, at, imaginary)
-        barrier()
-        columns_second(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_first(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_second(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_first(some_real, some_imaginary, twiddles)
-        barrier()
+        transform(some_real, some_imaginary, twiddles)
         taps = int32(n.height * n.width)
         for tap in range(thread(), taps, int32(threads)):
             r, s = quotient(int32(tap), n.width), remainder(int32(tap), n.width)

@@ -284,9 +284,9 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
         pixel = int32(first_pixel + lane)
         is_there = pixel < m.pixels
         image, slice_, row, column = position_of(pixel if is_there else int32(0), n)
-        most = int32(n.source_channels - first_load) if is_there else int32(0)  # channels that it may fetch
-        first = int32((group * n.source_channels + first_load) * n.source_channel) if most > 0 else int32(0)
+        first = int32((group * n.source_channels + min(first_load, int32(n.source_channels - 1))) * n.source_channel)
         images = shifted(source, int64(image) * source_image + int64(first))
+        most = int32(n.source_channels - first_load) if is_there else int32(0)  # channels that it may fetch
         row_to = int32(first_load * row_stride + lane)
 
         item = remainder(t, int32(form_pieces))

@@ -45,15 +45,17 @@ from ._epilogue import finish
 from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
+from ._limits import fits
 from ._planes import (
     CAPACITY,
     SHARED_ALIGNMENT,
     THREADS,
     Tile,
-    place_of_block,
     place_of_thread,
+    tile_begin,
     tile_loader,
     tile_of,
+    window_begin,
 )
 from ._windows import VECTOR, Along, first_place, gathered
 
@@ -269,6 +271,7 @@ def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
     """channels_first: a block computes a tile of the results of some planes."""
     real, vectors = real_of(dtype), across.vectors(columns)
     load_tile, load_filters = tile_loader(dtype), filters_loader(dtype, down.taps, across.taps)
+    begin_tile, begin_window = (each(down, across, rows, columns) for each in (tile_begin, window_begin))
     add, store = gathered(down, across, rows, columns, load_from_tile(vectors)), planes_storer(epilogue, rows, columns)
     window_size, results, filter_size = vectors * VECTOR, rows * columns, down.taps * across.taps
 
@@ -288,17 +291,11 @@ def gather_planes(dtype: str, epilogue: Epilogue, down: Along, across: Along, ro
         filter_ = cuda.local.array(filter_size, real)
         window = cuda.local.array(window_size, real)
         channel_blocks = quotient(int32(n.channels + tile.planes - 1), tile.planes)
-        image, channel, slice_, first_row, first_column = place_of_block(tile, channel_blocks, n.depth)
+        image, channel, slice_, first_row, first_column, h, w = begin_tile(tile, channel_blocks, n)
         channel = int32(channel * tile.planes)
         planes = min(tile.planes, int32(n.channels - channel))
-        first_row = int32(first_row * rows << tile.down_bits)
-        first_column = int32(first_column * columns << tile.across_bits)
-        h = int32(n.first_h + quotient(int32(first_row * down.step), int32(down.spread)))
-        w = int32(n.first_w + quotient(int32(first_column * across.step), int32(across.spread)))
-        plane, row, column = place_of_thread(tile)
-        row = int32(quotient(int32(row * rows * down.step), int32(down.spread)) + plane * tile.source_rows)
-        column = quotient(int32(column * columns * across.step), int32(across.spread))
-        place = Place(int32(row * tile.pitch + column), tile.pitch)
+        plane, at = begin_window(tile)
+        place = Place(at, tile.pitch)
         group = quotient(channel, n.result_channels)
         within = int32(channel - group * n.result_channels)
         filters = int32(group * n.weight_group + within * n.weight_result + n.first_tap)
@@ -415,12 +412,13 @@ def depthwise(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run | None:
     images = np.int64(gather.source_strides.image), np.int64(gather.result_strides.image)
     constants = problem.dtype, epilogue, down, across, rows, columns
     division, blocks, kernel = _divided(gather, constants)
-    if division is None:
+    blocks *= problem.N
+    if division is None or not fits(blocks):
         return None
 
     @cache
     def launch(has_bias: bool) -> Launch:
-        return Launch(kernel, (blocks * problem.N,), Numbers.of(gather, has_bias), division, *images)
+        return Launch(kernel, (blocks,), Numbers.of(gather, has_bias), division, *images)
 
     def run(queue, x, w, y, residual, bias):
         source, result = (x, y) if op is Op.FORWARD else (y, x)

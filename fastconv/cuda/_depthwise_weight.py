@@ -32,6 +32,7 @@ from ._depthwise import (
 )
 from ._device import (
     COMPUTED_AS,
+    WARP,
     barrier,
     block_x,
     block_y,
@@ -56,7 +57,6 @@ from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, Tile, place_of_thread,
 from ._queue import Part
 from ._windows import VECTOR, Along, correlated, in_turn
 
-WARP = 32
 SLOTS = THREADS // WARP
 PITCH = THREADS + 1  # of the sums of one tap in shared memory
 ADDING_THREADS, ADDING_SLOTS = 256, 8

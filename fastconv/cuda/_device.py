@@ -33,6 +33,7 @@ from ._ready import require_packages
 __all__ = [
     "FULL_WARP",
     "SIMULATED",
+    "WARP",
     "add_products",
     "along_both",
     "barrier",
@@ -63,6 +64,7 @@ __all__ = [
     "remainder",
     "repeated",
     "shifted",
+    "sum_of_block",
     "sum_of_warp",
     "thread",
 ]
@@ -88,6 +90,7 @@ COMPUTED_AS = {
     "tf32": "float32",
 }
 
+WARP = 32
 FULL_WARP = 0xFFFFFFFF
 
 barrier = cuda.syncthreads
@@ -193,6 +196,25 @@ def sum_of_warp(value):
     for distance in (16, 8, 4, 2, 1):
         value += from_other_lane(value, distance)
     return value
+
+
+def sum_of_block(warps: int) -> Any:
+    """The function ``(value, parts)`` that gives thread 0 the sum of a value over a block, in one order.
+
+    parts: shared memory, an element for each warp.
+    """
+
+    @function
+    def total(value, parts):
+        value = sum_of_warp(value)
+        if remainder(thread(), int32(WARP)) == 0:
+            parts[quotient(thread(), int32(WARP))] = value
+        barrier()
+        for warp in range(1, warps):
+            value += parts[warp]
+        return value
+
+    return total
 
 
 def real_of(dtype: str) -> Any:

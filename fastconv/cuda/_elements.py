@@ -16,7 +16,7 @@ import numpy as np
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._device import (
-    barrier,
+    WARP,
     block_x,
     cuda,
     get,
@@ -29,7 +29,7 @@ from ._device import (
     record,
     remainder,
     shifted,
-    sum_of_warp,
+    sum_of_block,
     thread,
 )
 from ._epilogue import finish
@@ -38,7 +38,6 @@ from ._kernel import Body, Launch, kernels
 from ._queue import Table
 
 THREADS = 256
-WARP = 32
 
 
 class Numbers(NamedTuple):
@@ -232,6 +231,7 @@ def sum_pixels(dtype: str, has_alarm: bool) -> Body:
     """GRAD_WEIGHT: a block sums one element of w over all pixels of all images."""
     real = real_of(dtype)
     warps = THREADS // WARP
+    block_sum = sum_of_block(warps)
 
     def body(
         x,  # read
@@ -268,14 +268,8 @@ def sum_pixels(dtype: str, has_alarm: bool) -> Body:
                 if d >= 0 and d < n.extent_d and h >= 0 and h < n.extent_h and v >= 0 and v < n.extent_w:
                     factor = get(gradients, int32(k * n.y_channel + pixel * n.y_w))
                     total += factor * get(images, int32(first + d * n.x_d + h * n.x_h + v * n.x_w))
-        total = sum_of_warp(total)
-        if remainder(thread(), int32(WARP)) == 0:
-            sums[quotient(thread(), int32(WARP))] = total
-        barrier()
+        total = block_sum(total, sums)
         if thread() == 0:
-            total = real(0)
-            for warp in range(warps):
-                total += sums[warp]
             put(w, element, total)
 
     return Body(body, (*[pointer(dtype)] * 3, pointer("int32"), record(WeightNumbers), int64, int64), THREADS)

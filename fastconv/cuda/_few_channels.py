@@ -46,7 +46,17 @@ from ._epilogue import finish
 from ._fetches import fetch_of
 from ._gather import Gather
 from ._kernel import Body, Launch, kernels
-from ._planes import CAPACITY, SHARED_ALIGNMENT, THREADS, place_of_block, place_of_thread, tile_loader, tile_of
+from ._limits import fits
+from ._planes import (
+    CAPACITY,
+    SHARED_ALIGNMENT,
+    THREADS,
+    place_of_thread,
+    tile_begin,
+    tile_loader,
+    tile_of,
+    window_begin,
+)
 from ._planes import Tile as TileKind
 from ._windows import VECTOR, Along, gathered_for_channels, in_turn
 
@@ -145,6 +155,7 @@ def gather_channels(
     real, vectors = real_of(dtype), across.vectors(columns)
     load_tile, load_filters = tile_loader(dtype), filters_loader(dtype, down.taps, across.taps, channels)
     add = gathered_for_channels(down, across, rows, columns, channels, load_from_tile(vectors))
+    begin_tile, begin_window = (each(down, across, rows, columns) for each in (tile_begin, window_begin))
     store = results_storer(epilogue, is_last, rows, columns, channels)
     window_size, results = vectors * VECTOR, rows * columns * channels
 
@@ -165,18 +176,12 @@ def gather_channels(
         window = cuda.local.array(window_size, real)
         parts = quotient(int32(n.result_channels + channels - 1), int32(channels))
         blocks = int32(quotient(n.channels, n.result_channels) * parts)
-        image, block, slice_, first_row, first_column = place_of_block(tile, blocks, n.depth)
+        image, block, slice_, first_row, first_column, h, w = begin_tile(tile, blocks, n)
         group = quotient(block, parts)
         within = int32((block - group * parts) * channels)
         count = min(int32(channels), int32(n.result_channels - within))
-        first_row = int32(first_row * rows << tile.down_bits)
-        first_column = int32(first_column * columns << tile.across_bits)
-        h = int32(n.first_h + quotient(int32(first_row * down.step), int32(down.spread)))
-        w = int32(n.first_w + quotient(int32(first_column * across.step), int32(across.spread)))
-        plane, row, column = place_of_thread(tile)
-        row = quotient(int32(row * rows * down.step), int32(down.spread))
-        column = quotient(int32(column * columns * across.step), int32(across.spread))
-        place = Place(int32(row * tile.pitch + column), tile.pitch, tile.filters_at)
+        plane, at = begin_window(tile)
+        place = Place(at, tile.pitch, tile.filters_at)
         filters = int32(group * n.weight_group + within * n.weight_result + n.first_tap)
         for i in range(results):
             sums[i] = real(0)
@@ -227,12 +232,15 @@ def few_channels(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run | None
     if tile is None:
         return None
     blocks = tile.tiles_across * tile.tiles_down * depth * problem.groups * -(-gather.result_channels // channels)
+    blocks *= problem.N
+    if not fits(blocks):
+        return None
     images = np.int64(gather.source_strides.image), np.int64(gather.result_strides.image)
     kernel = gather_channels(problem.dtype, epilogue, is_last, down, across, rows, columns, channels)
 
     @cache
     def launch(has_bias: bool) -> Launch:
-        return Launch(kernel, (blocks * problem.N,), Numbers.of(gather, has_bias), tile, *images)
+        return Launch(kernel, (blocks,), Numbers.of(gather, has_bias), tile, *images)
 
     def run(queue, x, w, y, residual, bias):
         source, result = (x, y) if op is Op.FORWARD else (y, x)

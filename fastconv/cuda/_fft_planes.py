@@ -21,7 +21,6 @@ from ._device import (
     COMPUTED_AS,
     barrier,
     block_x,
-    block_y,
     cuda,
     fourier,
     function,
@@ -38,7 +37,7 @@ from ._device import (
     thread,
 )
 from ._epilogue import finish
-from ._fourier import Square, keeping, passing, row_of, taking, twisting
+from ._fourier import Square, keeping, passing, row_of, taking, transforming, twisting
 from ._kernel import Body, kernels
 
 # Blocks that a multiprocessor is to hold: four of 33 KB of shared memory, whose 1024 threads have 64 registers each.
@@ -62,11 +61,7 @@ def transform_filters(dtype: str, square: Square, is_turned: bool) -> Body:
     """A block transforms the filter of one result channel; is_turned: from its last tap to the first."""
     real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
-    rows_first, rows_second, columns_first, columns_second = (
-        passing(square, real_type, over_rows, is_first, False)
-        for over_rows in (True, False)
-        for is_first in (True, False)
-    )
+    transform = transforming(square, real_type, False)
     scale = 1 / edge**2
 
     def body(
@@ -91,15 +86,7 @@ def transform_filters(dtype: str, square: Square, is_turned: bool) -> Body:
                 value = get(w, int32(filter_ + tap)) * real_type(scale)
             put(some_real, int32(row * pitch + column), value)
             put(some_imaginary, int32(row * pitch + column), real_type(0))
-        barrier()
-        rows_first(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_second(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_first(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_second(some_real, some_imaginary, twiddles)
-        barrier()
+        transform(some_real, some_imaginary, twiddles)
         spectrum = shifted(spectra, int64(channel) * (2 * edge * edge))
         for i in range(thread(), int32(edge * edge), int32(threads)):
             row, column = quotient(int32(i), int32(edge)), remainder(int32(i), int32(edge))
@@ -207,9 +194,10 @@ def correlate_tiles(dtype: str, square: Square, epilogue: Epilogue) -> Body:
         some_real = cuda.shared.array(memory, real_type, 16)
         some_imaginary = cuda.shared.array(memory, real_type, 16)
         real, imaginary = cuda.local.array(first, real_type), cuda.local.array(first, real_type)
-        channel = block_y()
+        pairs = int32((n.tiles + 1) >> 1)
+        channel = quotient(block_x(), pairs)
         source_at = int32(quotient(channel, n.result_channels) * n.source_channel)
-        tile = int32(2 * block_x())
+        tile = int32(2 * (block_x() - channel * pairs))
         is_pair = tile + 1 < n.tiles
         height = n.extent_h if is_pair else int32(0)  # of the other tile's source: nothing is inside if there is none
         image, h, w = tile_place(tile, n)

@@ -38,7 +38,7 @@ from ._device import (
     thread,
 )
 from ._fft_planes import FilterNumbers, Numbers, gathering, tile_place
-from ._fourier import Square, keeping, passing, row_of, twisting
+from ._fourier import Square, keeping, passing, row_of, transforming, twisting
 from ._kernel import Body, Launch, kernels
 from ._plan import Work
 from ._queue import Table
@@ -91,7 +91,7 @@ def sum_spectra(dtype: str, square: Square) -> Body:
     def body(
         x,  # read
         y,  # read
-        sums,  # (blocks along x, channels of y, 2, N, N), written
+        sums,  # (blocks, channels of y, 2, N, N), written
         twiddles,  # `Square.twiddles`
         n,  # Numbers of FORWARD
         block_tiles,  # tiles of a block
@@ -106,10 +106,10 @@ def sum_spectra(dtype: str, square: Square) -> Body:
         for k in range(held):
             real_sums[k] = real_type(0)
             imaginary_sums[k] = real_type(0)
-        channel = block_y()
+        channel, block = block_x(), block_y()
         x_at = int32(quotient(channel, n.result_channels) * n.source_channel)
         y_at = int32(channel * n.result_channel)
-        begin = int32(block_x() * block_tiles)
+        begin = int32(block * block_tiles)
         for tile in range(begin, min(int32(begin + block_tiles), n.tiles)):
             image, h, w = tile_place(int32(tile), n)
             images, gradients = shifted(x, int64(image) * x_image), shifted(y, int64(image) * y_image)
@@ -131,7 +131,7 @@ def sum_spectra(dtype: str, square: Square) -> Body:
             barrier()
             add(real_sums, imaginary_sums, some_real, some_imaginary)
             barrier()
-        some_sums = shifted(sums, (int64(block_x()) * int64(channels) + int64(channel)) * (2 * edge * edge))
+        some_sums = shifted(sums, (int64(block) * int64(channels) + int64(channel)) * (2 * edge * edge))
         for k in range(held):
             put(some_sums, int32(thread() + k * threads), real_sums[k])
             put(some_sums, int32(edge * edge + thread() + k * threads), imaginary_sums[k])
@@ -146,11 +146,7 @@ def transform_back(dtype: str, square: Square) -> Body:
     """A block adds the sums of one channel of y, and transforms them to its filter."""
     real_type = real_of(dtype)
     edge, pitch, threads, memory = square.edge, square.pitch, square.threads, square.memory
-    columns_second, columns_first, rows_second, rows_first = (
-        passing(square, real_type, over_rows, is_first, True)
-        for over_rows in (False, True)
-        for is_first in (False, True)
-    )
+    transform = transforming(square, real_type, True)
     scale = 1 / (2 * edge) ** 2
 
     def body(
@@ -174,15 +170,7 @@ def transform_back(dtype: str, square: Square) -> Body:
             at = int32(quotient(int32(i), int32(edge)) * pitch + remainder(int32(i), int32(edge)))
             put(some_real, at, real)
             put(some_imaginary, at, imaginary)
-        barrier()
-        columns_second(some_real, some_imaginary, twiddles)
-        barrier()
-        columns_first(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_second(some_real, some_imaginary, twiddles)
-        barrier()
-        rows_first(some_real, some_imaginary, twiddles)
-        barrier()
+        transform(some_real, some_imaginary, twiddles)
         taps = int32(n.height * n.width)
         for tap in range(thread(), taps, int32(threads)):
             r, s = quotient(int32(tap), n.width), remainder(int32(tap), n.width)
@@ -210,7 +198,7 @@ def work(
     twiddles = Table(square.twiddles.astype(real))
     blocks, block_tiles = splits_of(problem, numbers.tiles)
     sum_tiles = Launch(
-        sum_spectra(problem.dtype, square), (blocks, problem.K), numbers, block_tiles, problem.K, *map(np.int64, images)
+        sum_spectra(problem.dtype, square), (problem.K, blocks), numbers, block_tiles, problem.K, *map(np.int64, images)
     )
     add = Launch(transform_back(problem.dtype, square), (problem.K,), filters, blocks, problem.K)
 

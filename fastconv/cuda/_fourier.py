@@ -24,9 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._device import cuda, fourier, function, get, get4, int32, put, quotient, remainder, thread
-
-WARP = 32
+from ._device import WARP, barrier, cuda, fourier, function, get, get4, int32, put, quotient, remainder, thread
 
 
 @dataclass(frozen=True)
@@ -175,3 +173,27 @@ def passing(square: Square, real_type: Any, over_rows: bool, is_first: bool, is_
             keep(real, imaginary, some_real, some_imaginary, at)
 
     return run
+
+
+def transforming(square: Square, real_type: Any, is_inverse: bool) -> Any:
+    """The function ``(some_real, some_imaginary, twiddles)`` that transforms a square, or back, with its barriers."""
+    passes = [
+        passing(square, real_type, over_rows, is_first, is_inverse)
+        for over_rows in (True, False)
+        for is_first in (True, False)
+    ]
+    first, second, third, fourth = reversed(passes) if is_inverse else passes
+
+    @function
+    def transform(some_real, some_imaginary, twiddles):
+        barrier()
+        first(some_real, some_imaginary, twiddles)
+        barrier()
+        second(some_real, some_imaginary, twiddles)
+        barrier()
+        third(some_real, some_imaginary, twiddles)
+        barrier()
+        fourth(some_real, some_imaginary, twiddles)
+        barrier()
+
+    return transform

@@ -48,7 +48,8 @@ from ._kernel import Body, Kernel, Launch, kernels
 from ._queue import Table
 from ._weight_form import filled_up
 
-FEW_FETCHED = 12  # elements that a thread holds on their way to the panels in 128 registers, beside 64 sums
+# In blocks of fewer threads, with as many sums each, what a thread fetches and keeps does not fit 128 registers too.
+MANY_THREADS, MANY_SUMS = 256, 64
 
 
 class Access(NamedTuple):
@@ -205,16 +206,49 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
     loads = depth * tile.rows // threads
     by_position = threads // tile.rows
     fetch = fetch_channels(access.wide_source, loads, real)
-    # Of a panel of the form it fetches pieces of four columns, whole rows of the panel apart.
+    # Of a panel of the form it fetches pieces of four columns, whole rows of the panel apart; where there are more
+    # threads than pieces, some fetch and lay the same.
     row_pieces = columns // PIECE
     form_pieces = depth * row_pieces
     form_loads = -(-form_pieces // threads)
     form_step = threads // row_pieces
     fetched_size, form_size = loads, form_loads * PIECE
+    is_full = threads < MANY_THREADS and sums_size >= MANY_SUMS
     multiply_panels, lay = multiply(tile), spread_sums(tile, not is_last)
     pieces = tile.row_pieces * tile.column_pieces
     piece_rows, piece_columns = tile.rows // tile.row_pieces, columns // tile.column_pieces
     store = store_tile(epilogue, access.layout, access.wide_result, piece_rows, piece_columns, threads)
+
+    @function
+    def step_on(taps, tap, c, at, left, slice_, row, column, most, n):
+        """The next tap, and of what is fetched next the first channel, its place, and how many channels there are."""
+        c, at, left = int32(c + depth), int32(at + depth * n.source_channel), int32(left - depth)
+        if c >= n.source_channels:
+            table_row = int32(tap * TAP_FIELDS)
+            shift_d, shift_h = get(taps, table_row), get(taps, int32(table_row + 1))
+            is_inside, at = inside(slice_, row, column, shift_d, shift_h, get(taps, int32(table_row + 2)), n)
+            c, tap, left = int32(0), int32(tap + 1), most if is_inside else int32(0)
+        return tap, c, at, left
+
+    @function
+    def fetch_form(fetched, forms, at, form_columns):
+        """Pieces of a panel of the form, on their way to registers."""
+        for i in range(form_loads):
+            one, two, three, four = get4(forms, int32(at + i * form_step * form_columns))
+            fetched[PIECE * i] = one
+            fetched[PIECE * i + 1] = two
+            fetched[PIECE * i + 2] = three
+            fetched[PIECE * i + 3] = four
+
+    @function
+    def lay_panels(panels, to, fetched, row_to, fetched_form, column_to):
+        """Both panels, as they were fetched."""
+        for i in range(loads):
+            put(panels, int32(to + row_to + i * row_stride), fetched[i])
+        for i in range(form_loads):
+            k = PIECE * i
+            at = int32(to + column_to + i * form_step * column_stride)
+            put4(panels, at, fetched_form[k], fetched_form[k + 1], fetched_form[k + 2], fetched_form[k + 3])
 
     def body(
         source,  # the tensor that is gathered, read
@@ -250,11 +284,13 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
         pixel = int32(first_pixel + lane)
         is_there = pixel < m.pixels
         image, slice_, row, column = position_of(pixel if is_there else int32(0), n)
-        images = shifted(source, int64(image) * source_image)
-        first = int32((group * n.source_channels + first_load) * n.source_channel)
+        first = int32((group * n.source_channels + min(first_load, int32(n.source_channels - 1))) * n.source_channel)
+        images = shifted(source, int64(image) * source_image + int64(first))
+        most = int32(n.source_channels - first_load) if is_there else int32(0)  # channels that it may fetch
         row_to = int32(first_load * row_stride + lane)
 
-        form_row, form_column = quotient(t, int32(row_pieces)), int32(remainder(t, int32(row_pieces)) * PIECE)
+        item = remainder(t, int32(form_pieces))
+        form_row, form_column = quotient(item, int32(row_pieces)), int32(remainder(item, int32(row_pieces)) * PIECE)
         forms = shifted(form, int64(group) * form_group)
         form_at = int32((n.first_tap * m.form_rows + form_row) * m.form_columns + first_channel + form_column)
         column_to = int32(column_panel + form_row * column_stride + form_column)
@@ -266,48 +302,27 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
 
         for i in range(sums_size):
             sums[i] = real(0)
-        tap, c, at, is_inside = n.first_tap, int32(0), int32(0), False
+        tap, c, at, left = n.first_tap, n.source_channels, int32(0), int32(0)
         steps = int32(n.taps * quotient(m.form_rows, int32(depth)))
         panel = int32(0)  # where the panels that are multiplied begin; those that are laid are the others
-        for step in range(-1, steps):
-            if step + 1 < steps:
-                if c == 0:
-                    table_row = int32(tap * TAP_FIELDS)
-                    shift_d, shift_h = get(taps, table_row), get(taps, int32(table_row + 1))
-                    shift_w = get(taps, int32(table_row + 2))
-                    is_inside, at = inside(slice_, row, column, shift_d, shift_h, shift_w, n)
-                    at = int32(at + first)
-                    tap = int32(tap + 1)
-                count = int32(n.source_channels - c - first_load) if is_inside and is_there else int32(0)
-                fetch(images, at, n.source_channel, count, fetched, 0)
-                at = int32(at + depth * n.source_channel)
-                c = int32(c + depth)
-                c = c if c < n.source_channels else int32(0)
-                for i in range(form_loads):
-                    if form_pieces % threads == 0 or t + i * threads < form_pieces:
-                        one, two, three, four = get4(forms, int32(form_at + i * form_step * m.form_columns))
-                        fetched_form[PIECE * i] = one
-                        fetched_form[PIECE * i + 1] = two
-                        fetched_form[PIECE * i + 2] = three
-                        fetched_form[PIECE * i + 3] = four
+        if steps > 0:
+            tap, c, at, left = step_on(taps, tap, c, at, left, slice_, row, column, most, n)
+            fetch(images, at, n.source_channel, left, fetched, 0)
+            fetch_form(fetched_form, forms, form_at, m.form_columns)
+            lay_panels(panels, panel, fetched, row_to, fetched_form, column_to)
+        barrier()
+        # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads to
+        # where they are stored, and every step would wait for them.
+        while steps > 0:
+            steps = int32(steps - 1)
+            if steps > 0:
+                tap, c, at, left = step_on(taps, tap, c, at, left, slice_, row, column, most, n)
                 form_at = int32(form_at + depth * m.form_columns)
-            if step >= 0:
-                multiply_panels(panels, int32(panel + row_from), int32(panel + column_from), sums, rows, factors)
-                panel = int32(one_panel - panel)
-            if step + 1 < steps:
-                to = int32(panel)
-                for i in range(loads):
-                    put(panels, int32(to + row_to + i * row_stride), fetched[i])
-                for i in range(form_loads):
-                    if form_pieces % threads == 0 or t + i * threads < form_pieces:
-                        put4(
-                            panels,
-                            int32(to + column_to + i * form_step * column_stride),
-                            fetched_form[PIECE * i],
-                            fetched_form[PIECE * i + 1],
-                            fetched_form[PIECE * i + 2],
-                            fetched_form[PIECE * i + 3],
-                        )
+            fetch(images, at, n.source_channel, left, fetched, 0)
+            fetch_form(fetched_form, forms, form_at, m.form_columns)
+            multiply_panels(panels, int32(panel + row_from), int32(panel + column_from), sums, rows, factors)
+            panel = int32(one_panel - panel)
+            lay_panels(panels, panel, fetched, row_to, fetched_form, column_to)
             barrier()
 
         for piece in range(pieces):
@@ -320,7 +335,7 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
             barrier()
 
     arguments = (*[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3)
-    return Body(body, arguments, threads, resident_blocks(dtype, threads, fetched_size + form_size > FEW_FETCHED))
+    return Body(body, arguments, threads, resident_blocks(dtype, threads, is_full))
 
 
 def launched(gather: Gather, kernel: Kernel, tile: Any) -> Callable[..., None]:

@@ -21,15 +21,14 @@ from ._device import (
     quotient,
     real_of,
     record,
-    remainder,
     shifted,
     thread,
 )
-from ._epilogue import finish
-from ._kernel import Body, Kernel, Launch, kernels
+from ._gather import Strides
+from ._kernel import Body, Launch, kernels
+from ._places import THREADS, Image, add_places, place_in, table_of
 from ._queue import Queue, Table
 
-THREADS = 256
 _NONE = ((0, 0), (0, 0), (0, 0))
 
 
@@ -44,7 +43,7 @@ def padded_problem(problem: ConvProblem) -> ConvProblem:
     return problem.replace(input=problem.padded, padding=_NONE, padding_mode="zeros", pad_value=0)
 
 
-class ImageShape(NamedTuple):
+class Padded(NamedTuple):
     """Extents of an image and of the padded one: ``outer`` channels in front of the axes, ``inner`` behind them."""
 
     outer: int
@@ -55,16 +54,14 @@ class ImageShape(NamedTuple):
     padded_depth: int
     padded_height: int
     padded_width: int
-    blocks: int  # of the grid that one image takes
-    channels: int
-    has_bias: int
+    blocks: int  # of the grid for one image
 
     @classmethod
-    def of(cls, problem: ConvProblem, elements: int, has_bias: bool) -> ImageShape:
-        """For a kernel with a thread for each of so many elements of an image."""
+    def of(cls, problem: ConvProblem) -> Padded:
+        """With a thread for each element of the padded image."""
         outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C)
-        blocks = -(-elements // THREADS)
-        return cls(outer, inner, *problem.input, *problem.padded, blocks, problem.C, int(has_bias))
+        blocks = -(-problem.C * math.prod(problem.padded) // THREADS)
+        return cls(outer, inner, *problem.input, *problem.padded, blocks)
 
 
 @kernels
@@ -75,80 +72,27 @@ def pad_images(dtype: str) -> Body:
         x,  # images, read
         padded,  # images, written
         sources,  # int32: the place in x of each padded place along d, then h, then w; negative outside
-        shape,  # ImageShape
+        n,  # Padded
         outside,  # value that stands there
+        x_image,  # int64: elements from one image of x to the next
+        padded_image,  # int64: likewise of the padded ones
     ):
-        image = quotient(block_x(), shape.blocks)
-        at = int32((block_x() - image * shape.blocks) * THREADS + thread())
-        size = int32(shape.outer * shape.inner * shape.padded_depth * shape.padded_height * shape.padded_width)
-        if at < size:
-            i = remainder(at, shape.inner)
-            rest = quotient(at, shape.inner)
-            w = remainder(rest, shape.padded_width)
-            rest = quotient(rest, shape.padded_width)
-            h = remainder(rest, shape.padded_height)
-            rest = quotient(rest, shape.padded_height)
-            d = remainder(rest, shape.padded_depth)
-            outer = quotient(rest, shape.padded_depth)
+        image = quotient(block_x(), n.blocks)
+        at = int32((block_x() - image * n.blocks) * THREADS + thread())
+        outer, d, h, w, i = place_in(at, n.inner, n.padded_depth, n.padded_height, n.padded_width)
+        if outer < n.outer:
             from_d = get(sources, d)
-            from_h = get(sources, int32(shape.padded_depth + h))
-            from_w = get(sources, int32(shape.padded_depth + shape.padded_height + w))
+            from_h = get(sources, int32(n.padded_depth + h))
+            from_w = get(sources, int32(n.padded_depth + n.padded_height + w))
             value = outside
             if from_d >= 0 and from_h >= 0 and from_w >= 0:
-                row = (outer * shape.depth + from_d) * shape.height + from_h
-                source_size = int64(shape.outer * shape.inner) * int64(shape.depth * shape.height) * int64(shape.width)
-                images = shifted(x, int64(image) * source_size)
-                value = get(images, int32((row * shape.width + from_w) * shape.inner + i))
-            put(shifted(padded, int64(image) * int64(size)), at, value)
+                row = (outer * n.depth + from_d) * n.height + from_h
+                value = get(shifted(x, int64(image) * x_image), int32((row * n.width + from_w) * n.inner + i))
+            put(shifted(padded, int64(image) * padded_image), at, value)
 
     real = real_of(dtype)
-    return Body(body, (pointer(dtype), pointer(dtype), pointer("int32"), record(ImageShape), real), THREADS)
-
-
-@kernels
-def fold_images(dtype: str, epilogue: Epilogue) -> Body:
-    """Add up, for each element of an image, all of its places in the padded one."""
-    end = finish(epilogue)
-    real = real_of(dtype)
-
-    def body(
-        padded,  # images, read
-        x,  # images, written
-        residual,  # images, read where the epilogue says so
-        bias,  # (channels,), read where there is one
-        places,  # int32: for d, h and w where each place's list begins and the last one ends, then the lists
-        shape,  # ImageShape
-    ):
-        image = quotient(block_x(), shape.blocks)
-        at = int32((block_x() - image * shape.blocks) * THREADS + thread())
-        size = int32(shape.outer * shape.inner * shape.depth * shape.height * shape.width)
-        if at < size:
-            i = remainder(at, shape.inner)
-            rest = quotient(at, shape.inner)
-            w = remainder(rest, shape.width)
-            rest = quotient(rest, shape.width)
-            h = int32(shape.depth + 1 + remainder(rest, shape.height))
-            rest = quotient(rest, shape.height)
-            d = remainder(rest, shape.depth)
-            outer = quotient(rest, shape.depth)
-            w = int32(shape.depth + shape.height + 2 + w)
-            padded_size = int64(shape.outer * shape.inner * shape.padded_depth * shape.padded_height)
-            images = shifted(padded, int64(image) * padded_size * int64(shape.padded_width))
-            value = real(0)
-            for each_d in range(get(places, d), get(places, int32(d + 1))):
-                for each_h in range(get(places, h), get(places, int32(h + 1))):
-                    for each_w in range(get(places, w), get(places, int32(w + 1))):
-                        row = outer * shape.padded_depth + get(places, int32(each_d))
-                        row = row * shape.padded_height + get(places, int32(each_h))
-                        column = row * shape.padded_width + get(places, int32(each_w))
-                        value += get(images, int32(column * shape.inner + i))
-            channel = outer + i
-            offset = int64(image) * int64(size)
-            value = end(value, channel, at, bias, shape.has_bias, shifted(residual, offset))
-            put(shifted(x, offset), at, value)
-
-    pointers = (*[pointer(dtype)] * 4, pointer("int32"))
-    return Body(body, (*pointers, record(ImageShape)), THREADS)
+    pointers = pointer(dtype), pointer(dtype), pointer("int32")
+    return Body(body, (*pointers, record(Padded), real, int64, int64), THREADS)
 
 
 class Pad:
@@ -156,11 +100,8 @@ class Pad:
 
     def __init__(self, problem: ConvProblem) -> None:
         self._sources = Table(np.concatenate(sources_of(problem)).astype(np.int32))
-        shape = ImageShape.of(problem, problem.C * math.prod(problem.padded), False)
-        real = np.dtype(COMPUTED_AS[problem.dtype]).type
-        self._launch = Launch(
-            pad_images(problem.dtype), (problem.N * shape.blocks,), shape, real(problem.pad_value.real)
-        )
+        n, outside = Padded.of(problem), np.dtype(COMPUTED_AS[problem.dtype]).type(problem.pad_value.real)
+        self._launch = Launch(pad_images(problem.dtype), (problem.N * n.blocks,), n, outside, *_images(problem))
 
     def __call__(self, queue: Queue, x: Any, padded: Any) -> None:
         """x: read; padded: written."""
@@ -171,12 +112,18 @@ class Fold:
     """Adds a padded gradient up to that of x, and finishes it."""
 
     def __init__(self, problem: ConvProblem, epilogue: Epilogue) -> None:
-        self._places = Table(_places(problem))
-        self._kernel: Kernel = fold_images(problem.dtype, epilogue)
-        self._launches = {}
-        for has_bias in (False, True):
-            shape = ImageShape.of(problem, problem.C * math.prod(problem.input), has_bias)
-            self._launches[has_bias] = Launch(self._kernel, (problem.N * shape.blocks,), shape)
+        padded = Strides.of(problem.C, problem.padded, problem.layout)
+        numbers = [
+            stride * np.arange(extent)
+            for stride, extent in zip((padded.d, padded.h, padded.w), problem.padded, strict=True)
+        ]
+        self._places = table_of(problem.input, sources_of(problem), numbers)
+        kernel = add_places(problem.dtype, epilogue, False)
+        n = Image.of(problem.C, problem.input, problem.layout, padded.channel)
+        self._launches = {
+            has_bias: Launch(kernel, (problem.N * n.blocks,), n, int(has_bias), *_images(problem))
+            for has_bias in (False, True)
+        }
 
     def __call__(self, queue: Queue, padded: Any, x: Any, residual: Any, bias: Any | None) -> None:
         """padded: read; x: written; residual and bias: as in `fastconv.cuda._epilogue.finish`."""
@@ -185,22 +132,14 @@ class Fold:
         )
 
 
+def _images(problem: ConvProblem) -> tuple[np.int64, np.int64]:
+    """Elements of an image of x, and of a padded one."""
+    return np.int64(problem.C * math.prod(problem.input)), np.int64(problem.C * math.prod(problem.padded))
+
+
 def sources_of(problem: ConvProblem) -> list[Any]:
     """The place in x of each padded place along d, h and w; negative outside."""
     return [
         source_index(extent, low, high, problem.padding_mode)
         for extent, (low, high) in zip(problem.input, problem.padding, strict=True)
     ]
-
-
-def _places(problem: ConvProblem) -> Any:
-    """The table of `fold_images`."""
-    begins, lists = [], []
-    position = sum(extent + 1 for extent in problem.input)
-    for extent, sources in zip(problem.input, sources_of(problem), strict=True):
-        order = np.argsort(sources, kind="stable")
-        order = order[sources[order] >= 0]
-        begins.append(position + np.searchsorted(sources[order], np.arange(extent + 1)))
-        lists.append(order)
-        position += order.size
-    return np.concatenate([*begins, *lists]).astype(np.int32)

@@ -95,6 +95,36 @@ def place_of_thread(tile):
     return int32(rest >> tile.down_bits), int32(rest & ((1 << tile.down_bits) - 1)), across
 
 
+def tile_begin(down: Along, across: Along, rows: int, columns: int) -> Any:
+    """The function ``(tile, channel_blocks, n)`` that says where the tile of a block begins.
+
+    Its image, block of channels and slice, its first row and column, and where the source that they need begins.
+    """
+
+    @function
+    def begin(tile, channel_blocks, n):
+        image, block, slice_, row, column = place_of_block(tile, channel_blocks, n.depth)
+        row, column = int32(row * rows << tile.down_bits), int32(column * columns << tile.across_bits)
+        h = int32(n.first_h + quotient(int32(row * down.step), int32(down.spread)))
+        w = int32(n.first_w + quotient(int32(column * across.step), int32(across.spread)))
+        return image, block, slice_, row, column, h, w
+
+    return begin
+
+
+def window_begin(down: Along, across: Along, rows: int, columns: int) -> Any:
+    """The function ``(tile)`` that gives a thread's plane, and where its window begins in shared memory."""
+
+    @function
+    def begin(tile):
+        plane, row, column = place_of_thread(tile)
+        row = int32(quotient(int32(row * rows * down.step), int32(down.spread)) + plane * tile.source_rows)
+        column = quotient(int32(column * columns * across.step), int32(across.spread))
+        return plane, int32(row * tile.pitch + column)
+
+    return begin
+
+
 @cache
 def tile_loader(dtype: str) -> Any:
     """The function that begins to load the source of a tile, zeros outside, for these planes of a slice.

@@ -3,7 +3,8 @@
 Indices may name any element of their plane, any number of times. So that no two threads write one, and sums have one
 order, each thread owns elements of x and passes over all indices of their plane, in order: adding is a gather here too.
 The last of several values that are put at one place stays. The index -1 stands for none; any other that lies outside is
-passed over too, and raises an alarm.
+passed over too, and raises an alarm. Behind other kernels (`fastconv.cuda._pool_max_gradient`) nothing is done unless
+these have raised it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from ._kernel import Body, Launch, kernels
 from ._pool_windows import VECTOR
 
 THREADS = 128
+OUTSIDE, ASTRAY = 1, -1  # what the alarm is raised to by an index outside of its plane, and outside of its window
 # Elements of x that a thread owns, in shared memory: 8 KiB and 16 KiB of float32 for a block. In channels_last every
 # thread reads all indices of its channel, so that more elements for each save more.
 OWNED_IN_PLANES, OWNED_IN_PIXELS = 16, 32
@@ -53,7 +55,7 @@ class Places(NamedTuple):
 def _checked(index, plane, alarm):
     """An index as 32 bits, -1 if it is outside: then the alarm is raised unless it was -1."""
     if index < -1 or index >= plane:
-        put(alarm, 0, 1)
+        put(alarm, 0, OUTSIDE)
         return int32(-1)
     return int32(index)
 
@@ -70,7 +72,7 @@ def _meets(accumulates: bool, distance: int) -> Any:
 
 
 @kernels
-def put_in_planes(dtype: str, accumulates: bool) -> Body:
+def put_in_planes(dtype: str, accumulates: bool, is_behind: bool) -> Body:
     """channels_first: a block owns a part of one plane, its threads every `THREADS`-th element of it."""
     real, size = real_of(dtype), THREADS * OWNED_IN_PLANES
     meet = _meets(accumulates, THREADS)
@@ -85,6 +87,8 @@ def put_in_planes(dtype: str, accumulates: bool) -> Body:
         owned = cuda.shared.array(size, real)
         places = cuda.shared.array(THREADS, int32, 16)
         values = cuda.shared.array(THREADS, real)
+        if is_behind and get(alarm, 0) == 0:
+            return
         rest = quotient(block_x(), n.parts)
         first = int32((block_x() - rest * n.parts) * size)
         gradients, wanted = shifted(y, int64(rest) * int64(n.places)), shifted(indices, int64(rest) * int64(n.places))
@@ -117,7 +121,7 @@ def put_in_planes(dtype: str, accumulates: bool) -> Body:
 
 
 @kernels
-def put_in_pixels(dtype: str, accumulates: bool) -> Body:
+def put_in_pixels(dtype: str, accumulates: bool, is_behind: bool) -> Body:
     """channels_last: a thread owns elements of one channel that follow one another, its neighbour those of the next."""
     real, size = real_of(dtype), THREADS * OWNED_IN_PIXELS
 
@@ -129,6 +133,8 @@ def put_in_pixels(dtype: str, accumulates: bool) -> Body:
         n,  # Places
     ):
         owned = cuda.shared.array(size, real)
+        if is_behind and get(alarm, 0) == 0:
+            return
         image = quotient(block_x(), n.blocks)
         item = int32((block_x() - image * n.blocks) * THREADS + thread())
         channel, part = remainder(item, n.channels), quotient(item, n.channels)
@@ -182,8 +188,11 @@ def take(dtype: str) -> Body:
     return Body(body, (*pointers, record(Places), int32), THREADS)
 
 
-def by_indices(problem: PoolProblem, op: PoolOp) -> Any:
-    """What computes ADD_AT, PUT_AT or TAKE_AT: ``run(queue, given, indices, result, alarm)``."""
+def by_indices(problem: PoolProblem, op: PoolOp, is_behind: bool = False) -> Any:
+    """What computes ADD_AT, PUT_AT or TAKE_AT: ``run(queue, given, indices, result, alarm)``.
+
+    is_behind: whether nothing is done unless the alarm is raised.
+    """
     is_first = problem.layout == "channels_first"
     places = math.prod(axis.output for axis in problem.axes)
     if op is PoolOp.TAKE_AT:
@@ -194,7 +203,7 @@ def by_indices(problem: PoolProblem, op: PoolOp) -> Any:
     if is_first:
         parts = -(-problem.plane // (THREADS * OWNED_IN_PLANES))
         n = Places(problem.plane, places, problem.C, parts, problem.C * parts)
-        return Launch(put_in_planes(problem.dtype, accumulates), (problem.N * n.blocks,), n)
+        return Launch(put_in_planes(problem.dtype, accumulates, is_behind), (problem.N * n.blocks,), n)
     parts = -(-problem.plane // OWNED_IN_PIXELS)
     n = Places(problem.plane, places, problem.C, parts, -(-problem.C * parts // THREADS))
-    return Launch(put_in_pixels(problem.dtype, accumulates), (problem.N * n.blocks,), n)
+    return Launch(put_in_pixels(problem.dtype, accumulates, is_behind), (problem.N * n.blocks,), n)

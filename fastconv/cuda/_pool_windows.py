@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._device import (
+    WARP,
     block_x,
     cuda,
     from_other_lane,
@@ -33,10 +34,9 @@ from ._device import (
     thread,
 )
 from ._kernel import Body, Launch, kernels
+from ._places import THREADS, place_in
 from ._queue import Table
 
-THREADS = 256
-WARP = 32
 VECTOR = 4
 
 
@@ -81,15 +81,6 @@ def window_table(problem: PoolProblem) -> Table:
     """First elements of the windows along d, h and w, then their counts, then the divisors."""
     parts = [getattr(axis, name) for name in ("first", "count", "divisors") for axis in problem.axes]
     return Table(np.concatenate(parts).astype(np.int32))
-
-
-@function
-def place_in(number, inner, depth, height, width):
-    """Channels in front, places along d, h and w, and piece behind, of an element's number in an image."""
-    i, rest = remainder(number, inner), quotient(number, inner)
-    w, rest = remainder(rest, width), quotient(rest, width)
-    h, rest = remainder(rest, height), quotient(rest, height)
-    return quotient(rest, depth), remainder(rest, depth), h, w, i
 
 
 @function

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._device import (
-    barrier,
+    WARP,
     block_x,
     cuda,
     get,
@@ -20,13 +20,12 @@ from ._device import (
     real_of,
     record,
     shifted,
-    sum_of_warp,
+    sum_of_block,
     thread,
 )
 from ._kernel import Body, Launch, kernels
 
 THREADS = 256
-WARP = 32
 
 
 class Extents(NamedTuple):
@@ -42,6 +41,7 @@ def add_up_channels(dtype: str) -> Body:
     """A block sums one channel, in a fixed order."""
     real = real_of(dtype)
     warps = THREADS // WARP
+    block_sum = sum_of_block(warps)
 
     def body(
         y,  # (outer, channels, inner), read
@@ -54,14 +54,8 @@ def add_up_channels(dtype: str) -> Body:
             row = shifted(y, (int64(outer) * int64(n.channels) + int64(block_x())) * int64(n.inner))
             for inner in range(thread(), n.inner, int32(THREADS)):
                 total += get(row, int32(inner))
-        total = sum_of_warp(total)
-        if thread() % WARP == 0:
-            parts[thread() // WARP] = total
-        barrier()
+        total = block_sum(total, parts)
         if thread() == 0:
-            total = real(0)
-            for warp in range(warps):
-                total += parts[warp]
             put(sums, block_x(), total)
 
     return Body(body, (pointer(dtype), pointer(dtype), record(Extents)), THREADS)

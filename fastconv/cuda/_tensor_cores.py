@@ -15,6 +15,7 @@ from typing import Any
 from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem
 from ._device import (
+    WARP,
     barrier,
     block_x,
     cuda,
@@ -30,7 +31,7 @@ from ._device import (
     shifted,
     thread,
 )
-from ._elements import WARP, Numbers
+from ._elements import Numbers
 from ._gather import TAP_FIELDS, Gather
 from ._gather_tiles import Access, TileNumbers, inside, position_of, store_tile
 from ._gemm import resident_blocks

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._device import (
+    WARP,
     barrier,
     block_x,
     cuda,
@@ -27,7 +28,7 @@ from ._device import (
     shifted,
     thread,
 )
-from ._elements import WARP, Numbers
+from ._elements import Numbers
 from ._gather import Gather
 from ._gather_tiles import inside
 from ._gemm import PIECE, resident_blocks

@@ -27,8 +27,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ._device import cuda, float32, function, int32, put, quotient, remainder, thread, travelling
-from ._elements import WARP
+from ._device import WARP, cuda, float32, function, int32, put, quotient, remainder, thread, travelling
 from ._tensor_words import (
     bits_of,
     matrices,

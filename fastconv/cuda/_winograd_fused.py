@@ -269,8 +269,9 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
         steps = quotient(s.room, int32(TERMS))
         # The last step fetches once more what it multiplies: behind a condition, the compiler would move the loads
         # to where they are stored, and every step would wait for them.
-        for step in range(int32(1), int32(steps + 1)):
-            if step < steps:
+        while steps > 0:
+            steps = int32(steps - 1)
+            if steps > 0:
                 c = int32(c + TERMS)
                 data_ahead = data_ahead + data_step
                 filters_at = int32(filters_at + filters_step)
@@ -324,10 +325,12 @@ def correlate_tiles(channels_last: bool, epilogue: Epilogue) -> Body:
 # ---- what runs it
 
 
-def serves(problem: ConvProblem) -> bool:
+def serves(problem: ConvProblem, op: Op) -> bool:
     """Whether the kernel serves a problem that winograd does."""
-    filters = FREQUENCIES * problem.K * (problem.C + COLUMNS)
-    return problem.filter == (1, 3, 3) and problem.dtype == "float32" and filters < MOST_ELEMENTS
+    if problem.filter != (1, 3, 3) or problem.dtype != "float32":
+        return False
+    tiling = tiling_of(problem, op)
+    return max(FREQUENCIES * tiling.filter_size, tiling.result_rows) < MOST_ELEMENTS
 
 
 def tiling_of(problem: ConvProblem, op: Op) -> Tiling:

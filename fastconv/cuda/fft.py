@@ -23,7 +23,7 @@ from ._fft_planes import FilterNumbers, Numbers, correlate_tiles, transform_filt
 from ._fourier import Square
 from ._gather import TAP_FIELDS, Gather
 from ._kernel import Launch
-from ._limits import refusal, rounding_error
+from ._limits import MOST_BLOCKS, fits, refusal, rounding_error
 from ._plan import WeightForm, Work, planned, scratch_of
 from ._queue import Table
 
@@ -82,6 +82,11 @@ def _channels(problem: ConvProblem, op: Op) -> int:
     return _gather(problem, op).result_channels * problem.groups
 
 
+def _blocks(problem: ConvProblem, op: Op, square: Square) -> int:
+    """Pairs of tiles of all channels."""
+    return -(-problem.N * math.prod(tiles_of(problem, op, square)) // 2) * _channels(problem, op)
+
+
 def work(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Work:
     """What is done for a problem whose padding is zeros."""
     return work_by(chosen(problem, op), problem, op, epilogue)
@@ -95,14 +100,13 @@ def work_by(square: Square, problem: ConvProblem, op: Op, epilogue: Epilogue) ->
     real = COMPUTED_AS[problem.dtype]
     twiddles = Table(square.twiddles.astype(real))
     channels = _channels(problem, op)
-    pairs = -(-problem.N * math.prod(tiles_of(problem, op, square)) // 2)
     images = [np.int64(strides.image) for strides in (gather.source_strides, gather.result_strides)]
     filters = Launch(transform_filters(problem.dtype, square, not gather.is_forward), (channels,), _filters_of(gather))
 
     @cache
     def launch(has_bias: bool) -> Launch:
         kernel = correlate_tiles(problem.dtype, square, epilogue)
-        return Launch(kernel, (pairs, channels), _numbers_of(gather, square, has_bias), *images)
+        return Launch(kernel, (_blocks(problem, op, square),), _numbers_of(gather, square, has_bias), *images)
 
     def transform(queue, w, form):
         filters(queue, w, form, twiddles.on(queue))
@@ -171,6 +175,9 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
         return "it serves filters that reach over {} x {} elements at most, and not {} x {}".format(
             edge, edge, *problem.reach[1:]
         )
+    blocks = _blocks(problem, op, chosen(problem, op))
+    if not fits(blocks):
+        return f"its tiles take {blocks} blocks, and a grid has {MOST_BLOCKS[0]}"
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.algorithm import PLAIN
 from ..core.problem import ConvProblem, Op
 from ._device import (
     COMPUTED_AS,
@@ -33,12 +34,11 @@ from ._device import (
 )
 from ._gather import Strides
 from ._kernel import Body, Launch, kernels
-from ._limits import MOST_ELEMENTS
-from ._limits import refusal as refusal_of_problem
+from ._limits import MOST_ELEMENTS, refusal_of_planes, refusal_of_sizes
 from ._padding import sources_of
+from ._places import THREADS, Image, add_places, table_of
 from ._queue import Queue, Table
 
-THREADS = 256
 # Pixels of a thread that has one tap of one channel: it divides five times to find its place, and then adds.
 PIXELS = 8
 # queue, x, matrix: addresses. FORWARD writes the matrix, GRAD_INPUT x.
@@ -177,59 +177,6 @@ def copy_pixels(dtype: str) -> Body:
     return Body(body, arguments, THREADS)
 
 
-class Image(NamedTuple):
-    """Extents of an image of x: ``outer`` channels in front of the axes, ``inner`` behind them."""
-
-    outer: int
-    inner: int
-    depth: int
-    height: int
-    width: int
-    channel: int  # elements of the matrix from one channel to the next
-    blocks: int  # of the grid for one image
-
-
-@kernels
-def add_patches(dtype: str, normalized: bool) -> Body:
-    """A thread adds up one element of x, and divides it by the number of patches that hold it if `normalized`."""
-    real = real_of(dtype)
-
-    def body(
-        matrix,  # read
-        x,  # written
-        places,  # int32: for d, h and w where each element's list begins and the last one ends, then the lists
-        n,  # Image
-        x_image,  # int64: elements from one image of x to the next
-        matrix_image,  # int64: likewise of the matrix
-    ):
-        image = quotient(block_x(), n.blocks)
-        at = int32((block_x() - image * n.blocks) * THREADS + thread())
-        i, rest = remainder(at, n.inner), quotient(at, n.inner)
-        w, rest = remainder(rest, n.width), quotient(rest, n.width)
-        h, rest = remainder(rest, n.height), quotient(rest, n.height)
-        d, outer = remainder(rest, n.depth), quotient(rest, n.depth)
-        if outer < n.outer:
-            elements = shifted(matrix, int64(image) * matrix_image)
-            h = int32(n.depth + 1 + h)
-            w = int32(n.depth + n.height + 2 + w)
-            total = real(0)
-            for each_d in range(get(places, d), get(places, int32(d + 1))):
-                slice_ = int32((outer + i) * n.channel + get(places, int32(each_d)))
-                for each_h in range(get(places, h), get(places, int32(h + 1))):
-                    row = int32(slice_ + get(places, int32(each_h)))
-                    for each_w in range(get(places, w), get(places, int32(w + 1))):
-                        total += get(elements, int32(row + get(places, int32(each_w))))
-            if normalized:
-                count_d = int32(get(places, int32(d + 1)) - get(places, d))
-                count_h = int32(get(places, int32(h + 1)) - get(places, h))
-                count_w = int32(get(places, int32(w + 1)) - get(places, w))
-                total /= real(max(int32(count_d * count_h * count_w), int32(1)))
-            put(shifted(x, int64(image) * x_image), at, total)
-
-    pointers = pointer(dtype), pointer(dtype), pointer("int32")
-    return Body(body, (*pointers, record(Image), int64, int64), THREADS)
-
-
 # ---- plans
 
 
@@ -238,7 +185,7 @@ def refusal(problem: ConvProblem) -> str | None:
     size = problem.K * problem.pixels
     if size >= MOST_ELEMENTS:
         return f"the matrix of an image has {size} elements, and indices inside it 31 bits"
-    return refusal_of_problem(problem)
+    return refusal_of_sizes(problem) or refusal_of_planes(problem.N, problem.C)
 
 
 @lru_cache(maxsize=1024)
@@ -271,30 +218,21 @@ def _copy(problem: ConvProblem, pixel_rows: bool, images: tuple[np.int64, np.int
 
 
 def _add(problem: ConvProblem, pixel_rows: bool, normalized: bool, images: tuple[np.int64, np.int64]) -> PatchRun:
-    outer, inner = (problem.C, 1) if problem.layout == "channels_first" else (1, problem.C)
-    channel = problem.taps * (1 if pixel_rows else problem.pixels)
-    blocks = -(-problem.C * math.prod(problem.input) // THREADS)
-    n = Image(outer, inner, *problem.input, channel, blocks)
-    launch = Launch(add_patches(problem.dtype, normalized), (problem.N * blocks,), n, *images)
-    places = Table(_places(problem, pixel_rows))
-    return lambda queue, x, matrix: launch(queue, matrix, x, places.on(queue))
+    n = Image.of(problem.C, problem.input, problem.layout, problem.taps * (1 if pixel_rows else problem.pixels))
+    launch = Launch(add_places(problem.dtype, PLAIN, normalized), (problem.N * n.blocks,), n, 0, *images)
+    places = _places(problem, pixel_rows)
+    return lambda queue, x, matrix: launch(queue, matrix, x, x, x, places.on(queue))
 
 
-def _places(problem: ConvProblem, pixel_rows: bool) -> Any:
-    """The table of `add_patches`."""
+def _places(problem: ConvProblem, pixel_rows: bool) -> Table:
+    """Where the matrix holds the elements of x."""
     (_, R, S), (_, P, Q) = problem.filter, problem.output
     taps, pixels = np.array([R * S, S, 1]), np.array([P * Q, Q, 1])
     tap, pixel = (taps, pixels * problem.K) if pixel_rows else (taps * problem.pixels, pixels)
-    begins, lists = [], []
-    position = sum(extent + 1 for extent in problem.input)
+    elements, numbers = [], []
     for axis, sources in enumerate(sources_of(problem)):
-        reads = problem.stride[axis] * np.arange(problem.output[axis])[:, np.newaxis]
-        reads = reads + problem.dilation[axis] * np.arange(problem.filter[axis])
-        found = sources[reads].reshape(-1)
-        distances = np.add.outer(pixel[axis] * np.arange(reads.shape[0]), tap[axis] * np.arange(reads.shape[1]))
-        order = np.argsort(found, kind="stable")
-        order = order[found[order] >= 0]
-        begins.append(position + np.searchsorted(found[order], np.arange(problem.input[axis] + 1)))
-        lists.append(distances.reshape(-1)[order])
-        position += order.size
-    return np.concatenate([*begins, *lists]).astype(np.int32)
+        windows, offsets = np.arange(problem.output[axis]), np.arange(problem.filter[axis])
+        reads = np.add.outer(problem.stride[axis] * windows, problem.dilation[axis] * offsets)
+        elements.append(sources[reads].reshape(-1))
+        numbers.append(np.add.outer(pixel[axis] * windows, tap[axis] * offsets).reshape(-1))
+    return table_of(problem.input, elements, numbers)

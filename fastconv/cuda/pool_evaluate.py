@@ -10,12 +10,10 @@ from ..core.devices import DeviceType
 from ..core.errors import RejectedError, UnsupportedError
 from ..core.pool_problem import PoolOp, PoolProblem
 from ._arrays import CudaArray, check_out, queue_for, result_array
+from ._pool_indices import OUTSIDE
 from ._pool_power import power_of
 from ._queue import Queue
-from .pooling import plan, refusal
-
-# Whose indices come from the caller, and may lie outside.
-_BY_INDICES = (PoolOp.MAX_GRADIENT, PoolOp.ADD_AT, PoolOp.PUT_AT, PoolOp.TAKE_AT)
+from .pooling import BY_INDICES, plan, refusal
 
 
 class Pooling:
@@ -56,9 +54,9 @@ class Pooling:
         return result
 
     def _compute(self, queue: Queue, given: Any, indices: Any, result: Any) -> None:
-        alarm = queue.upload(np.zeros(1, np.int32)) if self.op in _BY_INDICES else None
+        alarm = queue.upload(np.zeros(1, np.int32)) if self.op in BY_INDICES else None
         self._run(queue, given, indices, result, None if alarm is None else queue.address(alarm))  # type: ignore[misc]
-        if alarm is not None and queue.download(alarm, np.dtype(np.int32), 1)[0]:
+        if alarm is not None and queue.download(alarm, np.dtype(np.int32), 1)[0] == OUTSIDE:
             raise RejectedError("indices", "outside", f"must be -1 or of the {self.problem.plane} elements of a plane")
 
     def power_mean(self, x: CudaArray, norm: float, dtype: DeviceType, out: Any, num_threads: int | None) -> Any:

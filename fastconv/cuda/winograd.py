@@ -25,7 +25,7 @@ from . import _winograd_fused as fused
 from . import _winograd_staged as staged
 from . import _winograd_weights as weights
 from ._contained import contained
-from ._limits import refusal, rounding_error
+from ._limits import MOST_BLOCKS, refusal, rounding_error
 from ._plan import Work, planned, scratch_of
 from ._winograd_tiles import Square
 
@@ -55,7 +55,7 @@ def ways(problem: ConvProblem, op: Op) -> list[Way]:
     if op is Op.GRAD_WEIGHT:
         return [Way(squares[-1], False)]
     found = [Way(square, False) for square in squares if staged.serves(problem, op, square)]
-    return [Way(squares[0], True), *found] if fused.serves(problem) else found
+    return [Way(squares[0], True), *found] if fused.serves(problem, op) else found
 
 
 def seconds(problem: ConvProblem, op: Op, gpu: Gpu, way: Way) -> float:
@@ -98,6 +98,8 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
         return "it serves filters of 3x3, and of 3 taps along H or W, and not of {}x{}".format(*problem.filter[1:])
     if problem.stride != (1, 1, 1) or problem.dilation != (1, 1, 1):
         return "it serves a stride and a dilation of 1 only"
+    if problem.groups > MOST_BLOCKS[-1]:
+        return f"its grids have room for {MOST_BLOCKS[-1]} groups, and not for {problem.groups}"
     if not ways(problem, op):
         return "an image in tiles has more elements than indices of 31 bits reach"
     if op is Op.GRAD_WEIGHT and weights.refusal(problem, chosen(problem, op).square) is not None:

@@ -13,6 +13,8 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 
+from fastconv.cuda._kernel import ENTRY
+
 CAPABILITIES = ((8, 0), (9, 0))
 STATIC_SHARED = 48 << 10  # bytes; the linker does not check it
 RESERVED_SHARED = 1 << 10  # of each block, for the system, from sm_80 on
@@ -53,7 +55,9 @@ def measured(kernel, capability):
         path.write_bytes(kernel.machine_code(capability))
         usage = _tool("cuobjdump", "-res-usage", path)
         listing = _tool("nvdisasm", "-c", path)
-    registers, stack, shared = map(int, re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)", usage).groups())
+    # Functions that the kernel calls, as a division's, are listed beside it.
+    of_kernel = rf"Function {ENTRY}:\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)"
+    registers, stack, shared = map(int, re.search(of_kernel, usage).groups())
     return Measured(registers, stack, shared, *_read(listing))
 
 

@@ -7,7 +7,8 @@ import pytest
 from fastconv.core.algorithm import PLAIN, Epilogue
 from fastconv.cuda._device import DTYPES
 from fastconv.cuda._elements import gather_elements, sum_pixels
-from fastconv.cuda._padding import fold_images, pad_images
+from fastconv.cuda._padding import pad_images
+from fastconv.cuda._places import add_places
 from tests.cuda.budget import Budget, hold
 
 # Two blocks of 256 threads or more on a multiprocessor of 65536 registers.
@@ -20,7 +21,7 @@ KERNELS = [
     ],
     *[sum_pixels(dtype, True) for dtype in DTYPES],
     *[pad_images(dtype) for dtype in DTYPES],
-    *[fold_images(dtype, PLAIN) for dtype in DTYPES],
+    *[add_places(dtype, PLAIN, False) for dtype in DTYPES],
 ]
 
 

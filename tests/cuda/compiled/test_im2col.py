@@ -45,8 +45,8 @@ SUMMED = dict(zip(WEIGHT_MATRIX_TILES, ((0.17, 4), (0.075, 3), (0.09, 4)), stric
 KERNELS = {
     **{gather_tiles("float32", PLAIN, tile, FIRST): wide(share) for tile, share in TILES.items()},
     **{gather_tiles("float64", PLAIN, tile, LAST): wide(share, "DFMA", 4) for tile, share in DOUBLE_TILES.items()},
-    gather_tiles("float32", Epilogue("gelu", True), LARGE, LAST): wide(0.75, "FFMA", 2, REGISTERS),
-    gather_tiles("float32", PLAIN, LARGE, NARROW): Budget(REGISTERS, main_loop=("FFMA", 0.75)),
+    gather_tiles("float32", Epilogue("gelu", True), LARGE, LAST): wide(0.82, "FFMA", 2, REGISTERS),
+    gather_tiles("float32", PLAIN, LARGE, NARROW): Budget(REGISTERS, main_loop=("FFMA", 0.8)),
     gather_tiles("float16", PLAIN, LARGE, LAST): Budget(REGISTERS, (("LDG.E.64", 2), ("STG.E.64", 1))),
     **{sum_runs("float32", tile, False, False): wide(share, loads=0) for tile, share in WEIGHT_TILES.items()},
     sum_runs("float32", LARGE, True, True): wide(0.78, "FFMA", 2, REGISTERS),

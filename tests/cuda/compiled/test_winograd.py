@@ -20,7 +20,7 @@ WIDE = (("LDG.E.128", 4), ("LDS.128", 32), ("STG.E.128", 16))
 PRODUCTS = Budget(registers=128, at_least=WIDE, main_loop=("FFMA", 0.78))
 PRODUCTS_64 = Budget(registers=255, at_least=WIDE, main_loop=("DFMA", 0.75))
 # One block of 256 threads, which hold 128 sums each.
-FUSED = Budget(registers=255, at_least=(("LDG.E.128", 8), ("LDS.128", 32)), main_loop=("FFMA", 0.7))
+FUSED = Budget(registers=255, at_least=(("LDG.E.128", 8), ("LDS.128", 32)), main_loop=("FFMA", 0.72))
 
 KERNELS = [
     *[(transform_filters("float32", square, True, 4), TRANSFORM) for square in (LARGE, SQUARES[1, 3][0])],

@@ -7,6 +7,7 @@ import pytest
 
 from fastconv.core.pool_problem import PoolOp, PoolProblem
 from fastconv.cuda._device import DTYPES
+from fastconv.cuda._pool_indices import ASTRAY, OUTSIDE
 from fastconv.cuda._pool_power import power_of
 from fastconv.cuda._queue import SimulatedQueue
 from fastconv.cuda.pooling import plan, refusal
@@ -139,6 +140,30 @@ def test_values_land_at_their_indices_in_order(op, layout):
     right = placed(problem, given.astype(np.float32), indices, op is PoolOp.ADD_AT)
     np.testing.assert_allclose(computed(problem, op, given, indices, alarm), right, rtol=1e-4, atol=1e-5)
     assert alarm[0] == 0
+
+
+@every_layout
+@pytest.mark.parametrize("case", [*WINDOWS, None])
+def test_the_gradient_of_the_greatest_adds_up_where_the_windows_chose(case, layout):
+    if case is None:
+        shape = (2, 7, 5, 4) if layout == "channels_last" else (2, 4, 7, 5)
+        problem = PoolProblem.adaptive(shape, 2, (3, 7), layout=layout)
+    else:
+        problem = problem_of(case, layout)
+    rng = np.random.default_rng(8)
+    x, y = (rng.integers(-3, 4, shape).astype(np.float32) for shape in (problem.x_shape, problem.y_shape))
+    indices, alarm = np.full(problem.y_shape, 99, np.int64), np.zeros(1, np.int32)
+    computed(problem, PoolOp.MAX_WITH_INDICES, x, indices.reshape(-1))
+    right = placed(problem, y, indices, True)
+    np.testing.assert_array_equal(computed(problem, PoolOp.MAX_GRADIENT, y, indices, alarm), right)
+    assert alarm[0] == 0
+    # An index of another window counts too, and one outside of the plane is said to be.
+    for stray, raised in ((problem.plane - 1, ASTRAY), (problem.plane, OUTSIDE)):
+        indices.flat[0], alarm[0] = stray, 0
+        result = computed(problem, PoolOp.MAX_GRADIENT, y, indices, alarm)
+        assert alarm[0] == raised
+        if raised == ASTRAY:
+            np.testing.assert_array_equal(result, placed(problem, y, indices, True))
 
 
 @every_layout

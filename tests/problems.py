@@ -67,8 +67,18 @@ def conv_problems(draw, dtypes=FLOATING, padding_modes=PADDING_MODES):
     )
 
 
+def surrounded(array):
+    """The same between elements of NaN, or the largest integers: what is read outside of it shows in a result."""
+    kind, margin = array.dtype.kind, 64
+    outside = np.nan if kind in "fc" else np.iinfo(array.dtype).max
+    memory = np.full(array.size + 2 * margin, outside, array.dtype)
+    inside = memory[margin : margin + array.size].reshape(array.shape)
+    inside[...] = array
+    return inside
+
+
 def random_tensors(problem, seed, small_integers=False):
-    """x, w and y of a problem: normal, or integers from -4 to 4."""
+    """x, w and y of a problem: normal, or integers from -4 to 4; `surrounded`."""
     rng = np.random.default_rng(seed)
 
     def tensor(shape):
@@ -79,7 +89,8 @@ def random_tensors(problem, seed, small_integers=False):
             values = values + 1j * rng.standard_normal(shape)
         return values.astype(problem.dtype)
 
-    return {"x": tensor(problem.x_shape), "w": tensor(problem.w_shape), "y": tensor(problem.y_shape)}
+    shapes = {"x": problem.x_shape, "w": problem.w_shape, "y": problem.y_shape}
+    return {name: surrounded(tensor(shape)) for name, shape in shapes.items()}
 
 
 def inputs_of(op, tensors):

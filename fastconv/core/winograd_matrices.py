@@ -22,17 +22,19 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-# Points beside infinity, for 1, 4, 6 and 8 products. Square roots of 1/2 and 2 keep the matrices' entries near 1: the
-# largest error of F(4, 3) was 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2. Those of 8 products
-# were the best of a search as in Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the Accuracy of
-# Winograd Convolution for Deep Neural Networks", ACM Trans. Math. Softw. 46 (2020): among +-a, +-b, +-c with a from
-# 0.4 to 0.7, b from 0.8 to 1.1 and c from 1.3 to 2, none had less than 0.9 of their error over F(6, 3) and F(3, 6)
-# along two axes and F(4, 5) and F(2, 7) along one.
+# Points beside infinity, for 1, 4, 6, 8 and 10 products. Square roots of 1/2 and 2 keep the matrices' entries near 1:
+# the largest error of F(4, 3) was 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2. Those of 8
+# products were the best of a search as in Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the
+# Accuracy of Winograd Convolution for Deep Neural Networks", ACM Trans. Math. Softw. 46 (2020): among +-a, +-b, +-c,
+# with a from 0.4 to 0.7, b from 0.8 to 1.1 and c from 1.3 to 2, none had less than 0.9 of their error over F(6, 3) and
+# F(3, 6) along two axes and F(4, 5) and F(2, 7) along one. Those of 10, found likewise for F(4, 7) along one axis, have
+# 2.4 times the root mean square error of F(2, 7), and no others less than 0.9 of theirs.
 _POINTS = {
     1: (),
     4: (0.0, 1.0, -1.0),
     6: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0)),
     8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0),
+    10: (0.0, 0.4, -0.4, 0.8, -0.8, 1.25, -1.25, 2.5, -2.5),
 }
 
 
@@ -80,7 +82,7 @@ class Filtering(NamedTuple):
 
 
 def filtering(m: int, r: int) -> Filtering:
-    """F(m, r), for m + r - 1 of 1, 4, 6 or 8.
+    """F(m, r), for m + r - 1 of 1, 4, 6, 8 or 10.
 
     With the polynomial f(x) = product of (x - a_l) over the points a_l, row j of B^T holds the coefficients of
     f(x) / (x - a_j), row j of G the powers of a_j divided by f'(a_j), column j of A^T the powers of a_j; the point at

@@ -355,7 +355,7 @@ def _transformable(array: Array) -> Array:
     """The array in a type that SciPy transforms: no integers, no half precision."""
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array.astype(np.float32) if array.dtype.name == "float16" else array
 
 
 def _stacked(array: Array, across: list[int], along: list[int], outer: list[int]) -> Array:

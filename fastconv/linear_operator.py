@@ -41,7 +41,7 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
     ) -> None:
         self.weight = np.array(weight, problem.dtype, order="C")
         self.weight.flags.writeable = False
-        self.input_shape = input_shape
+        self.input_shape = tuple(map(int, input_shape))
         self.output_shape = problem.y_shape[len(problem.x_shape) - len(input_shape) :]
         self._problem, self._algorithm, self._rtol, self._num_threads = problem, algorithm, rtol, num_threads
         # GRAD_INPUT is the transpose; the adjoint has the conjugate weight.

@@ -172,6 +172,18 @@ def test_explain_refuses_what_is_no_problem():
         fastconv.explain(X, W, rtol=-1)
 
 
+class Attached:
+    """Like a tensor of PyTorch that requires a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("detach it first")
+
+
+def test_what_makes_no_array_of_itself_keeps_its_error():
+    with pytest.raises(RuntimeError, match=re.escape("x='Attached': is no array: detach it first  [problem: x=")):
+        fastconv.conv2d(Attached(), W)
+
+
 B = np.ones(6, np.float32)
 # Everything that is computed by a convolution, on arguments that fit.
 CONVOLUTIONS = {

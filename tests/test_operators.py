@@ -157,6 +157,8 @@ def test_shapes_of_tensors():
     y = (operator @ x.ravel()).reshape(operator.output_shape)
     np.testing.assert_allclose(y, fastconv.conv2d(x, np.ones((4, 3, 3, 3)), stride=2), atol=1e-12)
     assert "x=1x3x8x9 w=4x3x3x3 s=2" in repr(operator)
+    of_array = fastconv.conv_operator(np.ones((4, 3, 3, 3)), np.array([3, 8, 9]), stride=2)
+    assert repr(of_array.input_shape) == "(3, 8, 9)"
 
 
 def test_a_pickled_operator():

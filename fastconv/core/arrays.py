@@ -40,7 +40,7 @@ def as_array(argument: str, value: Any, device: str | None = None) -> Array:
             return copied
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RejectedError(argument, type(value).__name__, f"is no array: {error}", type(error)) from None
     if array.dtype.type not in _SCALARS:
         hint = "; convert booleans to an integer type first" if array.dtype.kind == "b" else ""

@@ -438,7 +438,9 @@ def _arguments(
 
 
 def _leave_what_is_not_finite(array: Array, weights: Array) -> None:
-    """SciPy leaves out elements under a weight of 0, where a NaN does no harm; a product would be NaN."""
+    """SciPy leaves out elements under a weight of 0, where a NaN does no harm, and weights that are NaN themselves."""
+    if np.isnan(weights).any():
+        leave()
     if weights.all() or array.dtype.kind in "iu":
         return
     with np.errstate(all="ignore"):

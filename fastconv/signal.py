@@ -56,7 +56,7 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
         All of it; the centre, of the extents of `in1`; or what no padding enters.
     method : {"auto", "direct", "fft"}
         "auto" takes the cheapest that is exact for integers, keeps NaN and Inf where they belong, and leaves half of
-        the digits of each result right.
+        the digits of quiet passages right.
 
     Returns
     -------

@@ -290,6 +290,7 @@ def test_a_nan_under_a_weight_of_zero_does_no_harm(name):
     found = both(name, array, [[0, 1, 0], [1, -4, 1], [0, 1, 0]])
     np.testing.assert_allclose(*found)
     assert np.isnan(found[0]).sum() == 5
+    np.testing.assert_array_equal(*both(name, np.ones((5, 5)), [[0, np.nan, 0], [1, 1, 1]]))
 
 
 # The brightness stays within this many halves of a rounding: one where the products are added up, as the weights are

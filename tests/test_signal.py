@@ -217,6 +217,25 @@ def test_what_is_not_finite_stays_where_it_belongs(value):
     assert np.all(np.isfinite(y[8000:]))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["auto", "direct"])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_a_filter_that_is_not_finite_meets_no_zeros(dtype, rank, name, method, value):
+    """Each of both arrays in turn; they are all ones, so that a sum over where the value stands tells what it reaches."""
+    place = (1,) * rank
+    for which in (0, 1):
+        arrays = [np.ones((extent,) * rank, dtype) for extent in (5, 3)]
+        marks = [np.ones_like(array, int) for array in arrays]
+        arrays[which][place] = value
+        marks[which][...], marks[which][place] = 0, 1
+        for mode in MODES:
+            reached = getattr(scipy_signal, name)(*marks, mode, "direct") > 0
+            found = getattr(signal, name)(*arrays, mode, method)
+            np.testing.assert_array_equal(~np.isfinite(found), reached)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("loud", [1e4, 1e9])
 def test_a_quiet_passage_keeps_half_of_its_digits_beside_a_loud_one(dtype, loud):

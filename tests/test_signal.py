@@ -223,7 +223,7 @@ def test_what_is_not_finite_stays_where_it_belongs(value):
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "complex128"])
 def test_a_filter_that_is_not_finite_meets_no_zeros(dtype, rank, name, method, value):
-    """Each of both arrays in turn; they are all ones, so that a sum over where the value stands tells what it reaches."""
+    """Each of both arrays in turn; of ones, so that a sum over where the value stands tells what it reaches."""
     place = (1,) * rank
     for which in (0, 1):
         arrays = [np.ones((extent,) * rank, dtype) for extent in (5, 3)]

@@ -337,7 +337,8 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         steps = sources * row_steps(per_run) * column_steps(targets, lanes)
         register_tiles = -(-per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
         product = 3 * points * (steps + register_tiles * TILE_CYCLES)
-        far = spectra / problem.groups * FAR_CYCLES + elements * KEPT_CYCLES
+        kept = elements * -(-targets // _block(targets, lanes))  # Z is read, and Y written and read, for every block
+        far = spectra / problem.groups * FAR_CYCLES + kept * KEPT_CYCLES
         filters = -(-targets // lanes) * -(-sources // 2) * (transforms + points * FILTER_CYCLES)
         if spectra > KEPT_ELEMENTS:
             filters += spectra / problem.groups / lanes * FAULT_CYCLES

@@ -2,7 +2,7 @@
 
 A stride of s reads every s-th element at a time, from one of s phases for each tap. With the phases apart (an input of
 s times the channels, or s * s, and extents as much smaller) it is a convolution without strides, of a filter that is as
-much shorter, and `fastconv.cpu._fft_dense` computes only what is kept::
+much shorter, and only what is kept is computed::
 
     y[p]  =  sum over phases f and r of  x[s (p + r) + f] * w[s r + f]
 
@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.algorithm import Array, Epilogue, KeptWeight, Plan, Run
 from ..core.jit import kernel
-from ..core.machine import Machine
+from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
-from . import _fft_dense, _fft_dense_weight
+from . import _fft_dense, _fft_dense_weight, _fft_planes
 from ._axes import folding, input_axis
 from ._gemm import lanes_of
 from ._geometry import Integers, Tables, even_split, named, with_sizes
@@ -35,7 +36,7 @@ from ._launch import Launch, scratch
 from ._strips import Strips, Tile, gather_strips, header
 from ._tiles import role_fields
 
-WAYS = {Op.FORWARD: _fft_dense, Op.GRAD_WEIGHT: _fft_dense_weight}
+WAYS = (_fft_planes, _fft_dense, _fft_dense_weight)
 # Rows of a plane that one task copies, at most.
 TASK_ROWS = 32
 # Cycles for each register that is copied: every second element of two, from memory.
@@ -92,7 +93,7 @@ def _places(problem: ConvProblem) -> NDArray[np.int64]:
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     separated, places = _separated(problem), _places(problem)
-    inner: Plan = WAYS[op].plan(separated, op, epilogue)
+    inner: Plan = _way(separated, op).plan(separated, op, epilogue)
     separate = _copying(problem, op, separated)
     kept = inner.kept_weight
     if kept is not None:
@@ -186,23 +187,34 @@ def _of_gradients(run: Run, separated: ConvProblem, places: NDArray[np.int64]) -
 def supports(problem: ConvProblem, op: Op) -> bool:
     """Whether these kernels serve: FORWARD and GRAD_WEIGHT, with strides, of real tensors in channels_first."""
     return (
-        op in WAYS
+        op is not Op.GRAD_INPUT
         and problem.stride != (1, 1, 1)
         and problem.real_products == 1
         and problem.layout == "channels_first"
-        and bool(WAYS[op].supports(_separated(problem), op))
+        and any(way.supports(_separated(problem), op) for way in WAYS)
     )
+
+
+def _way(separated: ConvProblem, op: Op) -> ModuleType:
+    return cheapest(WAYS, separated, op)
+
+
+def cheapest(ways: Sequence[ModuleType], problem: ConvProblem, op: Op) -> ModuleType:
+    """The module, of those that support a problem, whose price is the lowest."""
+    serving = (way for way in ways if way.supports(problem, op))
+    return min(serving, key=lambda way: way.cost(problem, op, local_machine()))
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     """That of the separated problem, and its input."""
     separated = _separated(problem)
-    bytes: int = WAYS[op].workspace(separated, op)
+    bytes: int = _way(separated, op).workspace(separated, op)
     return bytes + math.prod(separated.x_shape) * problem.real_bytes
 
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
-    error: float = WAYS[op].error_bound(_separated(problem), op)
+    separated = _separated(problem)
+    error: float = _way(separated, op).error_bound(separated, op)
     return error
 
 
@@ -211,5 +223,5 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     separated = _separated(problem)
     elements = math.prod(separated.x_shape)
     cycles = elements / lanes_of(problem.dtype) * COPIED_CYCLES
-    seconds: float = WAYS[op].cost(separated, op, machine)
+    seconds: float = _way(separated, op).cost(separated, op, machine)
     return seconds + machine.seconds(cycles, machine.threads, 2 * elements * problem.real_bytes)

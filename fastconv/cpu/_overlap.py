@@ -121,8 +121,10 @@ def accumulates(problem: ConvProblem, op: Op) -> bool:
     return op is Op.GRAD_INPUT and folding(problem)
 
 
-def strips_vector(tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut) -> Integers:
-    """The geometry vector with the header of `Strips`."""
+def strips_vector(
+    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, cut: Cut, **further: int
+) -> Integers:
+    """The geometry vector with the header of `Strips`, with further fields of it."""
     axes = [places(problem, op, cut, axis) for axis in range(3)]
     fields = {
         "images": problem.N,
@@ -136,6 +138,7 @@ def strips_vector(tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilog
         "accumulates": accumulates(problem, op),
         "activation": activation_code(epilogue, problem.dtype),
         "has_residual": epilogue.residual,
+        **further,
     }
     return tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | fields))
 

@@ -403,12 +403,23 @@ def changes(finish, channel, channels):
 
 
 @subroutine
-def finish_runs(target, target_at, pitch, runs, count, channel, channel_step, finish):
-    """Finish rows, `pitch` apart, whose elements follow each other and hold their sums already."""
+def store_runs(target, target_at, pitch, source, source_at, line, runs, count, channel, channel_step, finish):
+    """Store rows whose elements follow each other: `pitch` apart in the target, and `line` in the source.
+
+    The source may be the target. One call for all rows: of 82000 rows of 52 pixels, each took 46 ns in calls of
+    `store_row`.
+    """
     never_inlined()
     for run in range(runs):
-        at = target_at + run * pitch
-        store_run(target, at, target, at, count, channel + run * channel_step, finish)
+        store_run(
+            target, target_at + run * pitch, source, source_at + run * line, count, channel + run * channel_step, finish
+        )  # fmt: skip
+
+
+@subroutine
+def finish_runs(target, target_at, pitch, runs, count, channel, channel_step, finish):
+    """Finish rows, `pitch` apart, whose elements follow each other and hold their sums already."""
+    store_runs(target, target_at, pitch, target, target_at, pitch, runs, count, channel, channel_step, finish)
 
 
 @subroutine

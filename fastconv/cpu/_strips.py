@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..core.jit import subroutine
+from ..core.problem import ConvProblem, Op
+from ._axes import folding
 from ._kernel import first_integers, inner, never_inlined, number, place, plane_at
 from ._rows import (
     copy,
@@ -114,6 +116,13 @@ PREFETCHED = 224
 
 
 HEADER = len(Strips._fields)
+
+
+def is_plain(problem: ConvProblem, op: Op) -> bool:
+    """Whether strips can be gathered the fast way: near elements, and nothing but zeros or the pad value around."""
+    if problem.layout == "channels_last":
+        return False
+    return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
 
 
 @subroutine

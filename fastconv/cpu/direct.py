@@ -55,6 +55,7 @@ from ._strips import (
     columns_of,
     gather_strips,
     header,
+    is_plain,
     pack_panel,
     store_tile,
     tile_of,
@@ -364,7 +365,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         dots_pitch=memory.dots_pitch,
         **named("source_axis_{}", "dhw", source_at),
         **named("target_axis_{}", "dhw", target_at),
-        plain=_is_plain(problem, op),
+        plain=is_plain(problem, op),
         joined=joined,
         in_place=in_place,
         in_source=by_lines and op is not Op.GRAD_WEIGHT and _lines.reads_source(problem, op),
@@ -426,13 +427,6 @@ def _by_lines(problem: ConvProblem, op: Op) -> bool:
         return False
     tilings = _line_weights.tilings(problem) if op is Op.GRAD_WEIGHT else _lines.tilings(problem, op)
     return next(tilings, None) is not None
-
-
-def _is_plain(problem: ConvProblem, op: Op) -> bool:
-    """Whether strips can be gathered the fast way: near elements, and nothing but zeros or the pad value around."""
-    if problem.layout == "channels_last":
-        return False
-    return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
 
 
 def _is_joined(problem: ConvProblem, op: Op, sizes: Tiling) -> bool:

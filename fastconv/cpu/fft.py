@@ -10,7 +10,7 @@ F'(v) = conj(F(conj(v))) that of the reflected sequence::
 Of n points, n - reach + 1 come out right (overlap-save), so that images are cut into tiles. There are several ways to
 do so, each in a module of its own, and the cheapest of those that serve a problem is taken:
 
-- `_fft_planes`: single channels, two tiles as one complex plane;
+- `_fft_planes`: one or few channels, two tiles of each as one complex plane;
 - `_fft_dense`, `_fft_dense_weight`: many channels, a register of them at once, in small tiles;
 - `_fft_phases`: strides, whose phases are channels;
 - `_fft_scipy`: anything, with the transforms of scipy.fft.
@@ -23,17 +23,17 @@ from __future__ import annotations
 from types import ModuleType
 
 from ..core.algorithm import Algorithm, Epilogue, Plan
-from ..core.machine import Machine, local_machine
+from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
 from . import _fft_dense, _fft_dense_weight, _fft_phases, _fft_planes, _fft_scipy
+from ._fft_phases import cheapest
 
 WAYS = (_fft_planes, _fft_dense, _fft_dense_weight, _fft_phases, _fft_scipy)
 
 
 def _way(problem: ConvProblem, op: Op) -> ModuleType:
     """The module that computes a problem."""
-    ways = [way for way in WAYS if way.supports(problem, op)]
-    return min(ways, key=lambda way: way.cost(problem, op, local_machine()))
+    return cheapest(WAYS, problem, op)
 
 
 def supports(problem: ConvProblem, op: Op) -> str | None:

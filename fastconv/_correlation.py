@@ -28,7 +28,7 @@ from .core.evaluate import Call
 from .core.problem import ConvProblem, Op
 from .core.recent import remembered
 from .core.selector import explain_problem, seconds_alone
-from .functional import DTypes, Shape, conv_call, dtypes_of
+from .functional import DTypes, Shape, conv_call, conv_transpose_call, dtypes_of
 
 # Largest error of a result over the magnitudes in its own window that "auto" accepts: half of the digits of the type.
 HALF_OF_THE_DIGITS = {4: 2.0**-12, 8: 2.0**-26}
@@ -262,6 +262,8 @@ def _handed(result: Array, out: Array | None) -> Array:
 
 
 def _in_three_axes(x: Array, w: Array, border: Border, algorithm: str, out: Array | None) -> Array:
+    if border.mode == "zeros" and algorithm != "fft" and np.any(border.padding) and not np.isfinite(w).all():
+        return _beside_no_zeros(x, w, border, out)
     call = _call(x.shape, w.shape, dtypes_of(x, w), border, algorithm)
     if algorithm == "auto":
         passes = separation(call.problem, w[0, 0])
@@ -274,6 +276,18 @@ def _in_three_axes(x: Array, w: Array, border: Border, algorithm: str, out: Arra
             elif spread(x, w.shape[2:]) > transformed.bearable_spread:
                 return _in_more_digits(x, w, border, call, out)
     return call(x, w, None, out=out)
+
+
+def _beside_no_zeros(x: Array, w: Array, border: Border, out: Array | None) -> Array:
+    """The sums over the elements of x alone: zeros around it would be NaN under a weight that is not finite.
+
+    They are those of the transposed convolution, of which im2col forms no others.
+    """
+    cut = tuple((f - 1 - low, f - 1 - high) for f, (low, high) in zip(w.shape[2:], border.padding, strict=True))
+    call = conv_transpose_call(
+        Op.GRAD_INPUT, x.shape, w.shape, dtypes_of(x, w), 1, cut, 0, w.shape[0], 1, "channels_first", "im2col"
+    )
+    return call(None, np.flip(w, tuple(range(2, w.ndim))), x, out=out)
 
 
 def _call(x_shape: Shape, w_shape: Shape, dtypes: DTypes, border: Border, algorithm: str) -> Call:

@@ -92,7 +92,7 @@ def target_of(output: Any, array: Array, is_complex: bool) -> Target:
         dtype = given.dtype
         if given.shape != array.shape or not given.flags.writeable:
             leave()
-    if dtype.name not in COMPUTE_DTYPES or dtype == np.float16 or is_complex != (dtype.kind == "c"):
+    if dtype.name not in COMPUTE_DTYPES or dtype.name == "float16" or is_complex != (dtype.kind == "c"):
         leave()
     return Target(dtype, given)
 
@@ -219,9 +219,7 @@ def _cut(array: Array, weights: Array, border: Border, dtype: np.dtype[Any]) -> 
 
 
 def cut(sums: Array, dtype: np.dtype[Any]) -> Array:
-    """Numbers without their fractions, modulo the width of a type of integers."""
-    if dtype == np.uint64:
-        return np.where(sums < 2.0**63, sums.astype(np.int64).astype(dtype), sums.astype(dtype))
+    """Numbers below 2**63 without their fractions, modulo the width of a type of integers."""
     return sums.astype(np.int64).astype(dtype)
 
 

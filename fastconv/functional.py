@@ -282,7 +282,8 @@ def conv_transpose(
     padding : int, one for each axis, or a pair (low, high) for each axis
         Elements that are cut off the output.
     output_padding : int or one for each axis
-        Elements by which the output is longer at its end; less than the stride.
+        Elements by which the output is longer at its end; less than the stride (PyTorch also takes less than the
+        dilation).
     groups, layout, activation, add, algorithm, rtol, out, num_threads, device, precision
         As in `conv{n}d`.
 

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from .core.algorithm import PLAIN
 from .core.arrays import Array, as_array, common_dtype
+from .core.errors import RejectedError
 from .core.evaluate import Call, call_for
 from .core.problem import ConvProblem, Op
 from .prepared import WeightForms
@@ -40,7 +41,7 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
     ) -> None:
         self.weight = np.array(weight, problem.dtype, order="C")
         self.weight.flags.writeable = False
-        self.input_shape = input_shape
+        self.input_shape = tuple(map(int, input_shape))
         self.output_shape = problem.y_shape[len(problem.x_shape) - len(input_shape) :]
         self._problem, self._algorithm, self._rtol, self._num_threads = problem, algorithm, rtol, num_threads
         # GRAD_INPUT is the transpose; the adjoint has the conjugate weight.
@@ -60,14 +61,19 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
 
     def _product(self, op: Op, vectors: Array) -> Array:
         """The operation on each column of (elements, columns)."""
-        vectors = as_array("x", vectors)
+        try:
+            return self._columns(op, as_array("x", vectors))
+        except RejectedError as error:
+            raise error.completed(str(self._problem)) from None
+
+    def _columns(self, op: Op, vectors: Array) -> Array:
         call = self._call(op, vectors.shape[1], common_dtype(self.dtype, vectors.dtype))
         given = {Op.FORWARD: call.problem.x_shape, Op.GRAD_INPUT: call.problem.y_shape}[op]
         tensor = vectors.T.reshape(given)
         x, y = (tensor, None) if op is Op.FORWARD else (None, tensor)
         weight, kept = self._forms[op].of(call)
         result = call.run(x, weight, y, call.constants(None), None, None, self._num_threads, kept)
-        return result.reshape(vectors.shape[1], -1).T
+        return result.reshape(vectors.shape[1], self.shape[op is Op.GRAD_INPUT]).T
 
     def _matmat(self, vectors: Array) -> Array:
         return self._product(Op.FORWARD, vectors)

@@ -421,7 +421,7 @@ def _arguments(
 ) -> tuple[Array, Array, Window]:
     """The input, weights of as many axes in double precision, and where these stand."""
     array, filter = served_array(input), np.asarray(weights)
-    if array.dtype == np.float16 or filter.dtype.kind not in "biufc" or mode.__hash__ is None:
+    if array.dtype.name == "float16" or filter.dtype.kind not in "biufc" or mode.__hash__ is None:
         leave()
     chosen = chosen_axes(axes, array.ndim)
     if mode not in _filters.PADDING_MODES or filter.ndim != len(chosen) or filter.size == 0 or np.ndim(cval) != 0:
@@ -438,7 +438,9 @@ def _arguments(
 
 
 def _leave_what_is_not_finite(array: Array, weights: Array) -> None:
-    """SciPy leaves out elements under a weight of 0, where a NaN does no harm; a product would be NaN."""
+    """SciPy leaves out elements under a weight of 0, where a NaN does no harm, and weights that are NaN themselves."""
+    if np.isnan(weights).any():
+        leave()
     if weights.all() or array.dtype.kind in "iu":
         return
     with np.errstate(all="ignore"):

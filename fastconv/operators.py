@@ -176,7 +176,7 @@ def _problem(
 
 def _matrix_dtype(weight: Array) -> np.dtype[Any]:
     """The type of the matrix: that of the weight, wide enough for SciPy."""
-    return np.dtype(COMPUTE_DTYPES["float16"]) if weight.dtype == "float16" else weight.dtype.newbyteorder("=")
+    return np.dtype(COMPUTE_DTYPES["float16"]) if weight.dtype.name == "float16" else weight.dtype.newbyteorder("=")
 
 
 def _image_matrix(weight: Array, problem: ConvProblem) -> Any:

@@ -29,7 +29,7 @@ from .core.devices import common_device
 from .core.errors import RejectedError, reporting
 from .core.evaluate import SERIAL_SECONDS, check_threads
 from .core.machine import local_machine
-from .core.parameters import Extents, Padding
+from .core.parameters import Extents, Padding, as_size
 from .core.patch_problem import folded_problem, patch_problem
 from .core.problem import ConvProblem, Op
 from .core.recent import remembered
@@ -143,8 +143,8 @@ def col2im(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x_shape, columns=np.shape(columns), k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        matrix, shape = as_array("columns", columns, device), tuple(x_shape)
+    with reporting(x=x_shape, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
+        matrix, shape = as_array("columns", columns, device), as_size("x_shape", x_shape, (2, 3, 4, 5))
         window = (kernel_size, stride, padding, dilation, linear_mode(padding_mode), 0, layout)
         copy = _copy_of(Op.GRAD_INPUT, True, matrix.dtype, shape, *window)
         expected = (copy.problem.N * copy.problem.pixels, copy.problem.K)

@@ -50,7 +50,7 @@ def windows_call(
     divisor_override: int | None = None,
 ) -> Pooling:
     """What pooling by windows of one size, or its gradient, does with arguments of these shapes, types and values."""
-    result, computed = pooled_dtypes("x", dtype, op in (PoolOp.MEAN, PoolOp.MEAN_GRADIENT))
+    result, computed = pooled_dtypes(op, dtype)
     problem = PoolProblem.from_windows(
         x_shape,
         rank,
@@ -70,7 +70,7 @@ def windows_call(
 @remembered
 def adaptive_call(op: PoolOp, x_shape: Shape, dtype: Any, rank: int, layout: str, output_size: Any) -> Pooling:
     """What adaptive pooling, or its gradient, does with arguments of these shapes, types and values."""
-    result, computed = pooled_dtypes("x", dtype, op in (PoolOp.MEAN, PoolOp.MEAN_GRADIENT))
+    result, computed = pooled_dtypes(op, dtype)
     problem = PoolProblem.adaptive(x_shape, rank, output_size, layout=layout, dtype=computed.name)
     return pooling_of(op, problem, result, len(x_shape) == rank + 2)
 
@@ -78,7 +78,7 @@ def adaptive_call(op: PoolOp, x_shape: Shape, dtype: Any, rank: int, layout: str
 @remembered
 def index_call(op: PoolOp, y_shape: Shape, dtype: Any, rank: int, layout: str, extents: Shape) -> Pooling:
     """What goes by indices into planes of these extents."""
-    result, computed = pooled_dtypes("x", dtype, False)
+    result, computed = pooled_dtypes(op, dtype)
     problem = PoolProblem.from_extents(y_shape, rank, extents, layout=layout, dtype=computed.name)
     return pooling_of(op, problem, result, len(y_shape) == rank + 2)
 
@@ -240,7 +240,7 @@ def _lp_pool(
         x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
     ):
         x, norm = as_array("x", x, device), norm_of(norm_type)
-        result, computed = pooled_dtypes("x", x.dtype, True)
+        result, computed = pooled_dtypes(PoolOp.MEAN, x.dtype)
         window = (kernel_size, stride, padding, dilation, ceil_mode, True)
         call = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
         return call.power_mean(x, norm, result, out, num_threads)

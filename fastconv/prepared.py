@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .core.arrays import Array, as_array
-from .core.devices import common_device
+from .core.devices import common_device, with_precision
 from .core.errors import RejectedError, problem_line, reporting
 from .core.evaluate import Call, check_activation, check_algorithm, check_rtol, check_threads
 from .core.parameters import Extents, Padding, joined_shape
@@ -258,6 +258,7 @@ def _check_without_x(weight: Array, bias: Array | None, parameters: dict[str, An
     )
     is_complex = "c" in (weight.dtype.kind, "" if bias is None else bias.dtype.kind)
     check_activation(p["activation"], "complex128" if is_complex else "float64")
+    with_precision((weight.dtype,), p["precision"])
     check_algorithm(p["algorithm"], common_device(weight.dtype))
     check_rtol(p["rtol"])
     check_threads(p["num_threads"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .core.errors import reporting
-from .core.parameters import Extents, Padding
+from .core.errors import RejectedError, reporting
+from .core.parameters import Extents, Padding, as_integer, as_size
 from .core.problem import ConvProblem
 
 __all__ = ["conv_output_shape", "conv_transpose_output_shape", "parameter_count"]
@@ -92,7 +92,15 @@ def parameter_count(
         Each filter sees C / groups channels.
     bias
         Whether each output channel has one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, what it was and what is allowed.
     """
-    if groups < 1 or in_channels % groups or out_channels % groups:
-        raise ValueError(f"groups={groups}: must divide in_channels={in_channels} and out_channels={out_channels}")
-    return out_channels * (in_channels // groups) * math.prod(kernel_size) + (out_channels if bias else 0)
+    with reporting():
+        C, K = as_integer("in_channels", in_channels, 0), as_integer("out_channels", out_channels, 1)
+        if as_integer("groups", groups, 1) > 1 and (C % groups or K % groups):
+            raise RejectedError("groups", groups, f"must divide in_channels={C} and out_channels={K}")
+        filter = as_size("kernel_size", kernel_size, (1, 2, 3))
+    return K * (C // groups) * math.prod(filter) + (K if bias else 0)

@@ -56,7 +56,7 @@ def convolve(in1: ArrayLike, in2: ArrayLike, mode: str = "full", method: str = "
         All of it; the centre, of the extents of `in1`; or what no padding enters.
     method : {"auto", "direct", "fft"}
         "auto" takes the cheapest that is exact for integers, keeps NaN and Inf where they belong, and leaves half of
-        the digits of each result right.
+        the digits of quiet passages right.
 
     Returns
     -------
@@ -355,7 +355,7 @@ def _transformable(array: Array) -> Array:
     """The array in a type that SciPy transforms: no integers, no half precision."""
     if array.dtype.kind in "iu":
         return array.astype(np.float64)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array.astype(np.float32) if array.dtype.name == "float16" else array
 
 
 def _stacked(array: Array, across: list[int], along: list[int], outer: list[int]) -> Array:

@@ -58,6 +58,9 @@ CASES = [
     (conv(algorithm="winograd9"), ValueError, "algorithm='winograd9': must be one of auto, direct, im2col, fft", LINE),
     (conv(num_threads=0), ValueError, "num_threads=0: must be None or an integer of at least 1", LINE),
     (conv(bias=np.ones(5)), ValueError, "bias.shape=(5,): must be (6,)", LINE),
+    (conv(x=[[1.0], [2.0, 3.0]]), ValueError, "x='list': is no array: setting an array element", "w=6x2x3x3"),
+    (conv(weight=[[1.0], [2.0, 3.0]]), ValueError, "weight='list': is no array: setting an array", "x=1x4x8x8"),
+    (conv(stride={2}), TypeError, "stride={2}: must be an integer", LINE),
     (conv(x=X.astype(object)), TypeError, "x.dtype='object': must have one of the types float16", LINE),
     (conv(x=np.full(X.shape, "a")), TypeError, "x.dtype='<U1': must have one of the types", LINE),
     (conv(x=X > 0), TypeError, "convert booleans to an integer type", LINE),
@@ -82,6 +85,13 @@ CASES = [
      "grad_output.shape=(6, 6, 6): must be (1, 6, 6, 6)", LINE),
     (lambda: grad.conv2d_backward(Y[0], X, W, groups=2, output_mask=(False, False, True)), ValueError,
      "grad_output.shape=(6, 6, 6): must be (1, 6, 6, 6)", LINE),
+    (lambda: grad.conv2d_backward([[1.0], [2.0, 3.0]], X, W, groups=2), ValueError,
+     "grad_output='list': is no array", LINE),
+    (lambda: grad.conv2d_backward(Y, [[1.0], [2.0, 3.0]], W, groups=2), ValueError, "x='list': is no array", "w=6x2"),
+    (lambda: grad.conv2d_backward(Y, X, W, groups=2, output_mask=(True,)), ValueError,
+     "output_mask=(True,): must be three booleans", LINE),
+    (lambda: grad.conv2d_double_backward(X, None, None, Y, X, W, groups=2, output_mask=True), ValueError,
+     "output_mask=True: must be three booleans", LINE),
     (lambda: grad.conv_transpose2d_input((1, 6, 6, 6), W, Y, groups=2), ValueError,
      "grad_output.shape=(1, 6, 6, 6): must be (1, 4, 8, 8)", "x=1x6x6x6"),
     (lambda: grad.conv2d_double_backward(None, None, np.ones(5), Y, X, W, groups=2), ValueError,
@@ -154,6 +164,24 @@ def test_explain_refuses_what_is_no_problem():
         fastconv.explain("x=1x1x4 w=1x1x2", stride=2)
     with pytest.raises(ValueError, match="groups=3"):
         fastconv.explain(X, W, groups=3)
+    with pytest.raises(
+        ValueError, match=re.escape("must not exceed the padded input (5,)  [problem: x=1x1x5 w=1x1x9]")
+    ):
+        fastconv.explain("x=1x1x5 w=1x1x9")
+    with pytest.raises(ValueError, match=r"rtol=-1: must be None or a finite number above 0$"):
+        fastconv.explain(X, W, rtol=-1)
+
+
+class Attached:
+    """Like a tensor of PyTorch that requires a gradient."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("detach it first")
+
+
+def test_what_makes_no_array_of_itself_keeps_its_error():
+    with pytest.raises(RuntimeError, match=re.escape("x='Attached': is no array: detach it first  [problem: x=")):
+        fastconv.conv2d(Attached(), W)
 
 
 B = np.ones(6, np.float32)

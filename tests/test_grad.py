@@ -154,6 +154,19 @@ def test_the_bias_gradient_of_float16_is_summed_in_float32():
     assert grad_bias[0] == 5000
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "complex64", "int16"])
+def test_gradients_are_in_native_byte_order(dtype):
+    x, weight, grad_output = np.ones((1, 1, 5000), dtype), np.ones((1, 1, 1), dtype), np.ones((1, 1, 5000), dtype)
+    swapped = [each.astype(each.dtype.newbyteorder()) for each in (grad_output, x, weight)]
+    for found, expected in [
+        (grad.conv1d_backward(*swapped), grad.conv1d_backward(grad_output, x, weight)),
+        (grad.conv1d_double_backward(None, None, None, *swapped), (np.zeros_like(x), np.zeros_like(x), 0 * weight)),
+    ]:
+        for ours, right in zip(found, expected, strict=True):
+            assert ours.dtype == right.dtype
+            np.testing.assert_array_equal(ours, right)
+
+
 def test_a_complex_pad_value_is_conjugated_whatever_its_type():
     x, grad_output = np.ones((1, 1, 3), np.complex64), np.ones((1, 1, 7), np.complex64)
     results = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -62,6 +64,17 @@ def test_a_block_is_not_wasted_on_what_is_much_smaller():
 def test_small_results_are_left_to_the_c_library():
     allocate(SIZE - 1, "int8")
     assert kept._blocks == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have():
+    with kept._lock:  # as another thread would hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # ends the child if it waits
+            os._exit(allocate(SIZE, "int8").size != SIZE)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_no_more_than_so_many_bytes_are_kept():

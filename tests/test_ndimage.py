@@ -251,6 +251,17 @@ def test_booleans_are_scipys():
     assert check_bool[0].dtype == bool
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_half_precision_is_refused_in_any_byte_order(order):
+    half = np.ones((5, 5), order + "f2")
+    assert both("correlate", half, np.ones((3, 3))) is None
+    assert both("correlate", np.ones((5, 5)), np.ones((3, 3)), output=half) is None
+
+
+def test_means_beyond_two_to_the_63_are_scipys():
+    check("correlate1d", np.full((5, 5), 3 * 2**62, np.uint64), [0.5, 0.5])
+
+
 def test_no_elements():
     check("gaussian_filter", np.ones((0, 3)), 1)
 
@@ -279,6 +290,7 @@ def test_a_nan_under_a_weight_of_zero_does_no_harm(name):
     found = both(name, array, [[0, 1, 0], [1, -4, 1], [0, 1, 0]])
     np.testing.assert_allclose(*found)
     assert np.isnan(found[0]).sum() == 5
+    np.testing.assert_array_equal(*both(name, np.ones((5, 5)), [[0, np.nan, 0], [1, 1, 1]]))
 
 
 # The brightness stays within this many halves of a rounding: one where the products are added up, as the weights are

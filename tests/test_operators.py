@@ -157,6 +157,8 @@ def test_shapes_of_tensors():
     y = (operator @ x.ravel()).reshape(operator.output_shape)
     np.testing.assert_allclose(y, fastconv.conv2d(x, np.ones((4, 3, 3, 3)), stride=2), atol=1e-12)
     assert "x=1x3x8x9 w=4x3x3x3 s=2" in repr(operator)
+    of_array = fastconv.conv_operator(np.ones((4, 3, 3, 3)), np.array([3, 8, 9]), stride=2)
+    assert repr(of_array.input_shape) == "(3, 8, 9)"
 
 
 def test_a_pickled_operator():
@@ -243,6 +245,29 @@ def test_an_algorithm_that_cannot_serve_is_refused_at_once():
 def test_a_vector_of_the_wrong_length():
     with pytest.raises(ValueError, match="dimension mismatch"):
         fastconv.conv_operator(np.ones((1, 1, 3)), (1, 8)) @ np.ones(7)
+
+
+def test_a_vector_that_cannot_be_convolved_is_named():
+    A = fastconv.conv_operator(np.ones((1, 1, 3)), (1, 8), algorithm="fft")
+    with pytest.raises(TypeError, match=r"x.dtype='bool': must have one of .*\[problem: x=1x1x8 w=1x1x3 "):
+        A @ np.ones(8, bool)
+    with pytest.raises(ValueError, match=r"algorithm='fft': spreads NaN.*\[problem: x=1x1x8 w=1x1x3 "):
+        A.rmatvec(np.full(6, np.nan))
+
+
+def test_no_columns():
+    A = fastconv.conv_operator(np.ones((1, 1, 3)), (1, 8))
+    assert (A @ np.ones((8, 0))).shape == (6, 0)
+    assert (A.H @ np.ones((6, 0))).shape == (8, 0)
+
+
+def test_a_weight_of_half_precision_in_any_byte_order_counts_as_float32():
+    weight = np.array([[[1.0, 2.0]]], np.float16)
+    for order in "<>":
+        given = weight.astype(weight.dtype.newbyteorder(order))
+        A, B = fastconv.conv_matrix(given, (1, 4)), fastconv.conv_operator(given, (1, 4))
+        assert A.dtype == B.dtype == np.float32
+        np.testing.assert_array_equal(A.toarray(), B @ np.eye(4, dtype=np.float32))
 
 
 def test_scipy_is_imported_when_an_operator_is_made():

@@ -14,6 +14,7 @@ from fastconv.core.parameters import (
     as_pads,
     as_shape,
     as_size,
+    elements_of,
     integers_of,
     is_positive,
     joined,
@@ -150,6 +151,22 @@ def test_missing_leading_axes_are_filled_in():
     assert lifted((5, 6, 7), 1) == (5, 6, 7)
 
 
+@pytest.mark.parametrize("value", [(1, 2), [1, 2], np.array([1, 2]), range(1, 3)])
+def test_elements_of_a_sequence_of_any_kind(value):
+    assert elements_of(value) == (1, 2)
+
+
+@pytest.mark.parametrize("value", [3, np.array(3), np.int8(3), None, "12", b"12", {1, 2}, {0: 1, 1: 2}, iter((1, 2))])
+def test_what_has_no_elements_in_an_order(value):
+    assert elements_of(value) is None
+
+
+def test_an_array_without_axes_is_an_integer_for_all_of_them():
+    assert per_axis("stride", np.array(2), 3, 1) == (2, 2, 2)
+    assert as_pads(np.array(2), (9, 9), (3, 3), (1, 1), (1, 1)) == ((2, 2), (2, 2))
+    assert as_pads((np.array(2), (0, 1)), (9, 9), (3, 3), (1, 1), (1, 1)) == ((2, 2), (0, 1))
+
+
 @pytest.mark.parametrize(
     ("padding", "pads"),
     [
@@ -168,7 +185,9 @@ def test_the_forms_of_padding(padding, pads):
     assert list(as_pads(padding, (9, 9), (3, 4), (1, 1), (2, 1))) == pads
 
 
-@pytest.mark.parametrize("padding", [-1, (1, 2, 3), ((1, 2, 3), 0), ("1", 2), "causal", "SAME", (1, (0, -1)), 1.5])
+@pytest.mark.parametrize(
+    "padding", [-1, (1, 2, 3), ((1, 2, 3), 0), ("1", 2), "causal", "SAME", (1, (0, -1)), 1.5, {1, 2}, {}]
+)
 def test_what_is_no_padding(padding):
     with pytest.raises(RejectedError) as caught:
         as_pads(padding, (9, 9), (3, 4), (1, 1), (2, 1))

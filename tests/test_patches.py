@@ -360,5 +360,9 @@ def test_what_has_the_wrong_type():
         fastconv.unfold(X, "3")
     with pytest.raises(TypeError, match=r"x\.dtype='bool'"):
         fastconv.unfold(X > 0, 3)
+    with pytest.raises(TypeError, match="x_shape=5: must be a shape"):
+        fastconv.col2im(U[0].T, 5, 3)
+    with pytest.raises(ValueError, match="columns='list': is no array"):
+        fastconv.col2im([[1.0], [2.0, 3.0]], X.shape, 3)
     with pytest.raises(TypeError, match=r"out\.dtype='float32'"):
         fastconv.unfold(X, 3, out=np.ones((2, 27, 15), np.float32))

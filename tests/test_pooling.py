@@ -196,6 +196,15 @@ def test_adaptive_windows_divide_the_axes(extents, size, layout):
     np.testing.assert_allclose(mean, in_layout(reference.mean(finite, windows), layout), atol=1e-14)
 
 
+@pytest.mark.parametrize("size", [(None, 2), [None, 2], (3, 2)])
+def test_none_is_the_extent_of_the_input(size):
+    x = np.random.default_rng(0).random((2, 3, 4))
+    expected = fastconv.adaptive_avg_pool2d(x, (3, 2))
+    np.testing.assert_array_equal(fastconv.adaptive_avg_pool2d(x, size), expected)
+    for whole in (None, (None,), (None, None)):
+        np.testing.assert_array_equal(fastconv.adaptive_avg_pool2d(x, whole), x)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("extents", [(5,), (7, 7), (40, 60), (200, 300), (3, 4, 5)])
 def test_global_pooling_keeps_the_axes(extents, layout):
@@ -431,6 +440,8 @@ def test_empty_batches_and_channels_give_empty_results(shape):
         (lambda: fastconv.avg_pool1d(np.zeros((1, 2, 4)), 2, out=np.zeros((1, 2, 2), "f")), TypeError, "out.dtype="),
         (lambda: fastconv.lp_pool1d(np.zeros((1, 2, 4)), 0, 2), ValueError, "norm_type=0: must be a finite number"),
         (lambda: fastconv.adaptive_avg_pool1d(np.zeros((1, 2, 4)), 0), ValueError, "output_size=0"),
+        (lambda: fastconv.adaptive_max_pool2d(np.zeros((1, 2, 4, 4)), (1, 2, 3)), ValueError,
+         r"output_size=\(1, 2, 3\): must be an integer or None, or one for each of the 2 axes"),
         (lambda: fastconv.max_unpool1d(np.zeros((1, 1, 2)), np.zeros((1, 1, 3), int), 2), ValueError, "indices.shape="),
         (lambda: fastconv.max_unpool1d(np.zeros((1, 1, 2)), np.zeros((1, 1, 2)), 2), TypeError, "indices.dtype="),
         (lambda: fastconv.max_unpool1d(np.zeros((1, 1, 2)), np.zeros((1, 1, 2), int), 2, output_size=[7]), ValueError,

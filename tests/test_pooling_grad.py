@@ -243,6 +243,7 @@ def test_empty_batches():
         (lambda: grad.lp_pool1d_backward(np.zeros((1, 1, 3)), np.zeros((1, 1, 4)), 2, 2), "grad_output.shape="),
         (lambda: grad.adaptive_avg_pool2d_backward(np.zeros((3, 3)), (1, 1, 4, 4)), "grad_output.shape=.*4 axes"),
         (lambda: grad.max_unpool1d_backward(np.zeros((1, 2, 6)), np.zeros((1, 1, 3), int)), "grad_output.shape="),
+        (lambda: grad.max_unpool1d_backward(np.zeros((1, 2, 6)), np.zeros((1, 3), int)), r"indices.shape=\(1, 3\)"),
         (lambda: grad.max_pool1d_backward(np.zeros((1, 1, 2)), np.zeros((1, 1, 4)), 2,
                                           indices=np.full((1, 1, 2), 4)), "indices=4: must be -1, or"),
         (lambda: grad.max_pool1d_backward(np.zeros((1, 1, 2)), np.zeros((1, 1, 4)), 2,
@@ -252,6 +253,20 @@ def test_empty_batches():
 def test_errors_name_the_argument_and_the_problem(call, message):
     with pytest.raises(ValueError, match=rf"{message}.*\[problem: x="):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda g: grad.avg_pool1d_backward(g, (1, 1, 4), 2),
+        lambda g: grad.adaptive_avg_pool1d_backward(g, (1, 1, 4)),
+        lambda g: grad.max_pool1d_backward(g, np.zeros((1, 1, 4)), 2),
+        lambda g: grad.max_unpool1d_backward(g, np.zeros((1, 1, 2), int)),
+    ],
+)
+def test_complex_gradients_are_refused_by_their_name(call):
+    with pytest.raises(TypeError, match=r"grad_output.dtype='complex128': must be a real type"):
+        call(np.zeros((1, 1, 2), complex))
 
 
 # ---- PyTorch

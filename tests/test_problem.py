@@ -137,8 +137,21 @@ def test_shapes_without_the_batch_and_with_channels_last():
 def test_parameter_count():
     assert parameter_count(3, 64, (7, 7)) == 64 * 3 * 49 + 64
     assert parameter_count(32, 32, (3, 3), groups=32, bias=False) == 288
-    with pytest.raises(ValueError, match="groups=2"):
-        parameter_count(3, 4, (1,), groups=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 4, (1,), 2), "groups=2: must divide in_channels=3 and out_channels=4"),
+        ((3, 4, (1,), 0), "groups=0: must be an integer of at least 1"),
+        ((-3, 4, (1,)), "in_channels=-3: must be an integer of at least 0"),
+        (("3", 4, (1,)), "in_channels='3': must be an integer"),
+        ((3, 4, 5), "kernel_size=5: must be a shape"),
+    ],
+)
+def test_what_has_no_parameters(arguments, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        parameter_count(*arguments)
 
 
 @given(problem=conv_problems())

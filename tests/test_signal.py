@@ -174,6 +174,8 @@ def test_inputs_of_any_kind_and_order():
     backwards = np.arange(12.0).reshape(3, 4, order="F")[::-1, ::2]
     assert_same(*both("convolve", backwards, np.array([[1, 2]], ">f4")))
     assert_same(*both("correlate", [1, 2, 3], (0.5, 1)))
+    half = np.ones((5, 4), np.float16)  # SciPy refuses that of the other byte order
+    assert_same(signal.fftconvolve(*[half.astype(">f2")] * 2), signal.fftconvolve(half, half))
     given_0d = both("convolve", 3, 4)
     assert given_0d[0] == given_0d[1] == 12
 
@@ -213,6 +215,25 @@ def test_what_is_not_finite_stays_where_it_belongs(value):
     assert not np.any(np.isfinite(y[5000:8000]))
     assert np.all(np.isfinite(y[:5000]))
     assert np.all(np.isfinite(y[8000:]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["auto", "direct"])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_a_filter_that_is_not_finite_meets_no_zeros(dtype, rank, name, method, value):
+    """Each of both arrays in turn; of ones, so that a sum over where the value stands tells what it reaches."""
+    place = (1,) * rank
+    for which in (0, 1):
+        arrays = [np.ones((extent,) * rank, dtype) for extent in (5, 3)]
+        marks = [np.ones_like(array, int) for array in arrays]
+        arrays[which][place] = value
+        marks[which][...], marks[which][place] = 0, 1
+        for mode in MODES:
+            reached = getattr(scipy_signal, name)(*marks, mode, "direct") > 0
+            found = getattr(signal, name)(*arrays, mode, method)
+            np.testing.assert_array_equal(~np.isfinite(found), reached)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])

@@ -26,7 +26,8 @@ def as_array(argument: str, value: Any, device: str | None = None) -> Array:
     Raises
     ------
     RejectedError
-        A TypeError for masked, object, string, boolean and any other unsupported type.
+        A TypeError for masked, object, string, boolean and any other unsupported type; NumPy's error for lists of
+        different lengths and whatever else it makes no array of.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise RejectedError(argument, type(value).__name__, "must not be masked: fill it first", TypeError)
@@ -37,7 +38,10 @@ def as_array(argument: str, value: Any, device: str | None = None) -> Array:
         if device == "cuda":
             copied: Array = cuda_arrays().copied(argument, as_array(argument, value))
             return copied
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RejectedError(argument, type(value).__name__, f"is no array: {error}", type(error)) from None
     if array.dtype.type not in _SCALARS:
         hint = "; convert booleans to an integer type first" if array.dtype.kind == "b" else ""
         allowed = f"must have one of the types {', '.join(COMPUTE_DTYPES)}{hint}"
@@ -97,7 +101,7 @@ def zeros_like(value: Any) -> Array:
         zeros: Array = cuda_arrays().zeros_like(value)
         return zeros
     array = np.asarray(value)
-    return np.zeros(array.shape, array.dtype)
+    return np.zeros(array.shape, array.dtype.newbyteorder("="))
 
 
 def sum_of_channels(array: Array, axis: int) -> Array:
@@ -106,8 +110,9 @@ def sum_of_channels(array: Array, axis: int) -> Array:
         total: Array = cuda_arrays().sum_of_channels(array, axis)
         return total
     axes = tuple(each for each in range(array.ndim) if each != axis)
-    computed = "float32" if array.dtype == "float16" else array.dtype
-    return np.asarray(array.sum(axis=axes, dtype=computed)).astype(array.dtype, copy=False)
+    dtype = array.dtype.newbyteorder("=")
+    computed = np.dtype("float32") if dtype == np.float16 else dtype
+    return np.asarray(array.sum(axis=axes, dtype=computed)).astype(dtype, copy=False)
 
 
 _empty = np.empty  # the tests put poison here

@@ -26,7 +26,7 @@ class RejectedError(Exception):
 
     def completed(self, line: str) -> Exception:
         """The exception that the caller sees."""
-        return self.kind(f"{self.argument}={self.value!r}: {self.allowed}  [problem: {line}]")
+        return self.kind(f"{self.argument}={self.value!r}: {self.allowed}" + (f"  [problem: {line}]" if line else ""))
 
 
 class reporting(dict[str, Any]):

@@ -7,6 +7,7 @@ was kept.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Any
@@ -25,6 +26,17 @@ MOST_SURPLUS = 2
 
 _blocks: list[Array] = []
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Another thread, which the child does not have, may hold the lock and be changing the list."""
+    global _lock
+    _blocks.clear()
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _references(blocks: list[Array]) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -131,15 +131,24 @@ def joined_shape(batch: tuple[int, ...], channels: int, extents: Sequence[int], 
 # ---- along the axes
 
 
+def elements_of(value: Any) -> tuple[Any, ...] | None:
+    """The elements of a sequence, or None for what is none: numbers, arrays without axes, words, sets and mappings."""
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__getitem__"):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:  # a number that is an array
+        return None
+
+
 def per_axis(argument: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
     """One integer for each axis, from one for all or one each."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+    given = elements_of(value)
+    if given is None:
         return (as_integer(argument, value, least),) * rank
-    if len(value) == 1:
-        return (as_integer(argument, value[0], least),) * rank
-    if len(value) != rank:
+    if len(given) not in (1, rank):
         raise RejectedError(argument, value, f"must be one integer, or one for each of the {rank} axes")
-    return tuple(as_integer(argument, element, least) for element in value)
+    return tuple(as_integer(argument, element, least) for element in given) * (rank // len(given))
 
 
 def lifted(values: Sequence[Value], neutral: Value) -> tuple[Value, Value, Value]:
@@ -184,14 +193,15 @@ def as_pads(
             raise RejectedError("padding", padding, f"must be integers or one of {names}")
         reaches = [d * (f - 1) + 1 for d, f in zip(dilations, filter_extents, strict=True)]
         return tuple(map(_NAMED_PADS[padding], extents, reaches, strides))
-    if not hasattr(padding, "__len__"):
+    given = elements_of(padding)
+    if given is None:
         return ((as_integer("padding", padding, 0),) * 2,) * rank
-    if len(padding) not in (1, rank):
+    if len(given) not in (1, rank):
         allowed = f"must be one integer, or an integer or a (low, high) pair for each of the {rank} axes"
         raise RejectedError("padding", padding, allowed)
     pairs = []
-    for element in tuple(padding) * (rank if len(padding) == 1 else 1):
-        pair = tuple(element) if hasattr(element, "__len__") else (element, element)
+    for element in given * (rank // len(given)):
+        pair = elements_of(element) or (element, element)
         if len(pair) != 2 or isinstance(element, str):
             raise RejectedError("padding", padding, "each axis takes one integer or a pair (low, high)")
         pairs.append((as_integer("padding", pair[0], 0), as_integer("padding", pair[1], 0)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from .boundary import linear_mode
 from .errors import RejectedError
-from .parameters import LAYOUTS, Extents, Padding, as_shape, joined_shape, one_of, per_axis, split_shape
+from .parameters import LAYOUTS, Extents, Padding, as_shape, elements_of, joined_shape, one_of, per_axis, split_shape
 from .problem import ConvProblem
 
 
@@ -99,7 +99,7 @@ def folded_problem(
 
 def _length(value: Any) -> int:
     """Elements of a sequence, and 0 for what is none."""
-    return len(value) if hasattr(value, "__len__") and not isinstance(value, (str, bytes)) else 0
+    return len(elements_of(value) or ())
 
 
 def _kernel_extents(kernel_size: Any, rank: int) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from .parameters import (
     as_integer,
     as_pads,
     as_shape,
+    elements_of,
     joined,
     joined_shape,
     lifted,
@@ -60,6 +61,12 @@ class PoolOp(enum.Enum):
     def gives_x(self) -> bool:
         """Whether the result has the extents of the input of the pooling."""
         return self in (PoolOp.MEAN_GRADIENT, PoolOp.MAX_GRADIENT, PoolOp.ADD_AT, PoolOp.PUT_AT)
+
+    @property
+    def argument(self) -> str:
+        """What the caller calls the tensor that is read."""
+        gradients = (PoolOp.MEAN_GRADIENT, PoolOp.MAX_GRADIENT, PoolOp.ADD_AT, PoolOp.TAKE_AT)
+        return "grad_output" if self in gradients else "x"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,10 +270,15 @@ class PoolProblem:
     ) -> PoolProblem:
         """So many windows along each axis, None for as many as elements, that divide the input among them."""
         N, C, extents = _input(x_shape, rank, layout)
-        sizes = output_size if hasattr(output_size, "__len__") and len(output_size) == rank else [output_size] * rank
+        sizes = elements_of(output_size)
+        if sizes is None:
+            sizes = (output_size,)
+        if len(sizes) not in (1, rank):
+            allowed = f"must be an integer or None, or one for each of the {rank} axes"
+            raise RejectedError("output_size", output_size, allowed)
         outputs = [
-            extent if size is None else per_axis("output_size", size, 1, 1)[0]
-            for extent, size in zip(extents, sizes, strict=True)
+            extent if size is None else as_integer("output_size", size, 1)
+            for extent, size in zip(extents, sizes * (rank // len(sizes)), strict=True)
         ]
         axes = tuple(map(PoolAxis, extents, outputs))
         return cls(N, C, lifted(axes, PoolAxis(1, 1)), rank, dtype, layout)
@@ -293,7 +305,7 @@ class PoolProblem:
         if output_size is None:
             found = tuple(usual)
         else:
-            given = tuple(output_size) if hasattr(output_size, "__len__") else (output_size,)
+            given = elements_of(output_size) or (output_size,)
             lead = len(given) - rank
             whole = given[lead - 1 : -1] if layout == "channels_last" and lead else given[max(lead, 0) :]
             if lead not in (0, 1, 2):

@@ -21,7 +21,7 @@ SERIAL_BYTES = 1 << 19
 LARGEST_PLANE = 2**31 - 1
 
 
-def pooled_dtypes(argument: str, dtype: Any, averages: bool) -> tuple[Any, Any]:
+def pooled_dtypes(op: PoolOp, dtype: Any) -> tuple[Any, Any]:
     """The type of a result, and that in which it is computed.
 
     The greatest of numbers is one of them, and has their type. An average is a floating number: of integers it is a
@@ -35,8 +35,9 @@ def pooled_dtypes(argument: str, dtype: Any, averages: bool) -> tuple[Any, Any]:
     if isinstance(dtype, DeviceType):
         return dtype, dtype
     if dtype.kind == "c":
-        raise RejectedError(f"{argument}.dtype", str(dtype), "must be a real type: pool the parts", TypeError)
-    result = np.dtype("float64") if averages and dtype.kind in "iu" else dtype.newbyteorder("=")
+        raise RejectedError(f"{op.argument}.dtype", str(dtype), "must be a real type: pool the parts", TypeError)
+    is_mean = op in (PoolOp.MEAN, PoolOp.MEAN_GRADIENT)
+    result = np.dtype("float64") if is_mean and dtype.kind in "iu" else dtype.newbyteorder("=")
     return result, np.dtype("float32") if result == np.float16 else result
 
 

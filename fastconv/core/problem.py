@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .boundary import PADDING_MODES, folds
-from .errors import RejectedError, reporting
+from .errors import RejectedError
 from .parameters import (
     Extents,
     Padding,
@@ -413,7 +413,7 @@ class ConvProblem:
         layout = words.get("layout", "channels_first")
         if layout == "channels_last":
             x_shape = (x_shape[0], *x_shape[2:], *x_shape[1:2])
-        with reporting(line=line):
+        try:
             return cls.from_shapes(
                 x_shape,
                 weight_shape,
@@ -423,6 +423,8 @@ class ConvProblem:
                 layout=layout,
                 dtype=dtype,
             )
+        except RejectedError as error:
+            raise error.completed(line) from None
 
 
 def _axes(values: Iterable[int]) -> Axes:

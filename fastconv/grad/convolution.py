@@ -21,7 +21,7 @@ from ..core.arrays import Array, as_array, sum_of_channels, zeros_like
 from ..core.boundary import linear_mode
 from ..core.devices import is_on_cuda
 from ..core.errors import RejectedError, reporting
-from ..core.parameters import Extents, Padding, as_size
+from ..core.parameters import Extents, Padding, as_size, elements_of
 from ..core.problem import Op
 from ..functional import conv, conv_call, conv_transpose, conv_transpose_call, dtypes_of, flipped, weight_array
 from ..shapes import conv_output_shape, conv_transpose_output_shape
@@ -511,14 +511,16 @@ def _backward(
     linear: Options,
     mask: tuple[bool, bool, bool],
 ) -> Gradients:
-    y_shape = family.output_shape(np.shape(x), np.shape(weight), *window, layout=affine["layout"])
     with reporting(x=x, w=weight, layout=affine["layout"]):
+        x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
+        y_shape = family.output_shape(x_shape, weight_shape, *window, layout=affine["layout"])
         _require_shape("grad_output", grad_output, y_shape)
+        _require_mask(mask)
     grad_x = grad_weight = grad_bias = None
     if mask[0]:
-        grad_x = family.input(rank, np.shape(x), weight, grad_output, *window, **linear)
+        grad_x = family.input(rank, x_shape, weight, grad_output, *window, **linear)
     if mask[1]:
-        grad_weight = family.weight(rank, x, np.shape(weight), grad_output, *window, **affine)
+        grad_weight = family.weight(rank, x, weight_shape, grad_output, *window, **affine)
     if mask[2]:
         grad_bias = _grad_bias(as_array("grad_output", grad_output, linear["device"]), rank, affine["layout"])
     return grad_x, grad_weight, grad_bias
@@ -537,13 +539,15 @@ def _double_backward(
     to_x, to_weight, to_bias = grad_grads
     grad_output, x, weight = arguments
     layout = affine["layout"]
-    y_shape = family.output_shape(np.shape(x), np.shape(weight), *window, layout=layout)
     with reporting(x=x, w=weight, layout=layout):
+        x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
+        y_shape = family.output_shape(x_shape, weight_shape, *window, layout=layout)
         channels = y_shape[-1 if layout == "channels_last" else -1 - rank]
         _require_shape("grad_output", grad_output, y_shape)
-        _require_shape("grad_grad_x", to_x, np.shape(x))
-        _require_shape("grad_grad_weight", to_weight, np.shape(weight))
+        _require_shape("grad_grad_x", to_x, x_shape)
+        _require_shape("grad_grad_weight", to_weight, weight_shape)
         _require_shape("grad_grad_bias", to_bias, (channels,))
+        _require_mask(mask)
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
         grad_grad_output = zeros_like(grad_output)
@@ -556,17 +560,22 @@ def _double_backward(
     if mask[1]:
         grad_x = zeros_like(x)
         if to_weight is not None:
-            grad_x = family.input(rank, np.shape(x), to_weight, grad_output, *window, **linear)
+            grad_x = family.input(rank, x_shape, to_weight, grad_output, *window, **linear)
     if mask[2]:
         grad_weight = zeros_like(weight)
         if to_x is not None:
-            grad_weight = family.weight(rank, to_x, np.shape(weight), grad_output, *window, **linear)
+            grad_weight = family.weight(rank, to_x, weight_shape, grad_output, *window, **linear)
     return grad_grad_output, grad_x, grad_weight
 
 
 def _require_shape(argument: str, value: ArrayLike | None, shape: tuple[int, ...]) -> None:
     if value is not None and as_array(argument, value).shape != shape:
         raise RejectedError(f"{argument}.shape", np.shape(value), f"must be {shape}")
+
+
+def _require_mask(mask: Any) -> None:
+    if len(elements_of(mask) or ()) != 3:
+        raise RejectedError("output_mask", mask, "must be three booleans, one for each gradient")
 
 
 def _per_channel(bias: ArrayLike, rank: int, layout: str) -> Array:

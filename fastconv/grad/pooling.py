@@ -192,7 +192,7 @@ def _lp_pool_backward(
         x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
     ):
         given, x, norm = as_array("grad_output", grad_output, device), as_array("x", x, device), norm_of(norm_type)
-        result, computed = pooled_dtypes("x", common_type(given.dtype, x.dtype), True)
+        result, computed = pooled_dtypes(PoolOp.MEAN, common_type(given.dtype, x.dtype))
         window = (kernel_size, stride, padding, dilation, ceil_mode, True)
         mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
         backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
@@ -353,6 +353,8 @@ def _max_unpool_backward(
     with reporting(x=grad_output, layout=layout):
         given, shape = as_array("grad_output", grad_output, device), tuple(np.shape(indices))
         extents = extents_of(given, rank, layout)
+        if len(shape) != given.ndim:
+            raise RejectedError("indices.shape", shape, f"must have as many axes as grad_output, {given.ndim}")
         call = index_call(PoolOp.TAKE_AT, shape, given.dtype, rank, layout, extents)
         _require_shape(given, call.x_shape)
         return call(given, index_array("indices", indices, call.y_shape, device), out=out, num_threads=num_threads)

@@ -56,6 +56,8 @@ def ours(
         Op.GRAD_WEIGHT: (getattr(fastconv.grad, f"conv{rank}d_weight"), (x, tuple(tensors.w.shape), y)),
     }[op]
     options = {**_window(problem), "algorithm": algorithm, "out": _plain(out), **more}
+    if problem.dtype == "tf32":
+        options["precision"] = "tf32"
     return lambda: function(*arguments, **options)
 
 

@@ -1,7 +1,7 @@
 """Memory of a device that is given back when nobody holds it any more, its context current meanwhile.
 
 Scratch memory belongs to a stream: it is taken and given back in the order of the stream's work, and what another piece
-of work gets may be the same bytes. What is kept may be read in any stream, so that giving it back waits for all of them.
+of work gets may be the same bytes. What is kept may be read in any stream: giving it back waits for all of them.
 """
 
 from __future__ import annotations

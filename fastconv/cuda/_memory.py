@@ -17,17 +17,15 @@ class Current:
     """Context that makes a device's the current one of this thread, and then again what was; it may be nested."""
 
     def __init__(self, handle: Any) -> None:
-        self._handle = handle
+        from cuda.bindings import driver
+
+        self._handle, self._push, self._pop = handle, driver.cuCtxPushCurrent, driver.cuCtxPopCurrent
 
     def __enter__(self) -> None:
-        from cuda.bindings import driver
-
-        answer_of(driver.cuCtxPushCurrent(self._handle))
+        answer_of(self._push(self._handle))
 
     def __exit__(self, *raised: object) -> None:
-        from cuda.bindings import driver
-
-        answer_of(driver.cuCtxPopCurrent())
+        answer_of(self._pop())
 
 
 class Memory:
@@ -77,8 +75,7 @@ def _taken(answer: tuple[Any, ...], size: int, device: int) -> Any:
 
 
 def answer_of(answer: tuple[Any, ...]) -> Any:
-    """What the driver gave, or an error of what it had to say."""
-    code, *values = answer
-    if int(code) != 0:
-        raise DeviceError(f"the CUDA driver says {code.name}")
-    return values[0] if values else None
+    """What the driver gave last, or an error of what it had to say."""
+    if answer[0] != 0:
+        raise DeviceError(f"the CUDA driver says {answer[0].name}")
+    return answer[-1]

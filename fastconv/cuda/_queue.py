@@ -59,7 +59,7 @@ class Queue:
     """
 
     def __init__(self, device: int, handle: int) -> None:
-        from cuda.core import LEGACY_DEFAULT_STREAM, Stream
+        from cuda.core import LEGACY_DEFAULT_STREAM, Stream, launch
 
         self.device, self.handle = device, handle
         self._lock = threading.RLock()
@@ -68,6 +68,7 @@ class Queue:
         self._stream = Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
         self._address = handle or DEFAULT_STREAM
         self._scratch: Any = None
+        self._launch = launch
 
     def __enter__(self) -> Queue:
         """Begin the work of one call: its device is the current one, and no other thread uses the scratch memory."""
@@ -81,9 +82,7 @@ class Queue:
 
     def launch(self, kernel: Any, configuration: Any, arguments: tuple[Any, ...]) -> None:
         """Queue a kernel."""
-        from cuda.core import launch
-
-        launch(self._stream, configuration, kernel.loaded(self.capability), *arguments)
+        self._launch(self._stream, configuration, kernel.loaded(self.capability), *arguments)
 
     def scratch(self, *parts: Part) -> tuple[Any, ...]:
         """Addresses of scratch memory for each part, until the next call asks for it."""

@@ -66,7 +66,7 @@ class Library:
 def _torch() -> Library:
     import torch
 
-    names = {getattr(torch, name): name for name in DTYPES}
+    names = {getattr(torch, name): name for name in (*DTYPES, *INDICES)}
 
     return Library(
         name="torch",

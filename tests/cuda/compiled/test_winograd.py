@@ -27,7 +27,7 @@ KERNELS = [
     *[(transform_data("float32", LARGE, channels_last), TRANSFORM) for channels_last in (False, True)],
     (transform_data("float32", LARGE, True, True), TRANSFORM),
     (transform_sums("float32", LARGE, False, PLAIN), TRANSFORM),
-    (transform_weight_sums("float32", LARGE), TRANSFORM),
+    *[(transform_weight_sums(dtype, LARGE), TRANSFORM) for dtype in ("float32", "float64")],
     (transform_sums("float32", LARGE, True, Epilogue("gelu", True)), TRANSFORM),
     (transform_data("float64", LARGE, False), Budget(registers=255)),
     (transform_sums("float64", LARGE, False, PLAIN), Budget(registers=255)),

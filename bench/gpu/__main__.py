@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from bench.gpu import ceilings, correctness, rows
+from bench.gpu import ceilings, correctness, functions, rows
 from bench.gpu.compilation import Task, compile_all
 from bench.gpu.device import Device
 from bench.gpu.overhead import launch_seconds
@@ -59,6 +59,7 @@ def run(device: Device, console: Console) -> Report:
     try:
         for problem in track(problems, "correctness", console=console):
             report.checks += correctness.checks(device, problem)
+        report.checks += functions.checks(device)
         report.launches = launch_seconds(device)
         for case in track(cases, "times", console=console):
             if time.monotonic() - start < TABLE_ENDS:

@@ -7,12 +7,12 @@ of the run. The processes leave the machine code on disk, where the run finds it
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
+from bench.machine import cores
 from fastconv.core.algorithm import PLAIN
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.selector import plan_for
@@ -71,7 +71,7 @@ def compile_share(tasks: Sequence[Task], capability: tuple[int, int], processes:
 
 def compile_all(tasks: Sequence[Task], capability: tuple[int, int]) -> int:
     """Compile all kernels, and count them."""
-    processes = len(os.sched_getaffinity(0))
+    processes = cores()
     compiling = partial(compile_share, tasks, capability, processes)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         return sum(pool.map(compiling, range(processes)))

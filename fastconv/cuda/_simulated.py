@@ -97,13 +97,20 @@ def put4(elements: Any, index: Number, *values: Any) -> None:
         elements[first + k] = _narrowed(value, elements.dtype)
 
 
+def _without_sign(*numbers: Number) -> None:
+    if min(numbers) < 0:
+        raise ValueError(f"{numbers} are divided as integers without a sign")
+
+
 def quotient(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.quotient`."""
+    _without_sign(dividend, divisor)
     return np.int32(dividend // divisor)
 
 
 def remainder(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.remainder`."""
+    _without_sign(dividend, divisor)
     return np.int32(dividend % divisor)
 
 

@@ -24,8 +24,9 @@ bench: $(VENV)/.bench
 bench-quick: $(VENV)/.bench
 	$(RUN) -m bench --quick
 
-# On a machine with an NVIDIA GPU; PyPI's PyTorch brings cuDNN.
-gpu: $(VENV)/.bench $(VENV)/.cuda13
+# On a machine with an NVIDIA GPU; PyPI's PyTorch brings cuDNN. CUDA=cuda12 for an older driver.
+CUDA ?= cuda13
+gpu: $(VENV)/.bench $(VENV)/.$(CUDA)
 	$(RUN) -m bench.gpu --json gpu.json --markdown gpu.md --png gpu.png
 
 $(VENV)/bin/python:

@@ -49,17 +49,19 @@ def ours(
 ) -> Callable[[], Any]:
     """The call of fastconv, which writes into `out`."""
     rank = problem.rank
-    x, w, y = map(_plain, (tensors.x, tensors.w, tensors.y))
+    x, w, y = map(plain, (tensors.x, tensors.w, tensors.y))
     function, arguments = {
         Op.FORWARD: (getattr(fastconv, f"conv{rank}d"), (x, w)),
         Op.GRAD_INPUT: (getattr(fastconv.grad, f"conv{rank}d_input"), (tuple(tensors.x.shape), w, y)),
         Op.GRAD_WEIGHT: (getattr(fastconv.grad, f"conv{rank}d_weight"), (x, tuple(tensors.w.shape), y)),
     }[op]
-    options = {**_window(problem), "algorithm": algorithm, "out": _plain(out), **more}
+    options = {**_window(problem), "algorithm": algorithm, "out": plain(out), **more}
+    if problem.dtype == "tf32":
+        options["precision"] = "tf32"
     return lambda: function(*arguments, **options)
 
 
-def _plain(tensor: Tensor) -> Tensor | np.ndarray[Any, Any]:
+def plain(tensor: Tensor) -> Tensor | np.ndarray[Any, Any]:
     """The tensor on a GPU; NumPy's view of it in a rehearsal."""
     return tensor if tensor.is_cuda else tensor.numpy()
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import fastconv
-from bench.gpu.calls import _plain
+from bench.gpu.calls import plain
 from bench.gpu.device import Device
 
 CALLS = 500
@@ -19,7 +19,7 @@ def launch_seconds(device: Device) -> dict[str, float]:
     """Host seconds of one call, by name."""
     x, w = device.normal((1, 1, 8, 8), "float32", 0), device.normal((1, 1, 3, 3), "float32", 1)
     out = device.poisoned((1, 1, 6, 6), "float32")
-    ours_x, ours_w, ours_out = map(_plain, (x, w, out))
+    ours_x, ours_w, ours_out = map(plain, (x, w, out))
     prepared = fastconv.prepare(ours_w)
     return {
         "prepared": _of(device, lambda: prepared(ours_x, out=ours_out)),

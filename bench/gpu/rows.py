@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -46,66 +47,78 @@ FAMILIES = {
     ),
     "3d": ("x=4x64x16x56x56 w=64x64x3x3x3 p=1",),
 }
-# What is computed, in which type, and whether cuDNN may use TF32 for it.
-KINDS = {"float32": ("float32", False), "tf32": ("float32", True), "bfloat16": ("bfloat16", False)}
+# In the order of what matters: the last are left out where the time is up. cuDNN may use TF32 where fastconv may.
+KINDS = {"cpu": ("float32",), "cuda": ("float32", "bfloat16", "tf32")}
+LAYOUTS = ("channels_first", "channels_last")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One operation of one problem in one kind of arithmetic; times in seconds."""
+class Case:
+    """One operation of one problem, whose type says in which arithmetic."""
 
     family: str
     problem: ConvProblem
     op: Op
-    kind: str
-    ours: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Both times of a case, in seconds and each in the layout that is faster; infinite where nothing came of it."""
+
+    case: Case
+    ours: float
     cudnn: float
     algorithm: str
-    part_of_roof: float | None
-    reason: str = ""
+    part_of_roof: float
+    failure: str = ""
 
     @property
     def ratio(self) -> float | None:
         """Time of cuDNN over fastconv's."""
-        return None if self.ours is None else self.cudnn / self.ours
+        return self.cudnn / self.ours if max(self.ours, self.cudnn) < math.inf else None
 
 
-def cases(device: Device) -> Iterator[tuple[str, ConvProblem, Op, str]]:
-    """Family, problem, operation and kind of every row."""
-    for family, lines in FAMILIES.items():
-        for line in lines:
-            problem = ConvProblem.parse(line)
-            if device.is_rehearsal:
-                lead, tiny = 3 - problem.rank, (1, 1, 9, 9)
-                problem = problem.replace(N=1, input=(*(1,) * lead, *tiny[4 - problem.rank :]))
-                problem = problem if min(problem.output) > 0 else ConvProblem.parse("x=1x3x9x9 w=4x3x3x3 p=1")
-            for kind, (dtype, _) in KINDS.items():
-                if not (device.is_rehearsal and dtype == "bfloat16"):
-                    for op in Op:
-                        yield family, problem.replace(dtype=dtype), op, kind
+def cases(device: Device) -> Iterator[Case]:
+    """All rows that are wanted."""
+    for kind in KINDS[device.kind]:
+        for family, lines in FAMILIES.items():
+            for line in lines:
+                problem = ConvProblem.parse(line).replace(dtype=kind)
+                for op in Op:
+                    yield Case(family, _shrunk(problem) if device.is_rehearsal else problem, op)
 
 
-def measured(device: Device, ceilings: Ceilings, case: tuple[str, ConvProblem, Op, str]) -> Row:
-    """Both times of one row, in the layout that is faster for each."""
-    family, problem, op, kind = case
+def _shrunk(problem: ConvProblem) -> ConvProblem:
+    lead, tiny = 3 - problem.rank, (9, 9, 9)
+    small = problem.replace(N=1, input=((1,) * lead + tiny)[:3])
+    return small if min(small.output) > 0 else ConvProblem.parse("x=1x3x9x9 w=4x3x3x3 p=1")
+
+
+def measured(device: Device, ceilings: Ceilings, case: Case) -> Row:
+    """Both times of one case."""
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = KINDS[kind][1]
-    size = problem.bytes
-    theirs, times, reason = math.inf, {}, ""
-    for layout in ("channels_first", "channels_last"):
-        laid_out = problem.replace(layout=layout)
-        copies = [Tensors.of(device, laid_out, 3 * seed) for seed in range(device.copies(size))]
-        theirs = min(theirs, device.seconds([cudnn(laid_out, op, each) for each in copies]))
-        out = device.poisoned(laid_out.result_shape(op), problem.dtype)
-        try:
-            calls = [ours(device, laid_out, op, each, out) for each in copies]
-            times[layout] = device.seconds(calls)
-        except (fastconv.UnsupportedError, ValueError) as refused:
-            reason = str(refused)
-    if not times:
-        return Row(family, problem, op, kind, None, theirs, "", None, reason)
-    layout = min(times, key=lambda each: times[each])
-    best = problem.replace(layout=layout)
-    taken = fastconv.explain(best, op=op.value, **({} if device.is_rehearsal else {"device": "cuda"})).algorithm
-    part = ceilings.part(problem.flops, size, kind, times[layout])
-    return Row(family, best, op, kind, times[layout], theirs, taken, part)
+    torch.backends.cudnn.allow_tf32 = case.problem.dtype == "tf32"
+    ours_by_layout, theirs, failures = {}, math.inf, []
+    for layout in LAYOUTS:
+        problem = case.problem.replace(layout=layout)
+        copies = [Tensors.of(device, problem, 3 * seed) for seed in range(device.copies(problem.bytes))]
+        out = device.poisoned(problem.result_shape(case.op), problem.dtype)
+        calls = [ours(device, problem, case.op, each, out) for each in copies]
+        ours_by_layout[layout] = _seconds(device, calls, failures)
+        calls = [cudnn(problem, case.op, each) for each in copies]
+        theirs = min(theirs, _seconds(device, calls, failures))
+    layout, seconds = min(ours_by_layout.items(), key=lambda each: each[1])
+    best = Case(case.family, case.problem.replace(layout=layout), case.op)
+    where = {} if device.is_rehearsal else {"device": "cuda"}
+    algorithm = fastconv.explain(best.problem, op=best.op.value, **where).algorithm
+    part = ceilings.part(best.problem.flops, best.problem.bytes, best.problem.dtype, seconds)
+    return Row(best, seconds, theirs, algorithm, part, "; ".join(failures))
+
+
+def _seconds(device: Device, calls: list[Callable[[], Any]], failures: list[str]) -> float:
+    """The time of one call; infinite, and a word about it, for calls that fail."""
+    try:
+        return device.seconds(calls)
+    except Exception as failure:  # whatever it is, the other rows are wanted too
+        failures.append(f"{type(failure).__name__}: {failure}")
+        return math.inf

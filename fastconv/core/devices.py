@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from .errors import RejectedError
@@ -45,9 +46,16 @@ def check_device(device: Any) -> None:
         raise RejectedError("device", device, f"must be None or one of {', '.join(DEVICES)}")
 
 
+@cache
 def cuda_arrays() -> Any:
     """The module that reads arrays on a CUDA device; it is imported on the first call."""
     return importlib.import_module("fastconv.cuda._arrays")
+
+
+@cache
+def device_type(name: str, device: int) -> DeviceType:
+    """The one `DeviceType` of a type and a device."""
+    return DeviceType(name, device)
 
 
 def with_precision(dtypes: tuple[Any, ...], precision: str | None) -> tuple[Any, ...]:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..core.arrays import Array
-from ..core.devices import INDICES, DeviceType, is_on_cuda
+from ..core.devices import INDICES, device_type, is_on_cuda
 from ..core.errors import RejectedError
 from ..core.parameters import numpy_type
 from ._device import DTYPES, SIMULATED
 from ._host import HostCopy
-from ._queue import Queue, queue_of
+from ._queue import DEFAULT_STREAM, Queue, queue_of
 from ._sums import channel_sums, fill
 
 
@@ -66,7 +66,7 @@ class Library:
 def _torch() -> Library:
     import torch
 
-    names = {getattr(torch, name): name for name in DTYPES}
+    names = {getattr(torch, name): name for name in (*DTYPES, *INDICES)}
 
     return Library(
         name="torch",
@@ -133,11 +133,14 @@ def _device_of_pointer(array: Any) -> int:
     return int(_view(array).device_id)
 
 
-def _view(array: Any) -> Any:
-    """Any library's array, as cuda.core sees it; no stream waits for another."""
+NO_STREAM = -1  # none waits for another
+
+
+def _view(array: Any, stream: int = NO_STREAM) -> Any:
+    """Any library's array, as cuda.core sees it; the stream waits for what its library has under way with it."""
     from cuda.core.utils import StridedMemoryView
 
-    return StridedMemoryView.from_any_interface(array, stream_ptr=-1)
+    return StridedMemoryView.from_any_interface(array, stream_ptr=stream)
 
 
 def _any_library() -> Library:
@@ -150,7 +153,7 @@ def _any_library() -> Library:
         name="other",
         dtype=lambda array: str(_view(array).dtype),
         device=_device_of_pointer,
-        pointer=lambda array: int(_view(array).ptr),
+        pointer=lambda array: int(_view(array, DEFAULT_STREAM).ptr),
         contiguous=lambda array: _in_c_order(_view(array)),
         plain=_refused,
         empty=no_array,
@@ -224,7 +227,7 @@ class CudaArray:
             raise RejectedError(f"{argument}.dtype", name, types, TypeError)
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.device = self.library.device(array)
-        self.dtype = DeviceType(name, self.device)
+        self.dtype = device_type(name, self.device)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """It is on a device like what it stands for."""
@@ -342,12 +345,10 @@ def check_out(out: Any, shape: tuple[int, ...], name: str, inputs: list[CudaArra
 
 def _overlap(first: CudaArray, second: CudaArray) -> bool:
     """Whether two arrays may share memory; of the second, what lies in C order behind its first element counts."""
+    begin, other = first.pointer, second.pointer
     if SIMULATED:
-        return bool(np.shares_memory(first.pointer, second.pointer))
-    begins, ends = zip(
-        *[(each.pointer, each.pointer + each.size * _bytes(each)) for each in (first, second)], strict=True
-    )
-    return bool(max(begins) < min(ends))
+        return bool(np.shares_memory(begin, other))
+    return bool(begin < other + second.size * _bytes(second) and other < begin + first.size * _bytes(first))
 
 
 def _bytes(array: CudaArray) -> int:

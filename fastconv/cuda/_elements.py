@@ -17,6 +17,7 @@ from ..core.algorithm import Epilogue
 from ..core.problem import ConvProblem, Op
 from ._device import (
     WARP,
+    barrier,
     block_x,
     cuda,
     get,
@@ -38,6 +39,10 @@ from ._kernel import Body, Launch, kernels
 from ._queue import Table
 
 THREADS = 256
+# Blocks that wait for an alarm, eight for each of 132 multiprocessors; where it is raised, each goes on with elements
+# so far apart. A block that has nothing to do still takes its turn: one for each element of a large w would take longer
+# than the kernels that may raise the alarm.
+WAITING_BLOCKS = 1056
 
 
 class Numbers(NamedTuple):
@@ -123,46 +128,50 @@ def gather_elements(dtype: str, epilogue: Epilogue, has_alarm: bool) -> Body:
         taps,  # int32 (rows, 4): shifts along d, h, w and the place in the filter
         alarm,  # int32 (1,), read if has_alarm: nothing is done unless it is raised
         n,  # Numbers
+        blocks,  # shares of `THREADS` elements
+        step,  # from one share of a block to its next
         source_image,  # int64: elements from one image of the source to the next
         result_image,  # int64: likewise of the result
     ):
         if has_alarm and get(alarm, 0) == 0:
             return
-        rest = quotient(block_x(), n.blocks)
-        position = int32((block_x() - rest * n.blocks) * THREADS + thread())
-        image = quotient(rest, n.channels)
-        channel = remainder(rest, n.channels)
-        group = quotient(channel, n.group_channels)
-        if position < n.positions:
-            row = quotient(position, n.width)
-            column = remainder(position, n.width)
-            slice_ = quotient(row, n.height)
-            row = remainder(row, n.height)
-            images = shifted(source, int64(image) * source_image)
-            first = int32(group * n.source_channels * n.source_channel)
-            filter_ = int32(group * n.weight_group + (channel - group * n.group_channels) * n.weight_result)
-            total = real(0)
-            for tap in range(n.first_tap, int32(n.first_tap + n.taps)):
-                d = int32(slice_ * n.step_d + get(taps, int32(tap * TAP_FIELDS)))
-                h = int32(row * n.step_h + get(taps, int32(tap * TAP_FIELDS + 1)))
-                w = int32(column * n.step_w + get(taps, int32(tap * TAP_FIELDS + 2)))
-                if d >= 0 and d < n.extent_d and h >= 0 and h < n.extent_h and w >= 0 and w < n.extent_w:
-                    at = int32(first + d * n.source_d + h * n.source_h + w * n.source_w)
-                    weight_at = int32(filter_ + get(taps, int32(tap * TAP_FIELDS + 3)))
-                    for c in range(n.source_channels):
-                        factor = get(weight, int32(weight_at + c * n.weight_source))
-                        total += factor * get(images, int32(at + c * n.source_channel))
-            at = int32(
-                channel * n.result_channel
-                + (slice_ * n.spread_d + n.first_d) * n.result_d
-                + (row * n.spread_h + n.first_h) * n.result_h
-                + (column * n.spread_w + n.first_w) * n.result_w
-            )
-            offset = int64(image) * result_image
-            total = end(total, channel, at, bias, n.has_bias, shifted(residual, offset))
-            put(shifted(result, offset), at, total)
+        for block in range(block_x(), blocks, step):
+            rest = quotient(int32(block), n.blocks)
+            position = int32((block - rest * n.blocks) * THREADS + thread())
+            image = quotient(rest, n.channels)
+            channel = remainder(rest, n.channels)
+            group = quotient(channel, n.group_channels)
+            if position < n.positions:
+                row = quotient(position, n.width)
+                column = remainder(position, n.width)
+                slice_ = quotient(row, n.height)
+                row = remainder(row, n.height)
+                images = shifted(source, int64(image) * source_image)
+                first = int32(group * n.source_channels * n.source_channel)
+                filter_ = int32(group * n.weight_group + (channel - group * n.group_channels) * n.weight_result)
+                total = real(0)
+                for tap in range(n.first_tap, int32(n.first_tap + n.taps)):
+                    d = int32(slice_ * n.step_d + get(taps, int32(tap * TAP_FIELDS)))
+                    h = int32(row * n.step_h + get(taps, int32(tap * TAP_FIELDS + 1)))
+                    w = int32(column * n.step_w + get(taps, int32(tap * TAP_FIELDS + 2)))
+                    if d >= 0 and d < n.extent_d and h >= 0 and h < n.extent_h and w >= 0 and w < n.extent_w:
+                        at = int32(first + d * n.source_d + h * n.source_h + w * n.source_w)
+                        weight_at = int32(filter_ + get(taps, int32(tap * TAP_FIELDS + 3)))
+                        for c in range(n.source_channels):
+                            factor = get(weight, int32(weight_at + c * n.weight_source))
+                            total += factor * get(images, int32(at + c * n.source_channel))
+                at = int32(
+                    channel * n.result_channel
+                    + (slice_ * n.spread_d + n.first_d) * n.result_d
+                    + (row * n.spread_h + n.first_h) * n.result_h
+                    + (column * n.spread_w + n.first_w) * n.result_w
+                )
+                offset = int64(image) * result_image
+                total = end(total, channel, at, bias, n.has_bias, shifted(residual, offset))
+                put(shifted(result, offset), at, total)
 
-    arguments = (*[pointer(dtype)] * 5, *[pointer("int32")] * 2, record(Numbers), int64, int64)
+    numbers = record(Numbers), int32, int32, int64, int64
+    arguments = (*[pointer(dtype)] * 5, *[pointer("int32")] * 2, *numbers)
     return Body(body, arguments, THREADS)
 
 
@@ -239,40 +248,44 @@ def sum_pixels(dtype: str, has_alarm: bool) -> Body:
         y,  # read
         alarm,  # int32 (1,), read if has_alarm: nothing is done unless it is raised
         n,  # WeightNumbers
+        elements,  # of w
+        step,  # from one element of a block to its next
         x_image,  # int64: elements from one image of x to the next
         y_image,  # int64: likewise of y
     ):
         sums = cuda.shared.array(warps, real)
         if has_alarm and get(alarm, 0) == 0:
             return
-        element = block_x()
-        tap = remainder(element, n.taps)
-        rest = quotient(element, n.taps)
-        c = remainder(rest, n.group_inputs)
-        k = quotient(rest, n.group_inputs)
-        s = remainder(tap, n.filter_w)
-        r = quotient(tap, n.filter_w)
-        t = quotient(r, n.filter_h)
-        r = remainder(r, n.filter_h)
-        first = int32((quotient(k, n.group_outputs) * n.group_inputs + c) * n.x_channel)
-        total = real(0)
-        for image in range(n.images):
-            images = shifted(x, int64(image) * x_image)
-            gradients = shifted(y, int64(image) * y_image)
-            for pixel in range(thread(), n.pixels, int32(THREADS)):
-                row = quotient(int32(pixel), n.width)
-                column = remainder(int32(pixel), n.width)
-                d = int32(quotient(row, n.height) * n.step_d + t * n.dilation_d - n.low_d)
-                h = int32(remainder(row, n.height) * n.step_h + r * n.dilation_h - n.low_h)
-                v = int32(column * n.step_w + s * n.dilation_w - n.low_w)
-                if d >= 0 and d < n.extent_d and h >= 0 and h < n.extent_h and v >= 0 and v < n.extent_w:
-                    factor = get(gradients, int32(k * n.y_channel + pixel * n.y_w))
-                    total += factor * get(images, int32(first + d * n.x_d + h * n.x_h + v * n.x_w))
-        total = block_sum(total, sums)
-        if thread() == 0:
-            put(w, element, total)
+        for element in range(block_x(), elements, step):
+            tap = remainder(int32(element), n.taps)
+            rest = quotient(int32(element), n.taps)
+            c = remainder(rest, n.group_inputs)
+            k = quotient(rest, n.group_inputs)
+            s = remainder(tap, n.filter_w)
+            r = quotient(tap, n.filter_w)
+            t = quotient(r, n.filter_h)
+            r = remainder(r, n.filter_h)
+            first = int32((quotient(k, n.group_outputs) * n.group_inputs + c) * n.x_channel)
+            total = real(0)
+            for image in range(n.images):
+                images = shifted(x, int64(image) * x_image)
+                gradients = shifted(y, int64(image) * y_image)
+                for pixel in range(thread(), n.pixels, int32(THREADS)):
+                    row = quotient(int32(pixel), n.width)
+                    column = remainder(int32(pixel), n.width)
+                    d = int32(quotient(row, n.height) * n.step_d + t * n.dilation_d - n.low_d)
+                    h = int32(remainder(row, n.height) * n.step_h + r * n.dilation_h - n.low_h)
+                    v = int32(column * n.step_w + s * n.dilation_w - n.low_w)
+                    if d >= 0 and d < n.extent_d and h >= 0 and h < n.extent_h and v >= 0 and v < n.extent_w:
+                        factor = get(gradients, int32(k * n.y_channel + pixel * n.y_w))
+                        total += factor * get(images, int32(first + d * n.x_d + h * n.x_h + v * n.x_w))
+            total = block_sum(total, sums)
+            if thread() == 0:
+                put(w, int32(element), total)
+            barrier()
 
-    return Body(body, (*[pointer(dtype)] * 3, pointer("int32"), record(WeightNumbers), int64, int64), THREADS)
+    numbers = record(WeightNumbers), int32, int32, int64, int64
+    return Body(body, (*[pointer(dtype)] * 3, pointer("int32"), *numbers), THREADS)
 
 
 Run = Callable[..., None]
@@ -289,6 +302,11 @@ def elementwise(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run:
     return _sums_of_pixels(problem) if op is Op.GRAD_WEIGHT else _gathered_elements(problem, op, epilogue)
 
 
+def _grid(shares: int, has_alarm: bool) -> int:
+    """Blocks for so many shares of the work."""
+    return min(shares, WAITING_BLOCKS) if has_alarm else shares
+
+
 def _gathered_elements(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run:
     gather = Gather(problem, op)
     taps = Table(gather.taps)
@@ -297,8 +315,13 @@ def _gathered_elements(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Run:
     @cache
     def launches(has_bias: bool, has_alarm: bool) -> list[Launch]:
         kernel = gather_elements(problem.dtype, epilogue, has_alarm)
-        phases = [Numbers.of(gather, phase, has_bias) for phase in gather.phases]
-        return [Launch(kernel, (n.blocks * n.channels * problem.N,), n, *images) for n in phases]
+        made = []
+        for phase in gather.phases:
+            n = Numbers.of(gather, phase, has_bias)
+            blocks = n.blocks * n.channels * problem.N
+            grid = _grid(blocks, has_alarm)
+            made.append(Launch(kernel, (grid,), n, blocks, grid, *images))
+        return made
 
     def run(queue, x, w, y, residual, bias, alarm=None):
         source, result = (x, y) if op is Op.FORWARD else (y, x)
@@ -318,8 +341,9 @@ def _sums_of_pixels(problem: ConvProblem) -> Run:
 
     @cache
     def launch(has_alarm: bool) -> Launch:
-        kernel = sum_pixels(problem.dtype, has_alarm)
-        return Launch(kernel, (math.prod(problem.w_shape),), WeightNumbers.of(problem), *images)
+        elements = math.prod(problem.w_shape)
+        grid = _grid(elements, has_alarm)
+        return Launch(sum_pixels(problem.dtype, has_alarm), (grid,), WeightNumbers.of(problem), elements, grid, *images)
 
     tap_of_nothing = Table(np.zeros(1, np.int32))
 

@@ -100,6 +100,18 @@ class TileNumbers(NamedTuple):
 
 
 @function
+def share_of(block, rows, columns, m):
+    """Of a block whose tile has so many rows and columns: its group, its first position and its first channel there.
+
+    Blocks that follow one another share their positions, so that the source comes from memory once.
+    """
+    channel_tile = remainder(block, m.channel_tiles)
+    rest = quotient(block, m.channel_tiles)
+    group = quotient(rest, m.pixel_tiles)
+    return group, int32((rest - group * m.pixel_tiles) * rows), int32(channel_tile * columns)
+
+
+@function
 def position_of(pixel, n):
     """Image, d, h and w of a position: its number among those of all images, counted through."""
     image = quotient(pixel, n.positions)
@@ -213,7 +225,6 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
     form_loads = -(-form_pieces // threads)
     form_step = threads // row_pieces
     fetched_size, form_size = loads, form_loads * PIECE
-    is_full = threads < MANY_THREADS and sums_size >= MANY_SUMS
     multiply_panels, lay = multiply(tile), spread_sums(tile, not is_last)
     pieces = tile.row_pieces * tile.column_pieces
     piece_rows, piece_columns = tile.rows // tile.row_pieces, columns // tile.column_pieces
@@ -270,12 +281,7 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
         fetched = cuda.local.array(fetched_size, real)
         fetched_form = cuda.local.array(form_size, real)
         t = thread()
-        # Blocks that follow one another share their positions, so that the source comes from memory once.
-        channel_tile = remainder(block_x(), m.channel_tiles)
-        rest = quotient(block_x(), m.channel_tiles)
-        group = quotient(rest, m.pixel_tiles)
-        first_pixel = int32((rest - group * m.pixel_tiles) * tile.rows)
-        first_channel = int32(channel_tile * columns)
+        group, first_pixel, first_channel = share_of(block_x(), int32(tile.rows), int32(columns), m)
 
         if is_last:  # neighbouring threads take neighbouring channels, else positions
             lane, first_load = quotient(t, int32(by_position)), int32(remainder(t, int32(by_position)) * loads)
@@ -334,8 +340,17 @@ def gather_tiles(dtype: str, epilogue: Epilogue, tile: Tile, access: Access) -> 
             store(panels, result, residual, bias, to_pixel, to_channel, group, n, m, result_image)
             barrier()
 
-    arguments = (*[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3)
-    return Body(body, arguments, threads, resident_blocks(dtype, threads, is_full))
+    return Body(body, arguments_of(dtype), threads, resident_of(dtype, tile))
+
+
+def arguments_of(dtype: str) -> tuple[Any, ...]:
+    """The types of the arguments of a kernel that `launched` runs."""
+    return *[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3
+
+
+def resident_of(dtype: str, tile: Tile) -> int:
+    """Blocks of `gather_tiles` that a multiprocessor is to hold at once."""
+    return resident_blocks(dtype, tile.threads, tile.threads < MANY_THREADS and tile.sums >= MANY_SUMS)
 
 
 def launched(gather: Gather, kernel: Kernel, tile: Any) -> Callable[..., None]:

@@ -89,7 +89,7 @@ class Kernel:
         options = LinkerOptions(arch="sm_{}{}".format(*capability))
         return bytes(Linker(ObjectCode.from_ptx(self.ptx.encode()), options=options).link("cubin").code)
 
-    def _kept_machine_code(self, capability: tuple[int, int]) -> bytes:
+    def kept_machine_code(self, capability: tuple[int, int]) -> bytes:
         """`machine_code`, from disk if it was made before."""
         from ._cache import kept
 
@@ -103,7 +103,7 @@ class Kernel:
             from cuda.core import ObjectCode
 
             with _lock:
-                code = ObjectCode.from_cubin(self._kept_machine_code(capability))
+                code = ObjectCode.from_cubin(self.kept_machine_code(capability))
                 kernel = self._loaded[capability] = code.get_kernel(ENTRY)
         return kernel
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import DeviceError
 from ._device import SIMULATED, travelling
-from ._ready import memory_reported, ready_device
+from ._memory import Current, answer_of, kept_memory, scratch_memory
+from ._ready import ready_device
 
 KEPT_BYTES = 256 << 20
+DEFAULT_STREAM = 1  # CU_STREAM_LEGACY: the one that other streams wait for, unless they were made not to
 ALIGNMENT = 256  # bytes, as cuMemAlloc gives
 Part = tuple[str, int]  # type and number of elements
 
@@ -58,60 +59,57 @@ class Queue:
     """
 
     def __init__(self, device: int, handle: int) -> None:
-        from cuda.core import Stream
+        from cuda.core import LEGACY_DEFAULT_STREAM, Stream, launch
 
         self.device, self.handle = device, handle
         self._lock = threading.RLock()
-        self._device = ready_device(device)
-        self._stream = Stream.from_handle(handle) if handle else self._device.default_stream
+        self.capability, context = ready_device(device)
+        self._current = Current(context)
+        self._stream = Stream.from_handle(handle) if handle else LEGACY_DEFAULT_STREAM
+        self._address = handle or DEFAULT_STREAM
         self._scratch: Any = None
-        properties = self._device.compute_capability
-        self.capability = (properties.major, properties.minor)
+        self._launch = launch
 
     def __enter__(self) -> Queue:
         """Begin the work of one call: its device is the current one, and no other thread uses the scratch memory."""
+        self._current.__enter__()
         self._lock.acquire()
-        self._device.set_current()
         return self
 
     def __exit__(self, *raised: object) -> None:
         self._lock.release()
+        self._current.__exit__()
 
     def launch(self, kernel: Any, configuration: Any, arguments: tuple[Any, ...]) -> None:
         """Queue a kernel."""
-        from cuda.core import launch
-
-        launch(self._stream, configuration, kernel.loaded(self.capability), *arguments)
+        self._launch(self._stream, configuration, kernel.loaded(self.capability), *arguments)
 
     def scratch(self, *parts: Part) -> tuple[Any, ...]:
         """Addresses of scratch memory for each part, until the next call asks for it."""
         if not parts:
             return ()
-        size = bytes_of(parts)
+        size = max(bytes_of(parts), ALIGNMENT)
         if self._scratch is None or self._scratch.size < size or self._scratch.size > KEPT_BYTES:
             self._scratch = None  # given back in the order of the stream
-            self._scratch = self._allocated(max(size, ALIGNMENT))
-        base, addresses = int(self._scratch.handle), []
+            self._scratch = scratch_memory(size, self.device, self._current, self._address)
+        base, addresses = self._scratch.address, []
         for dtype, count in parts:
             addresses.append(base)
             base += _rounded(travelling(dtype).itemsize * count)
         return tuple(addresses)
 
     def allocate(self, part: Part) -> Any:
-        """Memory on the device for so many elements of a type, for as long as it is kept."""
-        return self._allocated(max(travelling(part[0]).itemsize * part[1], ALIGNMENT))
-
-    def _allocated(self, size: int) -> Any:
-        with memory_reported(size, self.device):
-            return self._device.memory_resource.allocate(size, stream=self._stream)
+        """Memory on the device for so many elements of a type, for as long as it is kept, in whichever stream."""
+        return kept_memory(max(travelling(part[0]).itemsize * part[1], ALIGNMENT), self.device, self._current)
 
     def upload(self, values: NDArray[Any]) -> Any:
-        """Memory on the device that holds these values, for as long as it is kept."""
+        """Memory on the device that holds these values, for as long as it is kept, in whichever stream."""
         from cuda.bindings import driver
 
         memory = self.allocate(("int8", values.nbytes))
-        self.wait()  # the memory is there in the order of the stream, and the copy is not in it
-        _check(driver.cuMemcpyHtoD(int(memory.handle), values.ctypes.data, values.nbytes))
+        with self._current:
+            answer_of(driver.cuMemcpyHtoDAsync(memory.address, values.ctypes.data, values.nbytes, self._address))
+        self.wait()  # another stream may be the one that reads it
         return memory
 
     def download(self, memory: Any, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
@@ -120,22 +118,18 @@ class Queue:
 
         values = np.empty(count, dtype)
         self.wait()
-        _check(driver.cuMemcpyDtoH(values.ctypes.data, int(memory.handle), values.nbytes))
+        with self._current:
+            answer_of(driver.cuMemcpyDtoH(values.ctypes.data, memory.address, values.nbytes))
         return values
 
     def wait(self) -> None:
         """Until everything that was queued is done."""
-        self._stream.sync()
+        with self._current:
+            self._stream.sync()
 
     def address(self, memory: Any) -> Any:
         """Of what `allocate` or `upload` gave."""
-        return int(memory.handle)
-
-
-def _check(answer: tuple[Any, ...]) -> None:
-    """Raise what the driver has to say against a copy."""
-    if int(answer[0]) != 0:
-        raise DeviceError(f"a copy between the host and the device failed: {answer[0].name}")
+        return memory.address
 
 
 class SimulatedQueue(Queue):

@@ -6,6 +6,7 @@ import importlib.util
 from typing import Any
 
 from ..core.errors import DeviceError
+from ._memory import answer_of
 
 OLDEST = (8, 0)  # compute capability: bfloat16 conversions and asynchronous copies begin with it
 INSTALL = "pip install fastconv[cuda13], or fastconv[cuda12] for an older driver"
@@ -17,19 +18,19 @@ def require_packages() -> None:
         raise ImportError(f"arrays on a CUDA device need the package numba-cuda: {INSTALL}")
 
 
-def ready_device(number: int) -> Any:
-    """A device that can be used, as cuda.core knows it.
+def ready_device(number: int) -> tuple[tuple[int, int], Any]:
+    """The compute capability of a device that can be used, and its context, which other libraries use too.
 
     Raises
     ------
     DeviceError
-        Without a driver, without this GPU, or for one that is too old.
+        Without a driver, without this GPU, or for either that is too old.
     """
+    from cuda.bindings import __version__, driver
     from cuda.core import Device
 
     try:
         device = Device(number)
-        device.set_current()
         capability = device.compute_capability
     except Exception as error:  # of which kind depends on what is missing
         raise DeviceError(
@@ -40,18 +41,10 @@ def ready_device(number: int) -> Any:
             f"cuda:{number} ({device.name}) has compute capability {capability.major}.{capability.minor}; "
             f"fastconv needs {OLDEST[0]}.{OLDEST[1]} or newer"
         )
-    return device
-
-
-class memory_reported:
-    """Context that turns the driver's refusal of memory into a MemoryError which says how much was asked for."""
-
-    def __init__(self, size: int, number: int) -> None:
-        self._size, self._number = size, number
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None and "OUT_OF_MEMORY" in str(error):
-            raise MemoryError(f"cuda:{self._number} has no {self._size} bytes left for scratch memory") from error
+    knows, needed = answer_of(driver.cuDriverGetVersion()) // 1000, int(__version__.partition(".")[0])
+    if knows < needed:
+        raise DeviceError(
+            f"cuda:{number} has a driver for CUDA {knows}, and the packages are of CUDA {needed}: a newer driver, or "
+            f"pip install fastconv[cuda{knows}]"
+        )
+    return (capability.major, capability.minor), answer_of(driver.cuDevicePrimaryCtxRetain(number))

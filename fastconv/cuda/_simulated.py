@@ -15,6 +15,7 @@ int32: Any = np.int32
 int64: Any = np.int64
 
 VECTOR = 4
+WIDEST = 16  # bytes of an access
 
 function: Any = cuda.jit(device=True)
 
@@ -32,8 +33,13 @@ def record(kind: type) -> Any:
 def _checked(elements: Any, index: Number, count: int = 1) -> int:
     """An index that is inside: Python would take one below zero from the end."""
     size = elements.shape[0]
-    if not 0 <= index <= size - count or (count > 1 and index % count):
+    if not 0 <= index <= size - count:
         raise IndexError(f"{count} elements from {index} on, of {size}")
+    if count > 1:
+        # Where the memory begins counts too: an image behind others, for one, need not lie at a multiple of an access.
+        address = elements.ctypes.data + int(index) * elements.itemsize
+        if index % count or address % min(count * elements.itemsize, WIDEST):
+            raise IndexError(f"{count} elements from {index} on, at an address that is no multiple of their size")
     return int(index)
 
 
@@ -91,13 +97,20 @@ def put4(elements: Any, index: Number, *values: Any) -> None:
         elements[first + k] = _narrowed(value, elements.dtype)
 
 
+def _without_sign(*numbers: Number) -> None:
+    if min(numbers) < 0:
+        raise ValueError(f"{numbers} are divided as integers without a sign")
+
+
 def quotient(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.quotient`."""
+    _without_sign(dividend, divisor)
     return np.int32(dividend // divisor)
 
 
 def remainder(dividend: Number, divisor: Number) -> Any:
     """`_intrinsics.remainder`."""
+    _without_sign(dividend, divisor)
     return np.int32(dividend % divisor)
 
 

@@ -24,16 +24,13 @@ from ._device import (
     get,
     int32,
     int64,
-    pointer,
     quotient,
-    record,
     remainder,
     shifted,
     thread,
 )
-from ._elements import Numbers
 from ._gather import TAP_FIELDS, Gather
-from ._gather_tiles import Access, TileNumbers, inside, position_of, store_tile
+from ._gather_tiles import Access, arguments_of, inside, position_of, share_of, store_tile
 from ._gemm import resident_blocks
 from ._kernel import Body, kernels
 from ._tensor_words import address_of, copy16, end_of_group, wait_for_all_but_one_group
@@ -137,11 +134,7 @@ def gather_matrices(precision: str, epilogue: Epilogue, tile: WarpTile, access: 
         row_at = cuda.local.array(row_steps, int32)
         column_at = cuda.local.array(column_steps, int32)
         t = thread()
-        channel_tile = remainder(block_x(), m.channel_tiles)
-        rest = quotient(block_x(), m.channel_tiles)
-        group = quotient(rest, m.pixel_tiles)
-        first_pixel = int32((rest - group * m.pixel_tiles) * tile.rows)
-        first_channel = int32(channel_tile * tile.columns)
+        group, first_pixel, first_channel = share_of(block_x(), int32(tile.rows), int32(tile.columns), m)
 
         # What this thread fetches, and where it lays it.
         line, part = lanes()
@@ -233,5 +226,4 @@ def gather_matrices(precision: str, epilogue: Epilogue, tile: WarpTile, access: 
                 result_image,
             )
 
-    arguments = (*[pointer(dtype)] * 5, pointer("int32"), record(Numbers), record(TileNumbers), *[int64] * 3)
-    return Body(body, arguments, threads, resident_blocks(dtype, threads, precision == "3xtf32"))
+    return Body(body, arguments_of(dtype), threads, resident_blocks(dtype, threads, precision == "3xtf32"))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from ..core.problem import ConvProblem
+from ..core.problem import ConvProblem, Op
+from . import _gather_tiles, _weight_tiles
 from ._gather import Gather
 from ._gemm import Tile, resident_blocks
 from ._warp_products import WarpTile
@@ -85,29 +86,44 @@ def gather_time(gather: Gather, tile: AnyTile) -> float:
     for phase in gather.phases:
         pixels = math.prod(phase.positions) * problem.N
         blocks = -(-pixels // tile.rows) * (columns // tile.columns) * problem.groups
-        turns += turns_of(blocks, problem, tile) * phase.taps
+        turns += turns_of(blocks, gather_resident(problem, tile)) * phase.taps
     return turns * tile.rows * tile.columns * rows / gather_rates(problem)[tile]
 
 
 def weight_time(problem: ConvProblem, tile: AnyTile) -> float:
     """Until the last run of pixels is summed."""
     m = RunNumbers.of(problem, tile, most_runs(problem, tile))
-    turns = turns_of(m.tiles * m.runs, problem, tile)
+    turns = turns_of(m.tiles * m.runs, weight_resident(problem, tile))
     return turns * tile.rows * tile.columns * m.run / weight_rates(problem)[tile]
 
 
-def turns_of(blocks: int, problem: ConvProblem, tile: AnyTile) -> float:
-    """Blocks that follow one another on a multiprocessor.
+def turns_of(blocks: int, resident: int) -> float:
+    """Blocks that follow one another on a multiprocessor which holds so many at once.
 
-    Of fewer than half of those that it holds at once, each takes as long as if they were half: it waits for memory.
+    Of fewer than half of those, each takes as long as if they were half: it waits for memory.
     """
-    return max(-(-blocks // MULTIPROCESSORS), resident_blocks(problem.dtype, tile.threads) / 2)
+    return max(-(-blocks // MULTIPROCESSORS), resident / 2)
+
+
+def gather_resident(problem: ConvProblem, tile: AnyTile) -> int:
+    """Blocks of FORWARD or GRAD_INPUT that a multiprocessor holds at once."""
+    if isinstance(tile, WarpTile):
+        return resident_blocks(problem.dtype, tile.threads)
+    return _gather_tiles.resident_of(problem.dtype, tile)
+
+
+def weight_resident(problem: ConvProblem, tile: AnyTile) -> int:
+    """Likewise of GRAD_WEIGHT."""
+    if isinstance(tile, WarpTile):
+        return resident_blocks(problem.dtype, tile.threads)
+    wide_rows, _ = _weight_tiles.wide_lines(Gather(problem, Op.FORWARD))
+    return _weight_tiles.resident_of(problem.dtype, tile, wide_rows)
 
 
 def most_runs(problem: ConvProblem, tile: AnyTile) -> int:
     """Into how many runs the pixels are cut: two blocks for every one that the processor holds, of enough pixels."""
     tiles = RunNumbers.of(problem, tile, 1).tiles
-    wanted = -(-2 * MULTIPROCESSORS * resident_blocks(problem.dtype, tile.threads) // tiles)
+    wanted = -(-2 * MULTIPROCESSORS * weight_resident(problem, tile) // tiles)
     return max(1, min(wanted, problem.N * problem.pixels // SHORTEST_RUN))
 
 

@@ -69,9 +69,8 @@ def sum_runs(dtype: str, tile: Tile, wide_rows: bool, wide_columns: bool) -> Bod
     column_threads = tile.column_threads
     row_lines, column_lines = PIECE * tile.row_pieces, PIECE * tile.column_pieces
     row_gap, column_gap = tile.rows // tile.row_pieces, tile.columns // tile.column_pieces
-    row_width, column_width = PIECE if wide_rows else 1, PIECE if wide_columns else 1
-    row_lanes = Lanes.of(tile, tile.rows, row_width, wide_rows)
-    column_lanes = Lanes.of(tile, tile.columns, column_width, wide_columns)
+    row_lanes, column_lanes = lanes_of(tile, tile.rows, wide_rows), lanes_of(tile, tile.columns, wide_columns)
+    row_width, column_width = row_lanes.width, column_lanes.width
     row_loads, column_loads = row_lanes.turns * row_width, column_lanes.turns * column_width
     row_turns = row_lanes.piece_turns
     fetch_row, fetch_column = (fetch_channels(width == PIECE, width, real) for width in (row_width, column_width))
@@ -172,4 +171,14 @@ def sum_runs(dtype: str, tile: Tile, wide_rows: bool, wide_columns: bool) -> Bod
         record(RunNumbers),
         *[int64] * 2,
     )
-    return Body(body, arguments, threads, resident_blocks(dtype, threads, row_turns > FEW_LINES))
+    return Body(body, arguments, threads, resident_of(dtype, tile, wide_rows))
+
+
+def lanes_of(tile: Tile, lines: int, is_wide: bool) -> Lanes:
+    """How threads share the fetching of a panel of so many lines."""
+    return Lanes.of(tile, lines, PIECE if is_wide else 1, is_wide)
+
+
+def resident_of(dtype: str, tile: Tile, wide_rows: bool) -> int:
+    """Blocks of `sum_runs` that a multiprocessor is to hold at once."""
+    return resident_blocks(dtype, tile.threads, lanes_of(tile, tile.rows, wide_rows).piece_turns > FEW_LINES)

@@ -28,6 +28,7 @@ from ._device import (
     along_both,
     block_x,
     cuda,
+    function,
     get,
     int32,
     int64,
@@ -36,6 +37,7 @@ from ._device import (
     quotient,
     real_of,
     record,
+    repeated,
     shifted,
     thread,
 )
@@ -70,6 +72,18 @@ def transform_weight_sums(dtype: str, square: Square) -> Body:
     taps_h, taps_w, width, products = heights.outputs, widths.outputs, widths.products, square.products
     real = real_of(dtype)
 
+    @function
+    def add_runs(e, arguments):
+        """Of a frequency."""
+        values, sums, at, n, size = arguments
+        some_sums = shifted(sums, int64(e) * size)
+        total = real(0)
+        for run in range(n.runs):
+            total += get(some_sums, int32(at + run * n.run))
+        values[e] = total
+
+    add_runs_of_all = repeated(products, add_runs)
+
     def body(
         sums,  # (frequencies, runs, K and C rounded up), read
         w,  # (K, C, taps), written
@@ -82,12 +96,7 @@ def transform_weight_sums(dtype: str, square: Square) -> Body:
             k = quotient(pair, n.inputs)
             at = int32(k * n.row + pair - k * n.inputs)
             values = cuda.local.array(products, real)
-            for e in range(products):
-                some_sums = shifted(sums, int64(e) * size)
-                total = real(0)
-                for run in range(n.runs):
-                    total += get(some_sums, int32(at + run * n.run))
-                values[e] = total
+            add_runs_of_all((values, sums, at, n, size))
             transform(values)
             for i in range(taps_h):
                 for j in range(taps_w):

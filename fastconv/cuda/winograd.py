@@ -2,8 +2,8 @@
 
 The result is cut into tiles of m elements along each axis. With the matrices of F(m, r) the sum over the channels is
 formed for each of the (m + r - 1)^2 elements of a transformed tile (`fastconv.cuda._winograd_transforms`). F(4, 3)
-takes 36 products for 16 results where direct takes 144, F(2, 3) 16 for 4 in place of 36. GRAD_INPUT is the same with
-the filters turned around, GRAD_WEIGHT stands in `fastconv.cuda._winograd_weights`.
+takes 36 products for 16 results where direct takes 144, F(2, 3) 16 for 4 in place of 36, F(2, 5) 36 for 4 in place of
+100. GRAD_INPUT is the same with the filters turned around, GRAD_WEIGHT stands in `fastconv.cuda._winograd_weights`.
 
 There are two ways: three kernels, one after another, for every size of tiles (`fastconv.cuda._winograd_staged`), and
 one kernel that keeps everything to itself, for F(2, 3) along both axes (`fastconv.cuda._winograd_fused`).
@@ -35,11 +35,14 @@ SQUARES = {
     (3, 3): (Square((2, 3), (2, 3)), Square((4, 3), (4, 3))),
     (1, 3): (Square(NONE, (2, 3)), Square(NONE, (4, 3))),
     (3, 1): (Square((2, 3), NONE), Square((4, 3), NONE)),
+    (5, 5): (Square((2, 5), (2, 5)),),
+    (1, 5): (Square(NONE, (2, 5)), Square(NONE, (4, 5))),
+    (5, 1): (Square((2, 5), NONE), Square((4, 5), NONE)),
 }
 
 # Error of the transforms in units of rounding of the result's root mean square, by the products of a tile: what
 # was met on the CPU, whose matrices are the same.
-TRANSFORM_ERROR = {4: 60, 6: 60, 16: 60, 36: 200}
+TRANSFORM_ERROR = {4: 60, 6: 60, 8: 150, 16: 60, 36: 200}
 
 
 class Way(NamedTuple):
@@ -95,7 +98,9 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
     if problem.dtype in ("float16", "bfloat16"):
         return f"its transforms would lose what {problem.dtype} has of precision"
     if problem.filter[1:] not in SQUARES:
-        return "it serves filters of 3x3, and of 3 taps along H or W, and not of {}x{}".format(*problem.filter[1:])
+        return "it serves filters of 3 or 5 taps along H, along W or along both, and not of {}x{}".format(
+            *problem.filter[1:]
+        )
     if problem.stride != (1, 1, 1) or problem.dilation != (1, 1, 1):
         return "it serves a stride and a dilation of 1 only"
     if problem.groups > MOST_BLOCKS[-1]:

@@ -550,13 +550,16 @@ def _double_backward(
         _require_mask(mask)
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
-        grad_grad_output = zeros_like(grad_output)
+        # Sums are added up where they are stored: arrays on a device need not know addition.
+        grad_grad_output, bias = zeros_like(grad_output), to_bias
         if to_x is not None:
-            grad_grad_output = grad_grad_output + family.forward(rank, to_x, weight, None, *window, **linear)
+            grad_grad_output = family.forward(rank, to_x, weight, bias, *window, add=grad_grad_output, **linear)
+            bias = None
         if to_weight is not None:
-            grad_grad_output = grad_grad_output + family.forward(rank, x, to_weight, None, *window, **affine)
-        if to_bias is not None:
-            grad_grad_output = grad_grad_output + _per_channel(to_bias, rank, layout)
+            grad_grad_output = family.forward(rank, x, to_weight, bias, *window, add=grad_grad_output, **affine)
+            bias = None
+        if bias is not None:
+            grad_grad_output = grad_grad_output + _per_channel(bias, rank, layout)
     if mask[1]:
         grad_x = zeros_like(x)
         if to_weight is not None:

@@ -27,10 +27,10 @@ def made_anew(monkeypatch):
 
 def test_another_process_finds_it(monkeypatch):
     first, compiled = made_anew(monkeypatch)
-    assert (first._kept_machine_code((9, 0)), compiled) == (b"code", [(9, 0)])
+    assert (first.kept_machine_code((9, 0)), compiled) == (b"code", [(9, 0)])
     second, compiled = made_anew(monkeypatch)
-    assert (second._kept_machine_code((9, 0)), compiled) == (b"code", [])
-    assert (second._kept_machine_code((8, 0)), compiled) == (b"code", [(8, 0)])
+    assert (second.kept_machine_code((9, 0)), compiled) == (b"code", [])
+    assert (second.kept_machine_code((8, 0)), compiled) == (b"code", [(8, 0)])
 
 
 def test_a_directory_that_cannot_be_written_costs_a_compilation(tmp_path, monkeypatch):
@@ -38,5 +38,5 @@ def test_a_directory_that_cannot_be_written_costs_a_compilation(tmp_path, monkey
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     _cache._store.cache_clear()
     kernel, compiled = made_anew(monkeypatch)
-    assert kernel._kept_machine_code((9, 0)) == b"code"
+    assert kernel.kept_machine_code((9, 0)) == b"code"
     assert compiled == [(9, 0)]

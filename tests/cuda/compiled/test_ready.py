@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv.cuda import _ready
 
 X, W = np.ones((1, 1, 5), np.float32), np.ones((1, 1, 3), np.float32)
 
@@ -23,9 +22,6 @@ class Old:
         major, minor = 7, 5
 
     def __init__(self, number):
-        pass
-
-    def set_current(self):
         pass
 
 
@@ -44,9 +40,13 @@ def test_a_gpu_that_is_too_old_is_told_so(monkeypatch):
         fastconv.conv1d(X, W, device="cuda")
 
 
-def test_memory_that_the_device_has_not_is_a_memory_error():
-    with pytest.raises(MemoryError, match="cuda:1 has no 4096 bytes left"), _ready.memory_reported(4096, 1):
-        raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
+def test_a_driver_that_is_too_old_is_told_so(monkeypatch):
+    monkeypatch.setattr(Old.compute_capability, "major", 9)
+    monkeypatch.setattr("cuda.core.Device", Old)
+    monkeypatch.setattr("cuda.bindings.driver.cuDriverGetVersion", lambda: (0, 12080))
+    monkeypatch.setattr("cuda.bindings.__version__", "13.0.2")
+    with pytest.raises(fastconv.DeviceError, match=r"driver for CUDA 12, .* CUDA 13: .*fastconv\[cuda12\]"):
+        fastconv.conv1d(X, W, device="cuda")
 
 
 def test_without_the_package_it_is_named():

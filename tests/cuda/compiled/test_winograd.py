@@ -12,7 +12,7 @@ from fastconv.cuda._winograd_weights import transform_weight_sums
 from fastconv.cuda.winograd import SQUARES
 from tests.cuda.budget import Budget, hold
 
-LARGE = SQUARES[3, 3][1]
+LARGE, FIVE, LINE = SQUARES[3, 3][1], SQUARES[5, 5][0], SQUARES[1, 5][1]
 # Four blocks of 128 threads on a multiprocessor of 65536 registers.
 TRANSFORM = Budget(registers=128)
 # Two for each tensor: the first step's loads and the loop's.
@@ -27,8 +27,18 @@ KERNELS = [
     *[(transform_data("float32", LARGE, channels_last), TRANSFORM) for channels_last in (False, True)],
     (transform_data("float32", LARGE, True, True), TRANSFORM),
     (transform_sums("float32", LARGE, False, PLAIN), TRANSFORM),
-    (transform_weight_sums("float32", LARGE), TRANSFORM),
+    *[(transform_weight_sums(dtype, LARGE), TRANSFORM) for dtype in ("float32", "float64")],
     (transform_sums("float32", LARGE, True, Epilogue("gelu", True)), TRANSFORM),
+    *[
+        (kernel, TRANSFORM)
+        for square in (FIVE, LINE)
+        for kernel in (
+            transform_filters("float32", square, False, 4),
+            transform_data("float32", square, False),
+            transform_sums("float32", square, True, PLAIN),
+            transform_weight_sums("float32", square),
+        )
+    ],
     (transform_data("float64", LARGE, False), Budget(registers=255)),
     (transform_sums("float64", LARGE, False, PLAIN), Budget(registers=255)),
     *[

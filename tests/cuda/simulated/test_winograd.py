@@ -39,6 +39,11 @@ STAGED = (
     ("x=1x3x270 w=2x3x3 p=1", winograd.SQUARES[1, 3][0]),
     ("x=1x2x136 w=100x2x3 layout=channels_last", winograd.SQUARES[1, 3][0]),
     ("x=1x2x136 w=2x2x3 layout=channels_last", winograd.SQUARES[1, 3][0]),
+    ("x=2x3x7x8 w=4x3x5x5 p=2", winograd.SQUARES[5, 5][0]),
+    ("x=1x4x6x9 w=2x2x5x5 p=3x1 g=2 layout=channels_last", winograd.SQUARES[5, 5][0]),
+    ("x=1x2x3x8x6 w=3x2x2x5x5 p=0x2x2", winograd.SQUARES[5, 5][0]),
+    ("x=1x3x29 w=2x3x5 p=2", winograd.SQUARES[1, 5][1]),
+    ("x=1x3x11x6 w=2x3x5x1 p=4x0 layout=channels_last", winograd.SQUARES[5, 1][0]),
 )
 
 
@@ -77,6 +82,8 @@ def test_three_kernels(line, square, op):
         ("x=1x2x1x20 w=2x2x1x3 p=0x1", "float64"),
         ("x=1x66x8 w=2x66x3 p=1", "float32"),
         ("x=1x2x30x3 w=3x2x3x1", "float32"),
+        ("x=2x2x9x8 w=3x2x5x5 p=2", "float32"),
+        ("x=1x3x31 w=2x3x5 p=2 layout=channels_last", "float64"),
     ],
 )
 def test_gradient_of_the_weight(line, dtype, monkeypatch):
@@ -131,7 +138,7 @@ def test_which_way_is_chosen():
     ("line", "dtype", "reason"),
     [
         ("x=1x2x8x8 w=2x2x3x3", "float16", "precision"),
-        ("x=1x2x8x8 w=2x2x5x5", "float32", "5x5"),
+        ("x=1x2x8x8 w=2x2x3x5", "float32", "3x5"),
         ("x=1x2x8x8 w=2x2x3x3 s=2", "float32", "stride"),
         ("x=1x2x8x8 w=2x2x3x3 d=2", "float32", "dilation"),
         ("x=1x1x600000000 w=1x1x3", "float32", "31 bits"),

@@ -40,8 +40,8 @@ class Square(NamedTuple):
 SQUARES = (
     *(Square(filtering(m, 3), filtering(m, 3)) for m in (2, 4, 6)),
     Square(filtering(4, 5), filtering(4, 5)),
-    *(Square(filtering(1, 1), filtering(m, r)) for m, r in ((4, 3), (4, 5), (2, 7), (4, 7))),
-    *(Square(filtering(m, r), filtering(1, 1)) for m, r in ((4, 3), (4, 5), (2, 7), (4, 7))),
+    *(Square(filtering(1, 1), filtering(m, r)) for m, r in ((4, 3), (4, 5), (4, 7))),
+    *(Square(filtering(m, r), filtering(1, 1)) for m, r in ((4, 3), (4, 5), (4, 7))),
 )
 
 

@@ -27,7 +27,7 @@ Matrix = NDArray[np.float64]
 # products were the best of a search as in Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the
 # Accuracy of Winograd Convolution for Deep Neural Networks", ACM Trans. Math. Softw. 46 (2020): among +-a, +-b, +-c,
 # with a from 0.4 to 0.7, b from 0.8 to 1.1 and c from 1.3 to 2, none had less than 0.9 of their error over F(6, 3) and
-# F(3, 6) along two axes and F(4, 5) and F(2, 7) along one. Those of 10 were found likewise for F(4, 7) along one axis, with
+# F(3, 6) along two axes and F(4, 5) and F(2, 7) along one. Those of 10 were found likewise for F(4, 7), with
 # 2.4 times the root mean square error of F(2, 7).
 _POINTS = {
     1: (),

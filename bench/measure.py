@@ -20,8 +20,9 @@ ROUND_SECONDS = 0.03
 # call that is verified took as long: the time of that call then stands for them.
 PATIENCE_SECONDS = 5.0
 # While the median of a library's rounds is this much above its best one, something else slowed them down: all
-# libraries then have further rounds on this case, at most as many as were asked for.
+# libraries then have further rounds on this case, this many times as many as were asked for in all.
 SETTLED = 1.1
+PROLONGED = 3
 
 
 @dataclass
@@ -79,7 +80,7 @@ def _rounds(processes: list[Process], rest: Rest, row: Row, rounds: int) -> Iter
     """Each library in turn, again and again, so that a change of the machine's speed meets them all."""
     times: dict[Process, list[float]] = {process: [] for process in processes}
     spent = dict.fromkeys(processes, 0.0)
-    for turn in range(2 * rounds):
+    for turn in range(PROLONGED * rounds):
         if turn >= rounds and all(median(each) <= SETTLED * min(each) for each in times.values()):
             break
         for process in [each for each in times if spent[each] < PATIENCE_SECONDS]:

@@ -118,7 +118,7 @@ class ConvProblem:
     @cached_property
     def output(self) -> Axes:
         """Extents (Z, P, Q) of y: floor((input + pads - dilation * (filter - 1) - 1) / stride) + 1."""
-        return _axes(
+        return axes(
             (padded - reach) // stride + 1
             for padded, reach, stride in zip(self.padded, self.reach, self.stride, strict=True)
         )
@@ -126,12 +126,12 @@ class ConvProblem:
     @cached_property
     def padded(self) -> Axes:
         """Extents of the padded input."""
-        return _axes(extent + low + high for extent, (low, high) in zip(self.input, self.padding, strict=True))
+        return axes(extent + low + high for extent, (low, high) in zip(self.input, self.padding, strict=True))
 
     @cached_property
     def reach(self) -> Axes:
         """Extents of the dilated filter: dilation * (filter - 1) + 1."""
-        return _axes(d * (f - 1) + 1 for d, f in zip(self.dilation, self.filter, strict=True))
+        return axes(d * (f - 1) + 1 for d, f in zip(self.dilation, self.filter, strict=True))
 
     @cached_property
     def x_shape(self) -> tuple[int, ...]:
@@ -427,7 +427,8 @@ class ConvProblem:
             raise error.completed(line) from None
 
 
-def _axes(values: Iterable[int]) -> Axes:
+def axes(values: Iterable[int]) -> Axes:
+    """Three values as a tuple."""
     first, second, third = values
     return first, second, third
 

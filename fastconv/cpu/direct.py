@@ -18,7 +18,8 @@ with the tile of y transposed, so that a vector holds neighbouring k.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
 `_line_weights`, depthwise filters of 3x3 in `_three_lines`, filters of one element in `_pointwise` and
-`_pointwise_weights`, wide images in `_rowwise`. The sizes of tiles are chosen in `fastconv.cpu._tiles`.
+`_pointwise_weights`, wide images in `_rowwise`. Depthwise filters that cover the image change places with it
+(`_exchanged`). The sizes of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -29,6 +30,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,12 +38,13 @@ from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import Kernel, kernel, subroutine
-from ..core.machine import Machine
+from ..core.machine import Machine, local_machine
 from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise, _three_lines
+from . import _dots, _exchanged, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise, _three_lines
 from ._activation import activation_code
 from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
 from ._dots import multiply_by_dots
+from ._exchanged import Exchange
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
 from ._geometry import Tables, initialise, named, with_sizes
 from ._kernel import views
@@ -309,6 +312,12 @@ def _aligned(elements: int) -> int:
 
 
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
+    usual = _plan(problem, op, epilogue)
+    exchange = None if epilogue.residual else _exchange(problem, op)
+    return usual if exchange is None else _exchanged.plan(problem, op, _plan(*exchange, epilogue), usual)
+
+
+def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     whole, problem = problem, _collapsed(problem)
     own = _own_kernels(problem, op)
     if own is not None:
@@ -406,6 +415,15 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
+@lru_cache(maxsize=1024)
+def _exchange(problem: ConvProblem, op: Op) -> Exchange | None:
+    """What is computed instead if that is cheaper."""
+    exchange, machine = _exchanged.exchange_of(problem, op), local_machine()
+    if exchange is None or _cost(problem, op, machine) <= _exchanged_cost(problem, op, exchange, machine):
+        return None
+    return exchange
+
+
 def _own_kernels(problem: ConvProblem, op: Op) -> Any:
     """The module that has kernels of its own for a problem, tasks and all, or None."""
     return next((each for each in (_pointwise, _pointwise_weights, _three_lines) if each.serves(problem, op)), None)
@@ -447,6 +465,12 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
+    exchange = _exchange(problem, op)
+    usual = _workspace(problem, op)
+    return usual if exchange is None else max(usual, _workspace(*exchange))
+
+
+def _workspace(problem: ConvProblem, op: Op) -> int:
     problem = _collapsed(problem)
     own = _own_kernels(problem, op)
     if own is not None:
@@ -456,6 +480,12 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """One sum over all terms, but in GRAD_WEIGHT first over the pixels of each tile."""
+    exchange = _exchange(problem, op)
+    usual = _error_bound(problem, op)
+    return usual if exchange is None else max(usual, _error_bound(*exchange))
+
+
+def _error_bound(problem: ConvProblem, op: Op) -> float:
     if op is Op.GRAD_WEIGHT:
         collapsed = _collapsed(problem)
         own = _own_kernels(collapsed, op)
@@ -468,10 +498,19 @@ def error_bound(problem: ConvProblem, op: Op) -> float:
 
 def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     """The cycles of the tasks, and the tensors through memory once."""
+    exchange = _exchange(problem, op)
+    return _cost(problem, op, machine) if exchange is None else _exchanged_cost(problem, op, exchange, machine)
+
+
+def _cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     collapsed = _collapsed(problem)
     own = _own_kernels(collapsed, op)
     sizes = own.sizes_of(collapsed, op) if own is not None else _tiling(collapsed, op)
     return machine.seconds(sizes.cycles, sizes.tasks, problem.bytes)
+
+
+def _exchanged_cost(problem: ConvProblem, op: Op, exchange: Exchange, machine: Machine) -> float:
+    return problem.N * _cost(*exchange, machine) + _exchanged.seconds(problem, op)
 
 
 ALGORITHM = Algorithm(

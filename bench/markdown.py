@@ -17,9 +17,9 @@ up to 1024 of its elements are compared with the result in float64, and the larg
 the result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
 libraries are timed in turns, with {1e3 * rest.SECONDS:.0f} ms of rest between them. A round is a call that warms the
 caches and calls for {1e3 * ROUND_SECONDS:.0f} ms, of which the fastest counts; the time in the tables is the median
-over the rounds. While that of any library is {100 * (SETTLED - 1):.0f} % above its best round, all of them have further
-rounds, {PROLONGED} times as many at most. A library that took {PATIENCE_SECONDS:.0f} s for its rounds on one problem sits out the rest of them; a
-call that takes as long is timed once, while its result is verified.
+over the rounds. While that of any library is {100 * (SETTLED - 1):.0f} % above its best round, all have
+further rounds, until there are {PROLONGED} times as many. A library that took {PATIENCE_SECONDS:.0f} s for its rounds
+on one problem sits out the rest of them; a call that takes as long is timed once, while its result is verified.
 
 The ratio is the time of the best peer over the time of fastconv: above 1, fastconv is faster."""
 

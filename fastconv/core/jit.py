@@ -46,7 +46,7 @@ _lock = threading.RLock()
 
 @contextmanager
 def _compiling() -> Iterator[None]:
-    """One compilation at a time. Most that Numba makes stays, so that looking for garbage is 4 % of the time."""
+    """One compilation at a time. Most of what Numba makes stays: looking for garbage took 4 % of the time."""
     with _lock:
         collected = gc.isenabled()
         gc.disable()
@@ -60,8 +60,9 @@ def _compiling() -> Iterator[None]:
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
     """Code that is optimised once, after everything that it calls has been linked in.
 
-    Numba would do so function by function before, and again by a cheaper round that brings counts of references
-    together; here is none. It took 2.7 s of a first call, in place of 1.6 s, on the machine of docs/performance.md.
+    Numba would optimise function by function before, and everything in a cheaper round that brings counts of references
+    together; there are none here. With both, optimising and compiling took 2.7 s of a first call, and takes 1.6 s
+    without, on the machine of docs/performance.md.
     """
 
     def _optimize_functions(self, ll_module: Any) -> None:

@@ -10,26 +10,32 @@ filters, every output meets every input, and none meets padding::
 A vector of neighbouring outputs meets all taps, of which each lane uses half, but only H elements of the image. So the
 image, or y for the gradients, is taken as the filter, and the filter as what is filtered. The first line is then a
 FORWARD that gives y from its end to its beginning, the second a GRAD_INPUT, and the third a FORWARD. 512x14x14 with
-27x27 takes 0.29 ms in place of 0.55 on the machine of docs/performance.md, 0.03 of them to turn y around.
+27x27 takes 0.27 ms in place of 0.55 on the machine of docs/performance.md, 0.01 of them to turn y around.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import uint64
 
-from ..core.algorithm import Array, Plan
+from ..core.algorithm import Array, Epilogue, Plan
+from ..core.jit import kernel
 from ..core.problem import ConvProblem, Op, axes
 from ._extremes import is_extreme
+from ._kernel import SIZES, integers_at, views
+from ._launch import Launch
+from ._simd import lanes, load, store, turned
 
-# Elements that are turned around at once, between copies of 256 KiB of float32.
-TURNED_ELEMENTS = 1 << 16
+# Elements of a task that turns lines around: 64 KiB of float32.
+TURNED_ELEMENTS = 1 << 14
 # Time of turning an element around, and of what is done in Python.
-TURNED_SECONDS = 0.3e-9
-CALL_SECONDS = 8e-6
+TURNED_SECONDS = 0.05e-9
+CALL_SECONDS = 15e-6
 
 
 class Exchange(NamedTuple):
@@ -78,13 +84,14 @@ def _seen(problem: ConvProblem) -> list[tuple[int, int]]:
     ]
 
 
-def plan(problem: ConvProblem, op: Op, inner: Plan, usual: Plan) -> Plan:
+def plan(problem: ConvProblem, op: Op, epilogue: Epilogue, inner: Plan, usual: Plan) -> Plan:
     """The plan of a problem, given that of its exchange and the one without.
 
     The latter is used where a weight is NaN or Inf: its products with the zeros of the padding, which are left out
-    here, are NaN then.
+    here, are NaN then. It shows in the result, which is smaller than the weight, where every weight has a part in it.
     """
     N, C = problem.N, problem.C
+    turn_around = _turning(N * C, math.prod(problem.output), problem.dtype)
     image, filter, output = ((C, 1, *extents) for extents in (problem.input, problem.filter, problem.output))
     taken: Any = (..., *(slice(*seen) for seen in _seen(problem)))
 
@@ -92,7 +99,7 @@ def plan(problem: ConvProblem, op: Op, inner: Plan, usual: Plan) -> Plan:
         seen = np.ascontiguousarray(w.reshape(filter)[taken])
         for x_n, y_n in zip(x.reshape(N, *image), y.reshape(N, *output), strict=True):
             inner.run(seen, x_n, y_n, y_n, constants, threads)
-        _turn_around(y.reshape(N * C, -1))
+        turn_around(y, constants, threads)
 
     def grad_input(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
         seen = np.ascontiguousarray(w.reshape(filter)[taken])
@@ -104,9 +111,17 @@ def plan(problem: ConvProblem, op: Op, inner: Plan, usual: Plan) -> Plan:
 
     exchanged = {Op.FORWARD: forward, Op.GRAD_INPUT: grad_input, Op.GRAD_WEIGHT: grad_weight}[op]
 
+    whole = all(seen == (0, taps) for seen, taps in zip(_seen(problem), problem.filter, strict=True))
+    shows = whole and epilogue.activation is None
+
     def run(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
-        chosen = usual.run if is_extreme(w, math.inf, threads) else exchanged
-        chosen(x, w, y, residual, constants, threads)
+        result = y if op is Op.FORWARD else x
+        if shows:
+            exchanged(x, w, y, residual, constants, threads)
+        if is_extreme(result if shows else w, math.inf, threads):
+            usual.run(x, w, y, residual, constants, threads)
+        elif not shows:
+            exchanged(x, w, y, residual, constants, threads)
 
     never_extreme = op is Op.GRAD_WEIGHT or problem.is_exact
     return dataclasses.replace(
@@ -119,12 +134,40 @@ def plan(problem: ConvProblem, op: Op, inner: Plan, usual: Plan) -> Plan:
     )
 
 
-def _turn_around(lines: Array) -> None:
-    """Each line from its end to its beginning, in place."""
-    step = max(1, TURNED_ELEMENTS // lines.shape[1])
-    for begin in range(0, len(lines), step):
-        part = lines[begin : begin + step]
-        part[...] = part[:, ::-1].copy()
+# ---- from its end to its beginning
+
+
+@kernel
+def _turn(task, x, w, y, residual, constants, workspace, geometry):
+    """One task: some lines of y, each turned around."""
+    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    lines, extent = integers_at(geometry, SIZES, 2)
+    step = lanes(y)
+    for line in range(task * lines, min((task + 1) * lines, y.size // extent)):
+        begin, end = line * extent, (line + 1) * extent
+        while end - begin >= 2 * step:
+            end -= step
+            first, last = load(y, begin, 1), load(y, end, 1)
+            store(y, begin, turned(last))
+            store(y, end, turned(first))
+            begin += step
+        while end - begin > 1:
+            end -= 1
+            y[uint64(begin)], y[uint64(end)] = y[uint64(end)], y[uint64(begin)]
+            begin += 1
+
+
+def _turning(lines: int, extent: int, dtype: str) -> Callable[[Array, Array, int], None]:
+    """What turns so many lines of so many elements around, in place."""
+    of_task = max(1, TURNED_ELEMENTS // extent)
+    size = lines * extent
+    geometry = np.array([size, size, size, size, 1, 0, SIZES + 2, of_task, extent], np.int64)
+    launch = Launch(_turn, -(-lines // of_task), dtype, geometry, 0)
+
+    def turn_around(y: Array, constants: Array, threads: int) -> None:
+        launch(y, y, y, y, constants, threads)
+
+    return turn_around
 
 
 def seconds(problem: ConvProblem, op: Op) -> float:

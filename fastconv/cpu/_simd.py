@@ -502,6 +502,18 @@ def every_second(typing_context, first, second, start):
     return first(first, first, start), codegen
 
 
+@intrinsic
+def turned(typing_context, value):
+    """The lanes of a register from the last to the first."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        order = range(emitter.lanes - 1, -1, -1)
+        return emitter.pack(tuple(emitter.shuffle(part, part, order) for part in emitter.unpack(arguments[0])))
+
+    return value(value), codegen
+
+
 @intrinsic(prefer_literal=True)
 def interleaved(typing_context, first, second, half):
     """The first or second half (0 or 1) of the lanes of two values by turns."""

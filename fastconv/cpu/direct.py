@@ -314,7 +314,7 @@ def _aligned(elements: int) -> int:
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     usual = _plan(problem, op, epilogue)
     exchange = None if epilogue.residual else _exchange(problem, op)
-    return usual if exchange is None else _exchanged.plan(problem, op, _plan(*exchange, epilogue), usual)
+    return usual if exchange is None else _exchanged.plan(problem, op, epilogue, _plan(*exchange, epilogue), usual)
 
 
 def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:

@@ -79,16 +79,20 @@ def phased_axis(places: Integers, phases: list[int], step: int, run: tuple[int, 
     return Axis(index, step, np.clip(bounds, 0, positions).astype(np.int64))
 
 
-def input_axis(problem: ConvProblem, axis: int, outputs: int) -> tuple[Axis, list[Tap]]:
-    """Planes of the padded input for `outputs` output positions, and what each tap reads."""
-    extent, stride, dilation = problem.input[axis], problem.stride[axis], problem.dilation[axis]
+def input_axis(problem: ConvProblem, axis: int, outputs: int, gap: int = 0) -> tuple[Axis, list[Tap]]:
+    """Planes of the padded input for `outputs` output positions, and what each tap reads.
+
+    gap: positions of a plane between those that a tap meets one after the other; all phases are one plane where it is
+    the stride less 1.
+    """
+    extent, dilation, step = problem.input[axis], problem.dilation[axis], problem.stride[axis] // (gap + 1)
     low, high = problem.padding[axis]
     reads = [tap * dilation for tap in range(problem.filter[axis])]
-    phases = sorted({read % stride for read in reads})
+    phases = sorted({read % step for read in reads})
     places = source_index(extent, low, high, problem.padding_mode)
-    positions = outputs + reads[-1] // stride
-    planes = phased_axis(places, phases, stride, (low, low + extent), positions)
-    return planes, [Tap(phases.index(read % stride), read // stride) for read in reads]
+    positions = (outputs - 1) * (gap + 1) + 1 + reads[-1] // step
+    planes = phased_axis(places, phases, step, (low, low + extent), positions)
+    return planes, [Tap(phases.index(read % step), read // step) for read in reads]
 
 
 def output_axis(problem: ConvProblem, axis: int, outputs: int) -> Axis:

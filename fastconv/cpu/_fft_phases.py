@@ -31,7 +31,7 @@ from . import _fft_dense, _fft_dense_weight, _fft_planes
 from ._axes import folding, input_axis
 from ._gemm import lanes_of
 from ._geometry import Integers, Tables, even_split, named, with_sizes
-from ._kernel import SIZES, views
+from ._kernel import views
 from ._launch import Launch, scratch
 from ._strips import Strips, Tile, gather_strips, header
 from ._tiles import role_fields
@@ -128,7 +128,7 @@ def _copying(problem: ConvProblem, op: Op, separated: ConvProblem) -> Launch:
         **named("source_axis_{}", "dhw", [tables.add(axis.packed()) for axis in axes]),
         "plain": not folding(problem) and problem.stride[2] <= 2,
     }
-    vector: Integers = tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | fields))
+    vector: Integers = tables.partial_vector(**fields)
     with_sizes(vector, problem, op, math.prod(problem.w_shape), 1, math.prod(separated.x_shape))
     return Launch(_separate, problem.N * problem.C * -(-height // rows), problem.dtype, vector, 1)
 

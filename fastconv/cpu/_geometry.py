@@ -48,6 +48,10 @@ class Tables:
         assert not fields, f"unknown fields {sorted(fields)}"
         return np.concatenate([np.asarray(numbers, np.int64), *self._parts])
 
+    def partial_vector(self, **fields: int) -> Integers:
+        """`vector`, with 0 for the fields that are not given, which a kernel does not read."""
+        return self.vector(**(dict.fromkeys(self._names[SIZES:], 0) | fields))
+
 
 def named(name: str, letters: str, values: Iterable[int]) -> dict[str, int]:
     """Values as the fields that the letters make of a name: ``named("x_{}", "dh", (1, 2))`` is x_d=1, x_h=2."""

@@ -132,7 +132,7 @@ def tilings(problem: ConvProblem) -> Iterator[Tiling]:
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         together = max(1, min(problem.groups, SMALL_STRIP_BYTES // (line_bytes * strip[0] * strip[1])))
         lines = tile[0] * tile[1] * (-(-tile[2] // lanes) * DOT_TERMS * DOT_CYCLES + ROW_CYCLES)
-        one = sources * gather_cycles(problem, op, strip, lanes)
+        one = sources * gather_cycles(problem, planes, strip, lanes)
         one += -(-sources * problem.taps // DOT_TERMS) * lines * vector_steps(problem)
         items = problem.N * math.prod(-(-extent // part) for extent, part in zip(problem.output, tile, strict=True))
         for groups in itertools.islice(parts_of(problem.groups, problem.groups), 24):

@@ -624,7 +624,7 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         one = _product_cycles(problem, op, tile, lanes)
         if not reads_source(problem, op):
-            one += sources * gather_cycles(problem, op, strip, lanes)
+            one += sources * gather_cycles(problem, planes, strip, lanes)
         tiles = math.prod(-(-extent // part) for extent, part in zip(positions, tile, strict=True))
         items = tiles * problem.N
         for groups in itertools.islice(parts_of(problem.groups, problem.groups), 24):

@@ -22,9 +22,9 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
 from ._axes import Axis, folding, input_axis, output_axis, transposed_axes, transposed_extent, transposed_reach
 from ._geometry import Integers, Tables, named
-from ._kernel import SIZES, never_inlined, plane_at
+from ._kernel import never_inlined, plane_at
 from ._rows import prefetch_rows
-from ._strips import Strips, header, tile_of
+from ._strips import header, tile_of
 from ._tiles import role_fields
 
 
@@ -140,7 +140,7 @@ def strips_vector(
         "has_residual": epilogue.residual,
         **further,
     }
-    return tables.vector(**(dict.fromkeys(Strips._fields[SIZES:], 0) | fields))
+    return tables.partial_vector(**fields)
 
 
 # ---- in kernels: items are the tiles of all images

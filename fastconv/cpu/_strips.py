@@ -78,11 +78,13 @@ class Strips(NamedTuple):
     planes_d: int
     planes_h: int
     planes_w: int
+    gap_w: int  # positions of a strip between those of two neighbouring pixels
     channel_pitch: int  # elements of all planes of a channel
     packed: int  # whether a panel is packed
     plane_pitch: int  # from one plane of pixels to the next in sums, and from one row to the next
     line_pitch: int
     pitch: int  # of the panel's rows and of the rows of sums
+    columns_pitch: int  # of the panel and the sums whose vectors hold target channels
     panel_at: int  # positions in the workspace
     sums_at: int
     scratch_at: int
@@ -118,11 +120,11 @@ PREFETCHED = 224
 HEADER = len(Strips._fields)
 
 
-def is_plain(problem: ConvProblem, op: Op) -> bool:
+def is_plain(problem: ConvProblem, op: Op, gap: int = 0) -> bool:
     """Whether strips can be gathered the fast way: near elements, and nothing but zeros or the pad value around."""
     if problem.layout == "channels_last":
         return False
-    return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and not folding(problem))
+    return op is Op.GRAD_INPUT or (problem.stride[2] // (gap + 1) <= 2 and not folding(problem))
 
 
 @subroutine
@@ -226,9 +228,9 @@ def gather_strips(workspace, geometry, source, source_at, channels, tile, consta
     never_inlined()
     g = header(geometry)
     jump = geometry[g.source_axis_w + 1] * g.source_w
-    depth, height, width = (
-        tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p, tile.width + g.strip_w - g.tile_q,
-    )  # fmt: skip
+    depth, height = tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p
+    width = g.strip_w - (g.tile_q - tile.width) * (g.gap_w + 1)
+    tile = Tile(tile.z, tile.p, tile.q * (g.gap_w + 1), tile.depth, tile.height, tile.width)
     plane = g.strip_d * g.strip_h * g.strip_w
     turns = 2 if g.plain and g.planes_w == 2 else 1
     # One call gathers channels of a single plane each, or channels whose elements are neighbours.

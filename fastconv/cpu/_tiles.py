@@ -73,6 +73,7 @@ class Tiling:
     tiles_per_task: int = 1
     parts: int = 1
     row_by_row: bool = False
+    gap: int = 0  # positions of a strip between those of two neighbouring pixels
     cycles: float = 0.0  # of all tasks, one after the other
 
     def time(self, threads: int) -> float:
@@ -174,6 +175,15 @@ def together(problem: ConvProblem, op: Op) -> int:
     return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
 
 
+def whole_rows_strip(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int]:
+    """Planes and strip of a tile whose pixels need not be neighbours, so that rows stay as they are, and their gap."""
+    depth, height, width = (part + more for part, more in zip(tile, halo_of(problem, op), strict=True))
+    if op is Op.GRAD_INPUT:
+        return (1, 1, 1), (depth, height, width), 0
+    stride = problem.stride[2]
+    return (*planes_of(problem, op)[:2], 1), (depth, height, (tile[2] - 1) * stride + problem.reach[2]), stride - 1
+
+
 def parts_of(extent: int, most: int) -> Iterator[int]:
     """Sizes of the parts, all different, into which an extent can be cut about equally, at most `most` each."""
     size = None
@@ -182,7 +192,7 @@ def parts_of(extent: int, most: int) -> Iterator[int]:
             yield size
 
 
-def _tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Iterator[Axes]:
+def tile_choices(positions: Axes, halo: Axes, pixels: int, lanes: int) -> Iterator[Axes]:
     """Parts of a row, or several rows, or several planes, so that the pixels of the last tile are the first of a whole.
 
     Several rows are cut where parts of equal length make up a row, several planes nowhere.
@@ -227,9 +237,9 @@ def _vectors(count: int, lanes: int) -> int:
     return -(-count // lanes)
 
 
-def gather_cycles(problem: ConvProblem, op: Op, strip: Axes, lanes: int) -> float:
+def gather_cycles(problem: ConvProblem, planes: Axes, strip: Axes, lanes: int) -> float:
     """Of one channel of a strip."""
-    rows = math.prod(planes_of(problem, op)) * strip[0] * strip[1]
+    rows = math.prod(planes) * strip[0] * strip[1]
     if problem.layout == "channels_last":
         return rows * (_vectors(strip[2], lanes) * TRANSPOSED_CYCLES + ROW_CYCLES / lanes)
     return rows * (ROW_CYCLES + VECTOR_CYCLES * _vectors(strip[2], lanes))
@@ -241,7 +251,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     positions, halo, planes = positions_of(problem, op), halo_of(problem, op), planes_of(problem, op)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     one_task = op is Op.GRAD_INPUT and folding(problem)
-    for tile, packed in itertools.product(_tile_choices(positions, halo, TILE_PIXELS, lanes), (False, True)):
+    for tile, packed in itertools.product(tile_choices(positions, halo, TILE_PIXELS, lanes), (False, True)):
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         if packed and halo[2] == 0 and tile[0] == 1:
             continue
@@ -256,7 +266,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         blocks = -(-sources // block)
         phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
         reached = math.prod(planes_of(problem, Op.FORWARD)) if op is Op.GRAD_INPUT else 1
-        gather = sources * gather_cycles(problem, op, strip, lanes)
+        gather = sources * gather_cycles(problem, planes, strip, lanes)
         pack = sources * problem.taps * lines * (ROW_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
         joined = rows_are_joined(problem, op, tile, packed or halo[2] == 0)
         stores = phases // together(problem, op)
@@ -297,7 +307,7 @@ def _row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         if sources * math.prod(planes) * math.prod(strip) * size > STRIP_BYTES:
             continue
         tiles = depth * -(-height // lines) * -(-width // part)
-        gather = sources * gather_cycles(problem, op, strip, lanes)
+        gather = sources * gather_cycles(problem, planes, strip, lanes)
         for row_block in _row_blocks(targets, 0):
             steps = row_steps(row_block) * _dots.steps(part, lanes)
             register_tiles = -(-row_block // ROWS) * -(-_vectors(part, lanes) // VECTORS) + CALL_TILES
@@ -322,13 +332,12 @@ def _row_blocks(targets: int, row_bytes: int) -> Iterator[int]:
 def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     """Tilings of GRAD_WEIGHT."""
     sources, targets = channels_of(problem, op)
-    halo, planes = halo_of(problem, op), planes_of(problem, op)
-    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
+    halo, size, lanes = halo_of(problem, op), np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     row_block = even_split(targets, WEIGHT_CHANNELS)
     vectors = _vectors(row_block, lanes)
     row_blocks = -(-targets // row_block)
-    for tile in _tile_choices(problem.output, halo, WEIGHT_PIXELS, lanes):
-        strip = axes(part + more for part, more in zip(tile, halo, strict=True))
+    for tile in tile_choices(problem.output, halo, WEIGHT_PIXELS, lanes):
+        planes, strip, gap = whole_rows_strip(problem, op, tile)
         pixels = math.prod(tile)
         tiles = math.prod(-(-whole // part) for whole, part in zip(problem.output, tile, strict=True))
         items = problem.N * tiles
@@ -347,11 +356,11 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             register_tiles = -(-block * problem.taps // ROWS) * -(-vectors // VECTORS)
             product = pixels * steps * vector_steps(problem) + register_tiles * TILE_CYCLES
             again = 2 * VECTOR_CYCLES * block * problem.taps * vectors
-            item = block * gather_cycles(problem, op, strip, lanes) + turned + product + again
+            item = block * gather_cycles(problem, planes, strip, lanes) + turned + product + again
             last = block * problem.taps * vectors * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, vectors * lanes, blocks * parts,
-                tiles_per_task=per_task, parts=parts, cycles=blocks * (items * item + parts * last),
+                tiles_per_task=per_task, parts=parts, gap=gap, cycles=blocks * (items * item + parts * last),
             )  # fmt: skip
 
 
@@ -380,7 +389,7 @@ def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             steps = -(-row_block // ROWS) * ROWS * columns * _vectors(part, lanes) * lines
             item: float = steps + register_tiles * (_dots.SUMS_CYCLES + lines * _dots.line_cycles(part, lanes))
             item += row_block * lines * part * size / LINE_BYTES * LINE_CYCLES
-            item += block * gather_cycles(problem, op, strip, lanes)
+            item += block * gather_cycles(problem, planes, strip, lanes)
             cycles = blocks * (items * item + runs * TASK_CYCLES)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, lanes, blocks * runs,

@@ -14,12 +14,13 @@ output of its own with its own taps. In GRAD_WEIGHT the sums run over the pixels
 
     w[k, j] = sum over i of y[k, i] * strip[offset[j] + pixel[i]]
 
-with the tile of y transposed, so that a vector holds neighbouring k.
+with the tile of y transposed, so that a vector holds neighbouring k, and rows in the strip as they are, so that pixels
+are the stride apart.
 
 Some problems have kernels of their own: groups with a single target channel in `fastconv.cpu._lines` and
 `_line_weights`, depthwise filters of 3x3 in `_three_lines`, filters of one element in `_pointwise` and
-`_pointwise_weights`, wide images in `_rowwise`. Depthwise filters that cover the image change places with it
-(`_exchanged`). The sizes of tiles are chosen in `fastconv.cpu._tiles`.
+`_pointwise_weights`, wide images in `_rowwise`, large strides in `_pixelwise`. Depthwise filters that cover the image
+change places with it (`_exchanged`). The sizes of tiles are chosen in `fastconv.cpu._tiles`.
 
 Sources: Zhang, Franchetti, Low, "High Performance Zero-Memory Overhead Direct Convolutions", ICML 2018 (blocking
 of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, section 3 (multiplying through a table).
@@ -27,28 +28,36 @@ of the direct method); Dukhan, "The Indirect Convolution Algorithm", 2019, secti
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine, local_machine
-from ..core.problem import Axes, ConvProblem, Op
-from . import _dots, _exchanged, _line_weights, _lines, _pointwise, _pointwise_weights, _rowwise, _three_lines
-from ._activation import activation_code
-from ._axes import Axis, Tap, folding, input_axis, output_axis, transposed_axes
+from ..core.problem import ConvProblem, Op
+from . import (
+    _dots,
+    _exchanged,
+    _line_weights,
+    _lines,
+    _pixelwise,
+    _pointwise,
+    _pointwise_weights,
+    _rowwise,
+    _three_lines,
+)
+from ._axes import folding
 from ._dots import multiply_by_dots
 from ._exchanged import Exchange
 from ._gemm import ROWS, SPARE_ROWS, Product, lanes_of, multiply
-from ._geometry import Tables, initialise, named, with_sizes
+from ._geometry import Tables, initialise, with_sizes
 from ._kernel import views
 from ._launch import Launch, SummedLaunch
+from ._phases import axes_and_phases, fields_of, offsets_of, taken_weights
 from ._rows import Finish, changes, fill, finish_runs, transpose_all
 from ._simd import lanes
 from ._strips import (
@@ -58,7 +67,6 @@ from ._strips import (
     columns_of,
     gather_strips,
     header,
-    is_plain,
     pack_panel,
     store_tile,
     tile_of,
@@ -188,61 +196,6 @@ KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _gr
 # ---- plans
 
 
-@dataclass(frozen=True)
-class _Phase:
-    """One plane of the target: its slots, and the taps that reach it, by axis."""
-
-    slots: Axes
-    taps: tuple[list[tuple[int, Tap]], ...]
-
-    @property
-    def count(self) -> int:
-        return math.prod(map(len, self.taps))
-
-
-def _axes_and_phases(problem: ConvProblem, op: Op, sizes: Tiling) -> tuple[list[Axis], list[Axis], list[_Phase]]:
-    """Source axes, target axes and the phases of the target."""
-    covered = [count * size for count, size in zip(sizes.tiles, sizes.tile, strict=True)]
-    if op is Op.GRAD_INPUT:
-        transposed = [transposed_axes(problem, axis, covered[axis]) for axis in range(3)]
-        sources, targets, meets = map(list, zip(*transposed, strict=True))
-        phases = [
-            _Phase(slots, tuple(meets[axis][slot] for axis, slot in enumerate(slots)))  # type: ignore[arg-type]
-            for slots in itertools.product(*[range(len(each)) for each in meets])
-        ]
-        return sources, targets, phases
-    gathered = [input_axis(problem, axis, covered[axis]) for axis in range(3)]
-    taps = tuple(list(enumerate(reads)) for _, reads in gathered)
-    targets = [output_axis(problem, axis, covered[axis]) for axis in range(3)]
-    return [planes for planes, _ in gathered], targets, [_Phase((0, 0, 0), taps)]
-
-
-def _offsets(phase: _Phase, sizes: Tiling, channels: int) -> NDArray[np.int64]:
-    """Positions in the strip of every (channel, tap) of a phase."""
-    strip, planes = sizes.strip, sizes.planes
-    taps = [
-        ((t.slot * planes[1] + r.slot) * planes[2] + s.slot) * math.prod(strip)
-        + (t.shift * strip[1] + r.shift) * strip[2]
-        + s.shift
-        for (_, t), (_, r), (_, s) in itertools.product(*phase.taps)
-    ]
-    begins = sizes.channel_pitch * np.arange(channels, dtype=np.int64)
-    return (begins[:, None] + np.asarray(taps, np.int64)).reshape(-1)
-
-
-def _taken_weights(phase: _Phase, problem: ConvProblem, channels: int, channel_stride: int) -> NDArray[np.int64]:
-    """Places of the weights of every (channel, tap) of a phase, from the first channel's first tap."""
-    _, height, width = problem.filter
-    taps = [(t * height + r) * width + s for (t, _), (r, _), (s, _) in itertools.product(*phase.taps)]
-    return (channel_stride * np.arange(channels, dtype=np.int64)[:, None] + np.asarray(taps, np.int64)).reshape(-1)
-
-
-def _pixels(sizes: Tiling) -> NDArray[np.int64]:
-    """Positions in the strip of the pixels of a tile."""
-    z, p, q = np.ogrid[: sizes.tile[0], : sizes.tile[1], : sizes.tile[2]]
-    return ((z * sizes.strip[1] + p) * sizes.strip[2] + q).reshape(-1)
-
-
 def _collapsed(problem: ConvProblem) -> ConvProblem:
     """The problem with as few axes as describe it: axes that no filter, stride or padding tells apart are one."""
     input = list(problem.input)
@@ -326,20 +279,18 @@ def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     by_lines = _by_lines(problem, op)
     sizes = _tiling(problem, op)
     memory = _memory(problem, op, sizes)
-    source_axes, target_axes, phases = _axes_and_phases(problem, op, sizes)
+    source_axes, target_axes, phases = axes_and_phases(problem, op, sizes)
     roles = role_fields(problem, op)
     sources = roles["sources"]
     tables = Tables(Strips)
-    source_at = [tables.add(axis.packed()) for axis in source_axes]
-    target_at = [tables.add(axis.packed()) for axis in target_axes]
     entries: list[int] = []
     for phase in phases:
         if by_lines and op is not Op.GRAD_WEIGHT:
             offsets, taken = _lines.run_tables(phase.taps, source_axes, roles, problem, sizes)
         else:
             block = sources if by_lines else sizes.channel_block
-            offsets = _offsets(phase, sizes, block)
-            taken = _taken_weights(phase, problem, block, roles["weight_source"])
+            offsets = offsets_of(phase, sizes, block)
+            taken = taken_weights(phase, problem, block, roles["weight_source"])
             if by_lines:
                 offsets = np.append(offsets, np.repeat(offsets[-1:], _line_weights.DOT_TERMS))
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
@@ -347,45 +298,25 @@ def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     joined = _is_joined(problem, op, sizes)
     in_place = joined and sizes.tile[0] == 1 and len(phases) == 1 and sizes.channel_block == sources
     panel_rows = math.prod(sizes.tile) if op is Op.GRAD_WEIGHT else sizes.channel_block * problem.taps
-    vector = tables.vector(
-        images=problem.N,
-        **roles,
-        channel_block=sizes.channel_block,
-        row_block=sizes.row_block,
+    vector = tables.partial_vector(
+        **fields_of(tables, problem, op, epilogue, sizes, (source_axes, target_axes)),
         row_group=row_group(problem),
         keeps_sums=memory.keeps_sums,
         phase_pitch=memory.phase_pitch,
         panel_pitch=memory.panel_pitch,
-        **named("positions_{}", "zpq", sizes.positions),
-        **named("tiles_{}", "zpq", sizes.tiles),
-        **named("tile_{}", "zpq", sizes.tile),
-        tiles_per_task=sizes.tiles_per_task,
-        **named("strip_{}", "dhw", sizes.strip),
-        **named("planes_{}", "dhw", sizes.planes),
-        channel_pitch=sizes.channel_pitch,
         packed=sizes.packed,
-        plane_pitch=sizes.plane_pitch,
-        line_pitch=sizes.line_pitch,
-        pitch=sizes.pitch,
         panel_at=memory.panel_at,
         sums_at=memory.sums_at,
         scratch_at=memory.scratch_at,
         dots_at=memory.dots_at,
         dots_pitch=memory.dots_pitch,
-        **named("source_axis_{}", "dhw", source_at),
-        **named("target_axis_{}", "dhw", target_at),
-        plain=is_plain(problem, op),
         joined=joined,
         in_place=in_place,
         in_source=by_lines and op is not Op.GRAD_WEIGHT and _lines.reads_source(problem, op),
         accumulates=folded,
-        activation=activation_code(epilogue, problem.dtype),
-        has_residual=epilogue.residual,
         rows_at=tables.add(roles["target_c" if op is Op.GRAD_WEIGHT else "weight_target"] * np.arange(sizes.row_block)),
         panel_rows_at=tables.add(sizes.pitch * np.arange(panel_rows)),
-        pixels_at=tables.add(_pixels(sizes)),
         phases=len(phases),
-        together=together(problem, op),
         phases_at=tables.add(entries),
     )
     parts, tasks = sizes.parts, sizes.tasks
@@ -426,7 +357,9 @@ def _exchange(problem: ConvProblem, op: Op) -> Exchange | None:
 
 def _own_kernels(problem: ConvProblem, op: Op) -> Any:
     """The module that has kernels of its own for a problem, tasks and all, or None."""
-    return next((each for each in (_pointwise, _pointwise_weights, _three_lines) if each.serves(problem, op)), None)
+    return next(
+        (each for each in (_pointwise, _pointwise_weights, _three_lines, _pixelwise) if each.serves(problem, op)), None
+    )
 
 
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:

@@ -184,7 +184,7 @@ def _correlate(task, source, spectra, target, residual, constants, workspace, ge
     """One task: a run of pairs of tiles of one group, all channels. spectra: U."""
     s, g, d = header(geometry), tiles_of(geometry), dense(geometry)
     step = lanes(workspace)
-    finish = Finish(constants, residual, s.has_residual, s.activation, s.accumulates)
+    finish = Finish(constants, residual, s.has_residual, s.activation, None)
     group, run = divmod(task, g.runs)
     begin, end = run * g.pairs_per_run, min((run + 1) * g.pairs_per_run, g.pairs)
     for pair in range(begin, end):

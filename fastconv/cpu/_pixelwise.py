@@ -74,7 +74,7 @@ def forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = header(geometry)
     block = block_of(g, task)
-    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
     taps, offsets_at, rows_at = geometry[g.phases_at], geometry[g.phases_at + 1], geometry[g.phases_at + 2]
     transpose_all(
         workspace, g.panel_at, g.columns_pitch, w, block.weights_at, g.weight_target, block.rows, g.sources * taps

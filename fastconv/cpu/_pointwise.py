@@ -161,7 +161,7 @@ def _multiply_channels(task, source, weights, target, residual, constants, works
             copy(sums, sums_at + k * pitch + whole, workspace, g.sums_at + k * g.pitch, left)
     if g.spreads:
         spread_lines(target, target_at, g.target_c, workspace, g.lines_at, pitch, rows, first_line, end_line, grid)
-    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
     if changes(finish, channel, rows):
         finish_runs(target, target_at + begin, g.target_c, rows, end - begin, channel, 1, finish)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import literally, types, uint64
+from numba import types, uint64
+from numba.extending import overload
 
-from ..core.jit import subroutine
+from ..core.jit import SUBROUTINE, subroutine
 from ._activation import activate_row
 from ._kernel import always_inlined, inner, never_inlined, place
 from ._simd import (
@@ -41,13 +42,16 @@ TRANSPOSED_CYCLES = 6
 
 
 class Finish(NamedTuple):
-    """What happens to sums when they are stored: target = activation(sums + bias + residual), or target += sums."""
+    """What happens to sums when they are stored: target = activation(sums + bias + residual), or target += sums.
+
+    Where `accumulates` is None, nothing is compiled for the latter.
+    """
 
     constants: types.Array  # the bias of each channel
     residual: types.Array  # in the target's shape
     has_residual: int
     activation: int
-    accumulates: int
+    accumulates: int | None
 
 
 @subroutine
@@ -80,17 +84,22 @@ def copy(target, target_at, source, source_at, count):
         store_first(target, target_at + i, count - i, load_first(source, source_at + i, count - i, 1))
 
 
-@subroutine
-def copy_every(jump, target, target_at, source, source_at, count):
-    """target[i] = source[jump * i] for i < count; jump: literal."""
-    literally(jump)
-    step = lanes(source)
-    i = 0
-    while i + step <= count:
-        store(target, target_at + i, load_every(source, source_at + jump * i, jump, step))
-        i += step
-    if i < count:
-        store_first(target, target_at + i, count - i, load_every(source, source_at + jump * i, jump, count - i))
+def _copying_every(jump):
+    @subroutine
+    def copy_every(target, target_at, source, source_at, count):
+        """target[i] = source[jump * i] for i < count."""
+        step = lanes(source)
+        i = 0
+        while i + step <= count:
+            store(target, target_at + i, load_every(source, source_at + jump * i, jump, step))
+            i += step
+        if i < count:
+            store_first(target, target_at + i, count - i, load_every(source, source_at + jump * i, jump, count - i))
+
+    return copy_every
+
+
+copy_every_second, copy_every_third, copy_every_fourth = map(_copying_every, (2, 3, 4))
 
 
 @subroutine
@@ -103,11 +112,11 @@ def copy_apart(target, target_at, source, source_at, jump, count):
     if jump == 1:
         copy(target, target_at, source, source_at, count)
     elif jump == 2:
-        copy_every(2, target, target_at, source, source_at, count)
+        copy_every_second(target, target_at, source, source_at, count)
     elif jump == 3:
-        copy_every(3, target, target_at, source, source_at, count)
+        copy_every_third(target, target_at, source, source_at, count)
     elif jump == 4:
-        copy_every(4, target, target_at, source, source_at, count)
+        copy_every_fourth(target, target_at, source, source_at, count)
     else:
         for i in range(uint64(count)):
             target[uint64(target_at) + i] = source[uint64(source_at) + i * uint64(jump)]
@@ -165,7 +174,7 @@ def gather_rows(
                 if jump == 1:
                     copy(target, at, source, row, last - first)
                 else:
-                    copy_every(2, target, at, source, row, last - first)
+                    copy_every_second(target, at, source, row, last - first)
 
 
 @subroutine
@@ -327,6 +336,25 @@ def add_to_every_second(target, target_at, source, source_at, count):
         store_first(target, at + step, held - step, second + interleaved(value, nothing, 1))
 
 
+def _is_added(target, target_at, stride, geometry, plane, step, position, source, source_at, count, finish):
+    """Add a row to the target, if that is how it is finished, and tell."""
+
+
+def _never(target, target_at, stride, geometry, plane, step, position, source, source_at, count, finish):
+    return False
+
+
+def _perhaps(target, target_at, stride, geometry, plane, step, position, source, source_at, count, finish):
+    if finish.accumulates:
+        add_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count)
+    return finish.accumulates != 0
+
+
+@overload(_is_added, jit_options=SUBROUTINE)
+def _is_added_as(target, target_at, stride, geometry, plane, step, position, source, source_at, count, finish):
+    return _never if finish.types[Finish._fields.index("accumulates")] is types.none else _perhaps
+
+
 @subroutine
 def store_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count, channel, finish):
     """Store source[q] at `position + q` of a plane, for q < count, finished; positions outside are dropped.
@@ -336,9 +364,9 @@ def store_row(target, target_at, stride, geometry, plane, step, position, source
     first, last = inner(geometry, plane, position, count)
     jump = step * stride
     begin = target_at + place(geometry, plane, position + first) * stride
-    if finish.accumulates:
-        add_row(target, target_at, stride, geometry, plane, step, position, source, source_at, count)
-    elif first < last:
+    if _is_added(target, target_at, stride, geometry, plane, step, position, source, source_at, count, finish):
+        return
+    if first < last:
         if jump == 1:
             store_run(target, begin, source, source_at + first, last - first, channel, finish)
         else:
@@ -432,11 +460,11 @@ def store_channels(
     scratch_at: lanes * lanes elements of the source that may be overwritten.
     """
     first, last = inner(geometry, plane, position, count)
-    if finish.accumulates:
-        for c in range(channels):
-            at = source_at + c * pitch
-            add_row(target, target_at + c, stride, geometry, plane, step, position, source, at, count)
-    elif first < last:
+    is_added = False
+    for c in range(channels):
+        at = source_at + c * pitch
+        is_added = _is_added(target, target_at + c, stride, geometry, plane, step, position, source, at, count, finish)
+    if not is_added and first < last:
         begin = target_at + place(geometry, plane, position + first) * stride
         store_run_of_channels(
             target, begin, step * stride, source, source_at + first, pitch, channels, last - first,

@@ -28,7 +28,7 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
     g = header(geometry)
     block = block_of(g, task)
     tile = tile_of(g, block.run)
-    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
     is_changed = changes(finish, block.channel, block.rows)
     gather_strips(workspace, geometry, x, block.source_at, g.sources, tile, constants, True)
     terms, offsets_at, taken_at = geometry[g.phases_at], geometry[g.phases_at + 1], geometry[g.phases_at + 2]

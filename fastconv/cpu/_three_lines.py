@@ -115,7 +115,7 @@ def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
 def _filter_planes(task, source, w, target, residual, constants, geometry, strided):
     """A run of planes of all images. strided: None where the stride is 1; the type tells what is compiled."""
     g = Planes(*first_integers(geometry, HEADER))
-    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
     for plane in range(task * g.block, min((task + 1) * g.block, g.images * g.groups)):
         source_at, target_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
         channel = plane % g.groups
@@ -227,7 +227,7 @@ def _fetch_lines(g, source, source_at, h, q, step):
 def _grad_input_strided(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Planes(*first_integers(geometry, HEADER))
-    finish = Finish(constants, residual, g.has_residual, g.activation, 0)
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
     for plane in range(task * g.block, min((task + 1) * g.block, g.images * g.groups)):
         channel, x_at = plane % g.groups, plane * g.target_h * g.target_w
         _spread(g, y, plane * g.source_h * g.source_w, w, 9 * channel, x, x_at)

@@ -85,25 +85,26 @@ ALIGNMENT = 16
 @kernel
 def _forward(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry)
+    _correlate(task, x, w, y, residual, constants, workspace, geometry, None)
 
 
 @kernel
 def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry)
+    _correlate(task, y, w, x, residual, constants, workspace, geometry, header(geometry).accumulates)
 
 
 @subroutine
-def _correlate(task, source, weights, target, residual, constants, workspace, geometry):
+def _correlate(task, source, weights, target, residual, constants, workspace, geometry, accumulates):
     """One task: a run of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors in either layout; weights: (K, C / groups, taps); workspace: strips, a panel, sums.
+    source, target: tensors in either layout; weights: (K, C / groups, taps); workspace: strips, a panel, sums;
+    accumulates: as in `Finish`.
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     image, run, channel, rows, source_at, weights_at = block_of(g, task)
-    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    finish = Finish(constants, residual, g.has_residual, g.activation, accumulates)
     is_changed = changes(finish, channel, rows)
     for number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
         tile = tile_of(g, number)

@@ -139,7 +139,7 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
     rows = min(g.channel_block, g.output_channels - block * g.channel_block)
     channel = group * g.output_channels + block * g.channel_block
     outside = constants[constants.size - 1]
-    ending = Finish(constants, residual, g.has_residual, g.activation, 0)
+    ending = Finish(constants, residual, g.has_residual, g.activation, None)
     x_at = image * g.x_n + group * g.x_group
     for first in range(0, g.patch_rows, g.row_block):
         terms = min(g.row_block, g.patch_rows - first)

@@ -72,14 +72,26 @@ PREPARED_ROWS = 16
 # ---- kernels
 
 
+@subroutine
+def _accumulates(geometry):
+    return header(geometry).accumulates
+
+
+@subroutine
+def _accumulates_never(geometry):
+    return None
+
+
 def _correlation(kind: int, flipped: int) -> Kernel:
     """The kernel of one of `SQUARES`; flipped: whether it is GRAD_INPUT, where x and y change places."""
+    accumulates = _accumulates if flipped else _accumulates_never
 
     @kernel
     def correlate(task, x, w, y, residual, constants, workspace, geometry):
         x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
         source, target = (y, x) if flipped else (x, y)
-        _correlate(kind, flipped, task, source, w, target, residual, constants, workspace, geometry)
+        adds = accumulates(geometry)
+        _correlate(kind, flipped, adds, task, source, w, target, residual, constants, workspace, geometry)
 
     return correlate
 
@@ -91,11 +103,11 @@ KERNELS = {
 
 
 @subroutine
-def _correlate(kind, flipped, task, source, weights, target, residual, constants, workspace, geometry):
+def _correlate(kind, flipped, accumulates, task, source, weights, target, residual, constants, workspace, geometry):
     """One task: a run of blocks of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors; weights: (K, C / groups, taps), or the filters that `_prepare` makes of it; workspace:
-    lines, data, filters unless they are given, sums, lines of outputs.
+    accumulates: as in `Finish`; source, target: tensors; weights: (K, C / groups, taps), or the filters that `_prepare`
+    makes of it; workspace: lines, data, filters unless they are given, sums, lines of outputs.
     """
     literally(kind)
     literally(flipped)
@@ -116,7 +128,7 @@ def _correlate(kind, flipped, task, source, weights, target, residual, constants
     filters, filters_at = workspace, g.filters_at
     if g.prepared:
         filters, filters_at = weights, group * g.filters_group + row * g.filters_pitch
-    finish = Finish(constants, residual, g.has_residual, g.activation, g.accumulates)
+    finish = Finish(constants, residual, g.has_residual, g.activation, accumulates)
     stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
     begin = run * g.blocks_per_task
     for number in range(begin, min(begin + g.blocks_per_task, blocks)):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv.core.algorithm import PLAIN
 from fastconv.core.evaluate import evaluate
 from fastconv.core.problem import ConvProblem, Op
-from fastconv.cpu import _three_lines
+from fastconv.cpu import _three_lines, direct
 
-from .problems import expected, inputs_of, random_tensors
+from .problems import expected, inputs_of, random_tensors, surrounded
 
 PADS = ("0", "1", "2", "3", "1:0", "0x2:1")
 EXTENTS = ((1, 1), (2, 3), (3, 2), (5, 17), (8, 9), (9, 33), (15, 16), (4, 66))
@@ -36,6 +37,19 @@ def test_every_border(op, dtype):
         tensors = random_tensors(problem, 0, small_integers=True)
         result = evaluate(op, problem, algorithm="direct", **inputs_of(op, tensors))
         np.testing.assert_array_equal(result, expected(problem, op, tensors), err_msg=f"{op} {problem}")
+
+
+@pytest.mark.parametrize("op", Op)
+def test_planes_that_are_fetched_beforehand(op, monkeypatch):
+    """As those of large tensors are; of any size, from memory that ends with the last plane."""
+    monkeypatch.setattr(_three_lines, "FAR_BYTES", 0)
+    for problem in problems("i32"):
+        tensors = {name: surrounded(each) for name, each in random_tensors(problem, 0, small_integers=True).items()}
+        answer, result = expected(problem, op, tensors), {Op.FORWARD: "y", Op.GRAD_INPUT: "x", Op.GRAD_WEIGHT: "w"}[op]
+        tensors[result][...] = 99
+        constants = np.zeros(problem.C + 1, problem.dtype)
+        direct.plan(problem, op, PLAIN).run(*(tensors[each] for each in "xwy"), tensors[result], constants, 2)
+        np.testing.assert_array_equal(tensors[result], answer, err_msg=f"{op} {problem}")
 
 
 @pytest.mark.parametrize("stride", [1, 2])

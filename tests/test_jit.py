@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import pathlib
+import pkgutil
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ import numba
 import pytest
 from numba.core import event
 
+from fastconv import cpu
 from fastconv.core import jit
 from fastconv.core.algorithm import PLAIN
 from fastconv.core.evaluate import evaluate
@@ -109,6 +113,17 @@ def test_the_cache_is_used_and_survives_damage(tmp_path):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert run_python(CALL, tmp_path) == "True\n"
     assert run_python(CALL, tmp_path) == "False\n"
+
+
+def test_every_kernel_is_found_again_by_another_process():
+    """The cache knows a kernel by the pickled values of its closure too, which are alike for plain data only."""
+    for module in pkgutil.iter_modules(cpu.__path__):
+        importlib.import_module(f"{cpu.__name__}.{module.name}")
+    kernels = [each for each in gc.get_objects() if isinstance(each, jit.Kernel)]
+    assert len(kernels) > 50
+    for each in kernels:
+        held = [cell.cell_contents for cell in each._body.__closure__ or ()]
+        assert all(isinstance(value, (int, str)) for value in held), f"{each._body.__module__}: {held}"
 
 
 def test_no_place_for_a_cache_is_no_error(tmp_path):

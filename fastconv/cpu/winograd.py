@@ -72,33 +72,32 @@ PREPARED_ROWS = 16
 # ---- kernels
 
 
-@subroutine
-def _accumulates(geometry):
-    return header(geometry).accumulates
-
-
-@subroutine
-def _accumulates_never(geometry):
-    return None
-
-
-def _correlation(kind: int, flipped: int) -> Kernel:
-    """The kernel of one of `SQUARES`; flipped: whether it is GRAD_INPUT, where x and y change places."""
-    accumulates = _accumulates if flipped else _accumulates_never
+def _forward(kind: int) -> Kernel:
+    """The kernel of one of `SQUARES`."""
 
     @kernel
     def correlate(task, x, w, y, residual, constants, workspace, geometry):
         x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-        source, target = (y, x) if flipped else (x, y)
-        adds = accumulates(geometry)
-        _correlate(kind, flipped, adds, task, source, w, target, residual, constants, workspace, geometry)
+        _correlate(kind, 0, None, task, x, w, y, residual, constants, workspace, geometry)
+
+    return correlate
+
+
+def _grad_input(kind: int) -> Kernel:
+    """The same with x and y in each other's place."""
+
+    @kernel
+    def correlate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        accumulates = header(geometry).accumulates
+        _correlate(kind, 1, accumulates, task, y, w, x, residual, constants, workspace, geometry)
 
     return correlate
 
 
 KERNELS = {
-    op: [_correlation(kind, flipped) for kind in range(len(SQUARES))]
-    for flipped, op in enumerate((Op.FORWARD, Op.GRAD_INPUT))
+    op: [kernel_of(kind) for kind in range(len(SQUARES))]
+    for op, kernel_of in ((Op.FORWARD, _forward), (Op.GRAD_INPUT, _grad_input))
 }
 
 

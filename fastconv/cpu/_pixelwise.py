@@ -38,7 +38,7 @@ from ._rows import (
     Finish,
     transpose_all,
 )
-from ._simd import lanes
+from ._simd import REGISTER_BYTES, lanes
 from ._strips import Strips, block_of, gather_strips, header, store_tile, tile_of
 from ._tiles import (
     CALL_TILES,
@@ -60,6 +60,9 @@ LEAST_STRIDE = 3
 # Bytes of the weights of a task, if more than a register tile of them: with a strip and the sums they take a
 # second-level cache of 1 MiB.
 PANEL_BYTES = 640 << 10
+# Bytes of the weights of a register tile, and of the sums of a task, at most: a thread is to have no more than 8 MiB.
+LEAST_PANEL_BYTES = 4 << 20
+SUMS_BYTES = 1 << 20
 
 
 # ---- the kernel
@@ -130,6 +133,7 @@ def _can(problem: ConvProblem, op: Op) -> bool:
         and problem.layout == "channels_first"
         and problem.real_products == 1
         and channels_of(problem, op)[1] >= lanes_of(problem.dtype)
+        and channels_of(problem, op)[0] * problem.taps * VECTORS * REGISTER_BYTES <= LEAST_PANEL_BYTES
     )
 
 
@@ -145,9 +149,9 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     size, lanes, terms = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype), sources * problem.taps
     for tile, row_block in itertools.product(
         tile_choices(problem.output, halo_of(problem, op), TILE_PIXELS, lanes),
-        _row_blocks(targets, lanes, PANEL_BYTES // (terms * size)),
+        _row_blocks(targets, lanes, min(PANEL_BYTES // terms, SUMS_BYTES // TILE_PIXELS) // size),
     ):
-        planes, strip, gap = whole_rows_strip(problem, op, tile)
+        planes, strip, gap = whole_rows_strip(problem, tile)
         pixels, columns = math.prod(tile), -(-row_block // lanes)
         vectors = -(-pixels // lanes)
         block = even_split(sources, max(1, STRIP_BYTES // (math.prod(planes) * math.prod(strip) * size)))
@@ -161,7 +165,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         turned = terms * columns * TRANSPOSED_CYCLES + TASK_CYCLES
         tiles = math.prod(-(-whole // part) for whole, part in zip(problem.output, tile, strict=True))
         whole = problem.N * problem.groups * -(-targets // row_block)
-        for per_task in {-(-tiles // runs) for runs in range(1, min(tiles, 2 * local_machine().threads) + 1)}:
+        for per_task in {-(-tiles // parts) for parts in range(1, min(tiles, 2 * local_machine().threads) + 1)}:
             tasks = whole * -(-tiles // per_task)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, True, vectors * lanes, tasks,

@@ -175,13 +175,11 @@ def together(problem: ConvProblem, op: Op) -> int:
     return 2 if takes_turns and problem.layout == "channels_first" and not folding(problem) else 1
 
 
-def whole_rows_strip(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int]:
-    """Planes and strip of a tile whose pixels need not be neighbours, so that rows stay as they are, and their gap."""
-    depth, height, width = (part + more for part, more in zip(tile, halo_of(problem, op), strict=True))
-    if op is Op.GRAD_INPUT:
-        return (1, 1, 1), (depth, height, width), 0
-    stride = problem.stride[2]
-    return (*planes_of(problem, op)[:2], 1), (depth, height, (tile[2] - 1) * stride + problem.reach[2]), stride - 1
+def whole_rows_strip(problem: ConvProblem, tile: Axes) -> tuple[Axes, Axes, int]:
+    """Of a tile of y whose pixels need not be neighbours, so that rows of x stay as they are: planes, strip and gap."""
+    depth, height, _ = (part + more for part, more in zip(tile, halo_of(problem, Op.FORWARD), strict=True))
+    stride, planes = problem.stride[2], planes_of(problem, Op.FORWARD)
+    return (*planes[:2], 1), (depth, height, (tile[2] - 1) * stride + problem.reach[2]), stride - 1
 
 
 def parts_of(extent: int, most: int) -> Iterator[int]:
@@ -337,7 +335,7 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     vectors = _vectors(row_block, lanes)
     row_blocks = -(-targets // row_block)
     for tile in tile_choices(problem.output, halo, WEIGHT_PIXELS, lanes):
-        planes, strip, gap = whole_rows_strip(problem, op, tile)
+        planes, strip, gap = whole_rows_strip(problem, tile)
         pixels = math.prod(tile)
         tiles = math.prod(-(-whole // part) for whole, part in zip(problem.output, tile, strict=True))
         items = problem.N * tiles

@@ -266,8 +266,10 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         made.append(value)
         return value * value
 
-    assert [square(value) for value in (1, 2, 3, 1, 4, 1, 1)] == [1, 4, 9, 1, 16, 1, 1]
-    assert made == [1, 2, 3, 4, 1]
+    assert [square(value) for value in (1, 2, 3, 1, 4, 1, 2)] == [1, 4, 9, 1, 16, 1, 4]
+    assert made == [1, 2, 3, 4, 2]  # the one that was asked for least recently has gone
+    assert [square(np.float64(value)) for value in (1, 2, 3, 1, 4, 1)] == [1, 4, 9, 1, 16, 1]
+    assert made[5:] == [1, 2, 3, 4, 1]  # of what Python does not tell apart, the oldest
 
 
 def test_what_raises_is_not_remembered():

@@ -43,6 +43,8 @@ PoolRun = Callable[[Any, Any, Any, int], None]
 class PoolOp(enum.Enum):
     """What is computed: of x, or with gives_x, of y."""
 
+    __hash__ = object.__hash__  # that of `Enum` is a Python function
+
     MAX = "max"
     MAX_WITH_INDICES = "max with indices"
     MEAN = "mean"

@@ -67,6 +67,8 @@ DTYPE_CODES = {name: f"{np.dtype(name).kind}{np.dtype(name).itemsize * 8}" for n
 class Op(enum.Enum):
     """Which tensor is computed from the other two."""
 
+    __hash__ = object.__hash__  # that of `Enum` is a Python function
+
     FORWARD = "forward"
     GRAD_INPUT = "grad_input"
     GRAD_WEIGHT = "grad_weight"

@@ -114,6 +114,17 @@ def number(geometry, at):
     return geometry[uint64(at)]
 
 
+@intrinsic
+def real(typing_context, geometry, at):
+    """The float64 whose bits an integer of the geometry vector has."""
+
+    def codegen(context, builder, signature, arguments):
+        data = make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.bitcast(builder.load(builder.gep(data, [arguments[1]])), ir.DoubleType())
+
+    return types.float64(geometry, types.int64), codegen
+
+
 @subroutine
 def plane_at(geometry, axis_at, slot):
     """Position of one plane of a packed axis (`fastconv.cpu._axes.Axis.packed`)."""

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
-from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, views
+from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, real, views
 from ._pool_lines import (
     Shape,
     covers,
@@ -89,6 +89,13 @@ class Header(NamedTuple):
     taps: int
     dilation: int
     low: int
+    # Of windows two apart: the sum for an element at an even position that its first tap gives it, from where the sums
+    # begin, the taps, and the same at odd ones; and sums from one tap to the next.
+    even_at: int
+    even_taps: int
+    odd_at: int
+    odd_taps: int
+    tap_step: int
     margin: int  # zeros before the sums of a line
     pitch: int  # from the sums of one line to those of the next
     divides: int  # whether windows along v have divisors of their own
@@ -155,7 +162,7 @@ def _sum(x, target, target_at, pitch, geometry, first):
     For the lines of a task, of which `first` is the first; in the target they are `pitch` elements apart.
     """
     always_inlined()
-    if Header(*first_integers(geometry, HEADER)).width < lanes_of_value(zeros(x, WIDE)):
+    if Header(*first_integers(geometry, HEADER)).width <= lanes(x):
         _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, 1))
     else:
         _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, WIDE))
@@ -174,13 +181,13 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, nothing):
         for begin in range(0, g.width, step):
             q, total = max(0, min(begin, g.width - step)), nothing
             for a in range(holders.begin_a, holders.end_a, 2):
-                row_a, divisor_a = start + number(geometry, a) * g.y_a, number(geometry, a + 1)
+                row_a, part_a = start + number(geometry, a) * g.y_a, real(geometry, a + 1)
                 for b in range(holders.begin_b, holders.end_b, 2):
-                    row_b, divisor_b = row_a + number(geometry, b) * g.y_b, divisor_a * number(geometry, b + 1)
+                    row_b, part_b = row_a + number(geometry, b) * g.y_b, part_a * real(geometry, b + 1)
                     for c in range(holders.begin_c, holders.end_c, 2):
-                        at, divisor = row_b + number(geometry, c) * g.y_c + q, divisor_b * number(geometry, c + 1)
+                        at, part = row_b + number(geometry, c) * g.y_c + q, part_b * real(geometry, c + 1)
                         seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
-                        total = fma(everywhere(nothing, 1.0 / divisor), seen, total)
+                        total = fma(everywhere(nothing, part), seen, total)
             if held == step:
                 store(target, target_at + q, total)
             else:
@@ -222,16 +229,24 @@ def _collect_by_turns(y, sums, geometry, first):
     for line in range(min(g.lines_per_task, g.lines - first)):
         y_at, at = (first + line) * g.extent, line * g.pitch + g.margin
         for i in range(0, g.extent, 2 * step):
-            even = odd = zeros(y, 1)
-            for r in range(g.taps):
-                distance = g.low - r * g.dilation
-                seen = load(sums, at + i // 2 + (distance + 1) // 2, 1)
-                if distance & 1:
-                    odd = odd + seen
-                else:
-                    even = even + seen
-            store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
-            store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
+            even = _sum_of_taps(sums, at + i // 2 + g.even_at, g.even_taps, g.tap_step, zeros(y, 1))
+            odd = _sum_of_taps(sums, at + i // 2 + g.odd_at, g.odd_taps, g.tap_step, zeros(y, 1))
+            if i + 2 * step <= g.extent:
+                store(y, y_at + i, interleaved(even, odd, 0))
+                store(y, y_at + i + step, interleaved(even, odd, 1))
+            else:
+                store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
+                store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
+
+
+@subroutine
+def _sum_of_taps(sums, at, taps, step, total):
+    """Add sums[at], sums[at - step] and so on to a total, of so many taps."""
+    always_inlined()
+    for _ in range(taps):
+        total = total + load(sums, at, 1)
+        at -= step
+    return total
 
 
 @subroutine
@@ -239,7 +254,7 @@ def _hand_out_planes(x, y, geometry, first):
     """One window for each plane, of which a line is one."""
     never_inlined()
     g = Header(*first_integers(geometry, HEADER))
-    part = everywhere(zeros(y, 1), 1.0 / number(geometry, number(geometry, g.holders_c) + 1))
+    part = everywhere(zeros(y, 1), real(geometry, number(geometry, g.holders_c) + 1))
     for line in range(first, min(first + g.lines_per_task, g.lines)):
         fill_first(y, line * g.extent, g.extent, splat(x, line, 1) * part)
 
@@ -297,6 +312,7 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
         taps=v.size,
         dilation=v.dilation,
         low=v.low,
+        **_taps_by_turns(v),
         margin=margin,
         pitch=pitch,
         divides=int(common == 1),
@@ -305,6 +321,19 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
     geometry[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, geometry.size)
     geometry.flags.writeable = False
     return geometry, -(-shape.x_lines // per_task), workspace
+
+
+def _taps_by_turns(axis: PoolAxis) -> dict[str, int]:
+    """Tap r of windows two apart gives ``sums[(i + low - r * dilation) / 2]`` to the elements i where that is whole."""
+    distances = axis.low - np.arange(axis.size) * axis.dilation
+    even, odd = distances[distances % 2 == 0] // 2, (distances[distances % 2 == 1] + 1) // 2
+    return {
+        "even_at": int(even[0]) if even.size else 0,
+        "even_taps": even.size,
+        "odd_at": int(odd[0]) if odd.size else 0,
+        "odd_taps": odd.size,
+        "tap_step": axis.dilation if axis.dilation % 2 else axis.dilation // 2,
+    }
 
 
 def _kind(shape: Shape) -> int:
@@ -326,12 +355,16 @@ def _output_strides(shape: Shape) -> tuple[int, int, int, int]:
 
 
 def _add_holders(tables: Tables, axis: PoolAxis, factor: int) -> int:
-    """Add the windows that hold each element, as pairs (window, factor * divisor), and a table of where they begin."""
+    """Add the windows that hold each element, and a table of where they begin.
+
+    As pairs (window, its part), of which the part, 1 / (factor * divisor), is a float64.
+    """
     windows = np.repeat(np.arange(axis.output), axis.count)
     order = np.arange(windows.size) - np.repeat(np.cumsum(axis.count) - axis.count, axis.count)
     elements = np.repeat(axis.first, axis.count) + order * axis.dilation
     sorted_ = np.argsort(elements, kind="stable")
-    pairs = np.stack([windows[sorted_], factor * axis.divisors[windows[sorted_]]], axis=1)
+    parts = 1.0 / (factor * axis.divisors[windows[sorted_]])
+    pairs = np.stack([windows[sorted_], parts.view(np.int64)], axis=1)
     at = tables.add(pairs)
     begins = np.searchsorted(elements[sorted_], np.arange(axis.input + 1))
     return tables.add(at + 2 * begins)

@@ -283,9 +283,13 @@ def _put_rows_together(kind, x, target, geometry, begin, end, target_at, pitch, 
         for begin_i in range(first, last, step):
             i = max(first, min(begin_i, last - step))
             value, at, left = outside, rows.at + i, box_of(rows)
-            while left.rows:
-                value = both(kind, value, load_held(x, at, held, outside))
-                at, left = next_row(rows, at, left)
+            if left.rows == 3 and rows.count_c == 3:
+                value = both(kind, load_held(x, at, held, outside), load_held(x, at + rows.step_c, held, outside))
+                value = both(kind, value, load_held(x, at + 2 * rows.step_c, held, outside))
+            else:
+                while left.rows:
+                    value = both(kind, value, load_held(x, at, held, outside))
+                    at, left = next_row(rows, at, left)
             store_held(target, target_at + i, held, finished(kind, value, i, held, rows.divisor * is_last))
         target_at += pitch
         line = next_line(g, line)
@@ -349,15 +353,22 @@ def _go_along(kind, row, y, geometry, begin, end, outside):
     """Windows in lanes."""
     never_inlined()
     g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
+    held = min(step, g.width)
     line = line_of(g, begin)
     for number in range(end - begin):
         divisor, y_at = rows_of(g, geometry, line).divisor, (begin + number) * g.width
-        for q in range(0, g.width, step):
+        for begin_q in range(0, g.width, step):
+            q = max(0, min(begin_q, g.width - step))
             at = number * v.pitch + v.margin + q * g.stride - g.low
             value = outside
             if g.stride == 1:
                 for r in range(g.taps):
                     value = both(kind, value, load(row, at + r * g.dilation, outside))
+            elif g.stride == 2 and v.paired == 2 and g.taps == 3:
+                left, right = load(row, at, outside), load(row, at + step, outside)
+                value = both(kind, every_second(left, right, 0), every_second(left, right, 1))
+                left, right = load(row, at + 2, outside), load(row, at + 2 + step, outside)
+                value = both(kind, value, every_second(left, right, 0))
             elif g.stride == 2:
                 for r in range(0, v.paired, 2):
                     left, right = load(row, at + r, outside), load(row, at + r + step, outside)
@@ -370,8 +381,10 @@ def _go_along(kind, row, y, geometry, begin, end, outside):
             else:
                 for r in range(g.taps):
                     value = both(kind, value, load_apart(row, at + r * g.dilation, g.stride, 0, step, outside))
-            held = min(step, g.width - q)
-            store_held(y, y_at + q, held, finished(kind, value, q, held, divisor))
+            if held == step:
+                store(y, y_at + q, finished(kind, value, q, step, divisor))
+            else:
+                store_held(y, y_at + q, held, finished(kind, value, q, held, divisor))
         line = next_line(g, line)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.calls import Case, main, preparing
-from bench.prepared import Array, Prepared
+from bench.prepared import Array, Prepared, normal
 
 IMAGE = (2048, 2048)
 Calls = dict[str, Callable[[int], Prepared]]
@@ -24,7 +24,7 @@ Calls = dict[str, Callable[[int], Prepared]]
 
 def _random(shape: tuple[int, ...], seed: int, dtype: Any = np.float32) -> Array:
     """Normally distributed numbers, the same in every process."""
-    return np.random.default_rng(seed).standard_normal(shape, dtype)
+    return normal(np.random.default_rng(seed), shape, dtype)
 
 
 def _with_threads(make: Callable[[Any], Callable[[], Any]], module: str, threads: int) -> Prepared:

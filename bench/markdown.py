@@ -12,9 +12,10 @@ from bench.results import Conditions, Results, Row
 
 _METHOD = f"""\
 Every library runs in a process of its own, and only one runs at a time; the others are stopped by a signal, so that
-their threads do not spin. All have the same tensors and the same number of threads. First every result is verified:
-up to 1024 of its elements are compared with the result in float64, and the largest error over the root mean square of
-the result must not exceed {" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
+their threads do not spin. All have the same tensors, which begin with a cache line, and the same number of threads.
+First every result is verified: up to 1024 of its elements are compared with the result in float64, and the largest
+error over the root mean square of the result must not exceed
+{" and ".join(f"{bound:.0e} in {dtype}" for dtype, bound in TOLERANCE.items())}. Then the
 libraries are timed in turns, with {1e3 * rest.SECONDS:.0f} ms of rest between them. A round is a call that warms the
 caches and calls for {1e3 * ROUND_SECONDS:.0f} ms, of which the fastest counts; the time in the tables is the median
 over the rounds. While that of any library is {100 * (SETTLED - 1):.0f} % above its best round, all have

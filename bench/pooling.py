@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.calls import Case, main, preparing
-from bench.prepared import Array, Prepared
+from bench.prepared import Array, Prepared, copied, normal
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Window:
     def data(self) -> tuple[Array, Array]:
         """The input and the gradient of the result: normally distributed, the same in every process."""
         rng = np.random.default_rng(0)
-        return rng.standard_normal(self.shape, np.float32), rng.standard_normal(self.output, np.float32)
+        return normal(rng, self.shape), normal(rng, self.output)
 
     def bytes(self, op: str) -> int:
         """Of the tensors: x and y, and 8 for each index of a maximum whose gradient is wanted."""
@@ -114,7 +114,7 @@ def _fastconv(window: Window, op: str, threads: int) -> Prepared:
     options: dict[str, Any] = {"num_threads": threads, "layout": window.layout}
     to_array: Callable[[Array], Array] = np.asarray
     if window.layout == "channels_last":
-        x, y = (np.ascontiguousarray(np.moveaxis(tensor, 1, -1)) for tensor in (x, y))
+        x, y = (copied(np.moveaxis(tensor, 1, -1)) for tensor in (x, y))
         to_array = functools.partial(np.moveaxis, source=-1, destination=1)
     pool = getattr(fastconv, f"{window.kind}_pool{window.rank}d")
     if op == "forward":

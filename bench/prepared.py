@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.core.arrays import on_a_line
+
 Array = NDArray[Any]
 
 
@@ -23,6 +25,19 @@ class Prepared:
     call: Callable[[], Any]
     to_array: Callable[[Any], Array] = np.asarray
     note: str = ""
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    """Normally distributed numbers, in memory that begins with a cache line, as PyTorch's and ONNX Runtime's does."""
+    numbers: Array = rng.standard_normal(dtype=dtype, out=on_a_line(shape, dtype))
+    return numbers
+
+
+def copied(array: Array) -> Array:
+    """The elements in their order, in such memory."""
+    copy = on_a_line(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def only(allowed: bool, reason: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bench.prepared import Array
+from bench.prepared import Array, normal
 from fastconv.core.problem import ConvProblem, Op
 
 # Largest allowed |error| over the root mean square of the result.
@@ -34,8 +34,7 @@ class Tensors(NamedTuple):
 def tensors(problem: ConvProblem) -> Tensors:
     """Normally distributed numbers, the same for the same problem."""
     shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
-    dtype: Any = problem.dtype
-    return Tensors(*(np.random.default_rng(seed).standard_normal(shape, dtype) for seed, shape in enumerate(shapes)))
+    return Tensors(*(normal(np.random.default_rng(seed), shape, problem.dtype) for seed, shape in enumerate(shapes)))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def poisoned(shape, dtype):
     if array.dtype.kind in "fc":
         array.fill(np.nan)
     else:
-        array.view(np.uint8).fill(0xA5) if array.ndim else array.fill(0)
+        array.view(np.uint8).fill(0xFF) if array.ndim else array.fill(0)  # as floating numbers, NaN
     return array
 
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from fastconv import conv1d
-from fastconv.core import kept
-from fastconv.core.arrays import allocate
+from fastconv.core import arrays, kept
+from fastconv.core.arrays import LINE_BYTES, allocate
 
 SIZE = 1000  # bytes from which on memory is kept here
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
+    monkeypatch.setattr(arrays, "LARGE_BYTES", SIZE)
     monkeypatch.setattr(kept, "LEAST_BYTES", SIZE)
     monkeypatch.setattr(kept, "MOST_BYTES", 10 * SIZE)
     monkeypatch.setattr(kept, "_blocks", [])
@@ -61,6 +62,12 @@ def test_a_block_is_not_wasted_on_what_is_much_smaller():
     assert address(allocate(2 * SIZE, "int8")) == place
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float32", "complex128"])
+def test_large_results_begin_with_a_cache_line(dtype):
+    held = [allocate((SIZE + number, 3), dtype) for number in range(4)]
+    assert all(address(each) % LINE_BYTES == 0 and each.flags.c_contiguous for each in held)
+
+
 def test_small_results_are_left_to_the_c_library():
     allocate(SIZE - 1, "int8")
     assert kept._blocks == []
@@ -82,9 +89,9 @@ def test_no_more_than_so_many_bytes_are_kept():
         return sum(block.nbytes for block in kept._blocks)
 
     held = [allocate(4 * SIZE, "int8") for _ in range(3)]  # the third has no room, and is the caller's alone
-    assert total() == 8 * SIZE
+    assert total() == 2 * (4 * SIZE + LINE_BYTES)
     del held
     allocate(9 * SIZE, "int8")  # both free blocks make room
-    assert total() == 9 * SIZE
+    assert total() == 9 * SIZE + LINE_BYTES
     allocate(11 * SIZE, "int8")  # never has room
     assert total() <= 10 * SIZE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -117,11 +118,30 @@ def sum_of_channels(array: Array, axis: int) -> Array:
 
 _empty = np.empty  # the tests put poison here
 
+LINE_BYTES = 64
+# Bytes of a result from which on it is worth the microsecond that it takes to let it begin with a cache line. NumPy's
+# arrays begin anywhere: 64x56x56 to 64, 1x1, took 144 us where every vector of x lay in two lines, and 137 so.
+LARGE_BYTES = 1 << 20
+
 
 def allocate(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
     """Memory that is about to be written; every result and every workspace comes from here."""
     fresh = _empty(shape, dtype)
-    return fresh if fresh.nbytes < kept.LEAST_BYTES else kept.instead_of(fresh)
+    if fresh.nbytes < LARGE_BYTES:
+        return fresh
+    del fresh  # first, or the C library would give memory of twice the size back to the system at each call
+    return on_a_line(shape, dtype)
+
+
+def on_a_line(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
+    """Memory that begins with a cache line."""
+    elements = shape if isinstance(shape, int) else math.prod(shape)
+    bytes = int(elements) * np.dtype(dtype).itemsize
+    memory = _empty(bytes + LINE_BYTES, np.uint8)
+    if bytes >= kept.LEAST_BYTES:
+        memory = kept.instead_of(memory)
+    at = -memory.ctypes.data % LINE_BYTES
+    return memory[at : at + bytes].view(dtype).reshape(shape)
 
 
 def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: tuple[Array | None, ...]) -> None:

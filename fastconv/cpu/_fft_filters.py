@@ -6,7 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ..core.algorithm import Array, KeptWeight
-from ._launch import Launch, on_a_line, scratch
+from ..core.arrays import on_a_line
+from ._launch import Launch, scratch
 
 
 @dataclass(frozen=True)

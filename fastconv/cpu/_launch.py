@@ -22,12 +22,11 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from ..core import jit
-from ..core.arrays import allocate
+from ..core.arrays import LINE_BYTES, on_a_line
 from ..core.threads import team
 
 Array = NDArray[Any]
 
-LINE_BYTES = 64
 # Integers from one counter to the next: each has a cache line of its own.
 LINE = LINE_BYTES // 8
 
@@ -113,13 +112,6 @@ def scratch(elements: int, dtype: str, purpose: str) -> Array:
     if kept is None or kept.size < elements:
         kept = _scratch.kept[dtype, purpose] = on_a_line(elements, dtype)
     return kept
-
-
-def on_a_line(elements: int, dtype: str) -> Array:
-    """Memory that begins with a cache line."""
-    size = np.dtype(dtype).itemsize
-    memory = allocate(elements + LINE_BYTES // size, dtype)
-    return memory[-memory.ctypes.data % LINE_BYTES // size :]
 
 
 class Launch:

@@ -12,20 +12,35 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..core.jit import kernel, subroutine
 from ._kernel import first_integers, integers, never_inlined, number, views
 from ._pool_lines import line_of, next_line
 from ._pool_mean_gradient import HEADER, WIDE, Header, holders_of
-from ._simd import INDEX, LANE, Emitter, element, lanes_of_value, load, load_first, store, store_first, zeros
+from ._pool_vectors import elements_to_register, places
+from ._simd import (
+    INDEX,
+    LANE,
+    Emitter,
+    caches_passed,
+    element,
+    lanes_of_value,
+    load,
+    load_first,
+    store,
+    store_first,
+    store_past_caches,
+    zeros,
+)
 
 
 @intrinsic
-def where_index_is(typing_context, indices, at, place, held, value):
+def where_index_is(typing_context, indices, at, place, held, value, counts):
     """The first `held` lanes of a value where indices[at], indices[at + 1], ... are a place, zeros elsewhere.
 
-    With the number of these lanes, as a pair.
+    With the counts, which are one higher in these lanes, as a pair.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -37,12 +52,26 @@ def where_index_is(typing_context, indices, at, place, held, value):
         exists = builder.icmp_signed("<", numbers, wide.everywhere(builder.trunc(arguments[3], LANE), LANE, lanes))
         found = wide.load_masked(address, exists, nowhere)
         is_there = builder.icmp_signed("==", found, wide.everywhere(arguments[2], INDEX, lanes))
-        count = builder.ctpop(builder.bitcast(is_there, ir.IntType(lanes)))
-        count = builder.zext(count, INDEX) if lanes < INDEX.width else builder.trunc(count, INDEX)
         chosen = builder.select(is_there, arguments[4], ir.Constant(arguments[4].type, None))
-        return context.make_tuple(builder, signature.return_type, (chosen, count))
+        counts = builder.sub(arguments[5], builder.sext(is_there, arguments[5].type))
+        return context.make_tuple(builder, signature.return_type, (chosen, counts))
 
-    return types.Tuple((value, types.int64))(indices, types.int64, types.int64, types.int64, value), codegen
+    kinds = (indices, types.int64, types.int64, types.int64, value, counts)
+    return types.Tuple((value, counts))(*kinds), codegen
+
+
+@intrinsic
+def sum_of(typing_context, counts):
+    """All lanes added up."""
+
+    def codegen(context, builder, signature, arguments):
+        (vector,) = arguments
+        name = f"llvm.vector.reduce.add.v{vector.type.count}i{vector.type.element.width}"
+        kind = ir.FunctionType(vector.type.element, [vector.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.sext(builder.call(function, [vector]), INDEX)
+
+    return types.int64(counts), codegen
 
 
 @kernel
@@ -54,20 +83,23 @@ def max_gradient(task, x, w, y, residual, constants, workspace, geometry):
     g = Header(*first_integers(geometry, HEADER))
     first = task * g.lines_per_task
     whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
+    past_caches = g.past_caches and elements_to_register(y, 0) == 0
     count = 0
     if whole > 0:
-        count += _take_lines(x, indices, y, geometry, first, 0, whole, zeros(x, WIDE))
+        count += _take_lines(x, indices, y, geometry, first, 0, whole, past_caches, zeros(x, WIDE))
     if whole < g.width:
-        count += _take_lines(x, indices, y, geometry, first, whole, g.width, zeros(x, 1))
+        count += _take_lines(x, indices, y, geometry, first, whole, g.width, past_caches, zeros(x, 1))
+    if past_caches:
+        caches_passed()
     met[task] = count
 
 
 @subroutine
-def _take_lines(x, indices, y, geometry, first, begin, end, nothing):
+def _take_lines(x, indices, y, geometry, first, begin, end, past_caches, nothing):
     """The channels from `begin` to before `end` of the lines of a task; gives how many indices were met."""
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
-    line, met = line_of(g, first), 0
+    line, counts = line_of(g, first), places(nothing, 0, 0)
     for place in range(first, min(first + g.lines_per_task, g.lines)):
         holders = holders_of(g, geometry, line)
         index = (line.a * g.lines_b + line.b) * g.lines_c + line.c
@@ -80,13 +112,16 @@ def _take_lines(x, indices, y, geometry, first, begin, end, nothing):
                     for c in range(holders.begin_c, holders.end_c, 2):
                         at = row_b + number(geometry, c) * g.y_c
                         if held == step:
-                            chosen, count = where_index_is(indices, at, index, step, load(x, at, nothing))
+                            chosen, counts = where_index_is(indices, at, index, step, load(x, at, nothing), counts)
                         else:
-                            chosen, count = where_index_is(indices, at, index, held, load_first(x, at, held, nothing))
-                        total, met = total + chosen, met + count
-            if held == step:
+                            seen = load_first(x, at, held, nothing)
+                            chosen, counts = where_index_is(indices, at, index, held, seen, counts)
+                        total = total + chosen
+            if held == step and past_caches:
+                store_past_caches(y, place * g.extent + q, total)
+            elif held == step:
                 store(y, place * g.extent + q, total)
             else:
                 store_first(y, place * g.extent + q, held, total)
         line = next_line(g, line)
-    return met
+    return sum_of(counts)

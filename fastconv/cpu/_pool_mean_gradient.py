@@ -23,6 +23,7 @@ from ._kernel import SIZES, always_inlined, first_integers, never_inlined, numbe
 from ._pool_lines import (
     Shape,
     covers,
+    goes_past_caches,
     is_idle,
     line_of,
     lines_of_task,
@@ -31,10 +32,11 @@ from ._pool_lines import (
     segment_of,
     table_of,
 )
-from ._pool_vectors import everywhere
+from ._pool_vectors import elements_to_register, everywhere
 from ._rows import fill_first
 from ._simd import (
     REGISTER_BYTES,
+    caches_passed,
     fma,
     interleaved,
     lanes,
@@ -44,6 +46,7 @@ from ._simd import (
     splat,
     store,
     store_first,
+    store_past_caches,
     zeros,
 )
 
@@ -99,6 +102,7 @@ class Header(NamedTuple):
     margin: int  # zeros before the sums of a line
     pitch: int  # from the sums of one line to those of the next
     divides: int  # whether windows along v have divisors of their own
+    past_caches: int  # whether grad_x is stored so, if its memory begins with a register
 
 
 HEADER = len(Header._fields)
@@ -125,21 +129,24 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Header(*first_integers(geometry, HEADER))
     first = task * g.lines_per_task
+    past_caches = g.past_caches and elements_to_register(y, 0) == 0
     if g.kind == CHANNELS:
-        _sum(x, y, first * g.extent, g.extent, geometry, first)
+        _sum(x, y, first * g.extent, g.extent, geometry, first, past_caches)
     elif g.kind == PLANES:
         _hand_out_planes(x, y, geometry, first)
     else:
         fill_first(workspace, 0, workspace.size, zeros(x, 1))
-        _sum(x, workspace, g.margin, g.pitch, geometry, first)
+        _sum(x, workspace, g.margin, g.pitch, geometry, first, False)
         if g.divides:
             _divide(workspace, constants, geometry)
         if g.kind == DENSE:
-            _collect(y, workspace, geometry, first)
+            _collect(y, workspace, geometry, first, past_caches)
         elif g.kind == BY_TURNS:
-            _collect_by_turns(y, workspace, geometry, first)
+            _collect_by_turns(y, workspace, geometry, first, past_caches)
         else:
             _hand_out(y, workspace, geometry, first)
+    if past_caches:
+        caches_passed()
 
 
 @subroutine
@@ -156,20 +163,20 @@ def holders_of(g, geometry, line):
 
 
 @subroutine
-def _sum(x, target, target_at, pitch, geometry, first):
+def _sum(x, target, target_at, pitch, geometry, first, past_caches):
     """target[q] = sum over the lines that hold a line of x[., q] / divisor.
 
     For the lines of a task, of which `first` is the first; in the target they are `pitch` elements apart.
     """
     always_inlined()
     if Header(*first_integers(geometry, HEADER)).width <= lanes(x):
-        _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, 1))
+        _sum_lines(x, target, target_at, pitch, geometry, first, past_caches, zeros(x, 1))
     else:
-        _sum_lines(x, target, target_at, pitch, geometry, first, zeros(x, WIDE))
+        _sum_lines(x, target, target_at, pitch, geometry, first, past_caches, zeros(x, WIDE))
 
 
 @subroutine
-def _sum_lines(x, target, target_at, pitch, geometry, first, nothing):
+def _sum_lines(x, target, target_at, pitch, geometry, first, past_caches, nothing):
     """The last vector begins earlier instead of being shorter, unless it is the only one."""
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes_of_value(nothing)
@@ -188,7 +195,9 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, nothing):
                         at, part = row_b + number(geometry, c) * g.y_c + q, part_b * real(geometry, c + 1)
                         seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
                         total = fma(everywhere(nothing, part), seen, total)
-            if held == step:
+            if held == step and past_caches:
+                store_past_caches(target, target_at + q, total)
+            elif held == step:
                 store(target, target_at + q, total)
             else:
                 store_first(target, target_at + q, held, total)
@@ -208,7 +217,7 @@ def _divide(sums, divisors, geometry):
 
 
 @subroutine
-def _collect(y, sums, geometry, first):
+def _collect(y, sums, geometry, first, past_caches):
     """Windows one apart."""
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes(y)
@@ -218,11 +227,11 @@ def _collect(y, sums, geometry, first):
             total = zeros(y, 1)
             for r in range(g.taps):
                 total = total + load(sums, at + i - r * g.dilation, 1)
-            store_first(y, y_at + i, min(step, g.extent - i), total)
+            _store_left(y, y_at + i, g.extent - i, total, past_caches)
 
 
 @subroutine
-def _collect_by_turns(y, sums, geometry, first):
+def _collect_by_turns(y, sums, geometry, first, past_caches):
     """Windows two apart: elements at even and at odd positions are in windows of their own."""
     never_inlined()
     g, step = Header(*first_integers(geometry, HEADER)), lanes(y)
@@ -231,12 +240,21 @@ def _collect_by_turns(y, sums, geometry, first):
         for i in range(0, g.extent, 2 * step):
             even = _sum_of_taps(sums, at + i // 2 + g.even_at, g.even_taps, g.tap_step, zeros(y, 1))
             odd = _sum_of_taps(sums, at + i // 2 + g.odd_at, g.odd_taps, g.tap_step, zeros(y, 1))
-            if i + 2 * step <= g.extent:
-                store(y, y_at + i, interleaved(even, odd, 0))
-                store(y, y_at + i + step, interleaved(even, odd, 1))
-            else:
-                store_first(y, y_at + i, min(step, g.extent - i), interleaved(even, odd, 0))
-                store_first(y, y_at + i + step, min(step, g.extent - i - step), interleaved(even, odd, 1))
+            _store_left(y, y_at + i, g.extent - i, interleaved(even, odd, 0), past_caches)
+            _store_left(y, y_at + i + step, g.extent - i - step, interleaved(even, odd, 1), past_caches)
+
+
+@subroutine
+def _store_left(y, at, left, value, past_caches):
+    """Store one register, of which as many lanes as are left to store. Where none is, the memory is not touched."""
+    always_inlined()
+    if left >= lanes(y):
+        if past_caches:
+            store_past_caches(y, at, value)
+        else:
+            store(y, at, value)
+    elif left > 0:
+        store_first(y, at, left, value)
 
 
 @subroutine
@@ -316,6 +334,7 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
         margin=margin,
         pitch=pitch,
         divides=int(common == 1),
+        past_caches=goes_past_caches(shape.x_size, v.input, shape.dtype),
     )
     x_size = row_strides(shape)[0] * shape.outer
     geometry[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, geometry.size)

@@ -106,7 +106,9 @@ class Emitter:
 
     def store(self, value, pointer):
         joined = self._together(value)
-        self.builder.store(joined, self.address(pointer, self.lanes * self.width)).align = self.bits // 8
+        stored = self.builder.store(joined, self.address(pointer, self.lanes * self.width))
+        stored.align = self.bits // 8
+        return stored
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
@@ -368,6 +370,35 @@ def store(typing_context, array, at, value):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def store_past_caches(typing_context, array, at, value):
+    """`store` that leaves nothing in the caches and fetches nothing to them; array[at] must begin a register.
+
+    Other threads may read the elements after `caches_passed`.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        stored = emitter.store(emitter.unpack(arguments[2]), address)
+        stored.align = REGISTER_BYTES
+        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(LANE, 1)]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
+def caches_passed(typing_context):
+    """Wait until all that was stored past the caches is in memory."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

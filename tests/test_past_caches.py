@@ -2,80 +2,85 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 import fastconv
-from fastconv import grad, pooling
+from fastconv import grad
 from fastconv.core.arrays import LINE_BYTES, on_a_line
-from fastconv.cpu import _pool_lines
-from fastconv.cpu import pooling as plans
+from fastconv.cpu._past_caches import LEAST_BYTES
 
-# Channels, height and width that are whole registers of every type, and some that are not.
-EXTENTS = [(64, 6, 32), (256, 4, 128), (5, 7, 64), (48, 5, 33)]
-WINDOWS = [(2, 2, 0), (3, 2, 1), (3, 1, 1), (4, 3, 2)]
-
-
-@pytest.fixture
-def from_any_size(monkeypatch):
-    """Results of any size go past the caches, once this is called."""
-
-    def forget():
-        plans.plan.cache_clear()
-        pooling.windows_call.forget()
-
-    def begin():
-        monkeypatch.setattr(_pool_lines, "PAST_CACHES_BYTES", 0)
-        forget()
-
-    forget()
-    yield begin
-    forget()
+# Height and width of 64 planes of float32 or float64: whole registers or not, and whole turns of the loops or not.
+EXTENTS = [(256, 256), (260, 272), (256, 257)]
 
 
 def in_memory(shape, dtype, ahead):
-    """An array that begins so many elements after a cache line."""
-    dtype = np.dtype(dtype)
-    memory = on_a_line(int(np.prod(shape)) + LINE_BYTES, dtype)
-    return memory[ahead : ahead + int(np.prod(shape))].reshape(shape)
+    """NaN, from so many elements after the beginning of a cache line on."""
+    elements = math.prod(shape)
+    memory = on_a_line(elements + LINE_BYTES, dtype)[ahead : ahead + elements].reshape(shape)
+    memory[...] = np.nan
+    return memory
+
+
+def check(shape, dtype, call):
+    """Results that begin with a cache line are those that do not, which are stored as any others."""
+    assert math.prod(shape) * np.dtype(dtype).itemsize >= LEAST_BYTES
+    expected = call(out=in_memory(shape, dtype, 1))
+    assert not np.isnan(expected).any()
+    for ahead in (0, 8):
+        np.testing.assert_array_equal(call(out=in_memory(shape, dtype, ahead)), expected)
+
+
+def normal(shape, dtype="float32", seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def planes(extents, layout, scale=1):
+    """The shape of 64 planes whose extents are so many times as large."""
+    height, width = (scale * extent for extent in extents)
+    return (1, 64, height, width) if layout == "channels_first" else (1, height, width, 64)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("extents", EXTENTS, ids=str)
+@pytest.mark.parametrize("window", [(2, 2, 0), (3, 1, 1)], ids=str)
+def test_pooling(window, extents, layout, num_threads):
+    x = normal(planes(extents, layout, window[1]))
+    options = {"layout": layout, "num_threads": num_threads}
+    for pool in (fastconv.max_pool2d, fastconv.avg_pool2d):
+        check(planes(extents, layout), "float32", lambda out, pool=pool: pool(x, *window, **options, out=out))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("extents", EXTENTS, ids=str)
-@pytest.mark.parametrize("num_threads", [1, 2])
-def test_the_results_are_the_same(extents, window, layout, dtype, num_threads, from_any_size):
-    C, H, W = extents
-    shape = (2, C, H, W) if layout == "channels_first" else (2, H, W, C)
-    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
-    options = {"layout": layout, "num_threads": num_threads}
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1)], ids=str)
+def test_gradients_of_pooling(window, extents, layout, dtype):
+    shape = planes(extents, layout)
+    x = normal(shape, dtype)
+    options = {"layout": layout, "num_threads": 2}
     _, indices = fastconv.max_pool2d(x, *window, return_indices=True, **options)
-    y = np.random.default_rng(1).standard_normal(indices.shape).astype(dtype)
-    calls = [
-        (indices.shape, lambda **out: fastconv.max_pool2d(x, *window, **options, **out)),
-        (indices.shape, lambda **out: fastconv.avg_pool2d(x, *window, **options, **out)),
-        (shape, lambda **out: grad.avg_pool2d_backward(y, shape, *window, **options, **out)),
-        (shape, lambda **out: grad.max_pool2d_backward(y, x, *window, indices=indices, **options, **out)),
-    ]
-    expected = [call() for _, call in calls]
-    from_any_size()
-    for (result_shape, call), right in zip(calls, expected, strict=True):
-        for ahead in (0, 1, 8):
-            result = in_memory(result_shape, dtype, ahead)
-            result[...] = np.nan
-            call(out=result)
-            np.testing.assert_array_equal(result, right)
+    y = normal(indices.shape, dtype, seed=1)
+    check(shape, dtype, lambda out: grad.avg_pool2d_backward(y, shape, *window, **options, out=out))
+    check(shape, dtype, lambda out: grad.max_pool2d_backward(y, x, *window, indices=indices, **options, out=out))
 
 
-def test_x_may_begin_anywhere(from_any_size):
-    """Registers of channels begin where they do in x, and then not where they do in y."""
-    expected = None
-    from_any_size()
-    for ahead in range(17):
-        x = in_memory((1, 7, 7, 512), np.float32, ahead)
-        x[...] = np.random.default_rng(0).standard_normal(x.shape)
-        y = in_memory((1, 1, 1, 512), np.float32, (3 * ahead) % 17)
-        fastconv.avg_pool2d(x, 7, layout="channels_last", out=y)
-        expected = y.copy() if expected is None else expected
-        np.testing.assert_array_equal(y, expected)
+@pytest.mark.parametrize("parameters", [{}, {"bias": normal(1)}, {"activation": "relu"}], ids=str)
+@pytest.mark.parametrize("extent", [3, 5, 7])
+@pytest.mark.parametrize("shape", [(1, 1, 2048, 2048), (1, 1, 2050, 2064), (2, 1, 1500, 1424)], ids=str)
+def test_images(shape, extent, parameters):
+    x, weight = normal(shape), normal((1, 1, extent, extent), seed=1)
+    options = {"padding": "same", "algorithm": "direct", "num_threads": 2, **parameters}
+    check(shape, "float32", lambda out: fastconv.conv2d(x, weight, **options, out=out))
+
+
+@pytest.mark.parametrize("ahead", range(17))
+def test_registers_of_channels_begin_where_they_do_in_x(ahead):
+    """And then not where they do in y."""
+    x = in_memory((1, 7, 7, 512), "float32", ahead)
+    x[...] = normal(x.shape)
+    y = fastconv.avg_pool2d(x, 7, layout="channels_last", out=in_memory((1, 1, 1, 512), "float32", 3 * ahead % 17))
+    np.testing.assert_allclose(y, x.mean((1, 2), keepdims=True), atol=1e-6)

@@ -10,6 +10,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._past_caches import store_away
 from ._simd import INDEX, Emitter, Vector, element, exchanged, index, like
 
 
@@ -213,6 +214,20 @@ def store_first_of_lines(typing_context, array, at, line, count, values):
         return context.get_dummy_value()
 
     return types.void(array, integer, integer, integer, values), codegen
+
+
+@intrinsic
+def store_lines_past_caches(typing_context, array, at, line, values):
+    """Write each value of a tuple from array[at] on, then from array[at + line] on, ...: `_past_caches`."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, values.dtype.dtype, values.dtype.vectors)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
+            store_away(emitter, packed, builder.gep(begin, [builder.mul(arguments[2], index(number))]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, values), codegen
 
 
 @intrinsic

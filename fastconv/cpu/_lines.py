@@ -31,7 +31,15 @@ from ._axes import Axis, Tap, folding
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
-from ._line_vectors import RUNS, add_lines, cleared, interleave_lines, store_first_of_lines
+from ._line_vectors import (
+    RUNS,
+    add_lines,
+    cleared,
+    interleave_lines,
+    store_first_of_lines,
+    store_lines_past_caches,
+)
+from ._past_caches import caches_passed, goes_past_caches
 from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
 from ._simd import REGISTERS, lanes, lanes_of_value, prefetch, tuple_of, zeros
 from ._strips import PHASE, header, tile_of
@@ -270,8 +278,10 @@ def _store_joined(
             continue
         at = image_at + group * g.target_c + in_d * g.target_d
         at += place(geometry, plane_h, tile.p) * g.target_h + place(geometry, plane_w, tile.q)
+        past_caches = goes_past_caches(target, at, pitch) and g.target_c % lanes(target) == 0
+        past_caches = past_caches and not changes(finish, group, 1)
         plane = Plane(
-            target, at, g.target_c, pitch, height, width, source, tile.z + d, tile.p, tile.q,
+            target, at, g.target_c, past_caches, pitch, height, width, source, tile.z + d, tile.p, tile.q,
             weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], other_runs_at,
             0, groups,
         )  # fmt: skip
@@ -298,8 +308,8 @@ def _scatter(
         in_d = place(geometry, plane_d, tile.z + d)
         if in_d >= 0:
             plane = Plane(
-                workspace, g.sums_at, 0, g.line_pitch, tile.height, tile.width, source, tile.z + d, tile.p, tile.q,
-                weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], -1, k, 1,
+                workspace, g.sums_at, 0, False, g.line_pitch, tile.height, tile.width, source, tile.z + d, tile.p,
+                tile.q, weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], -1, k, 1,
             )  # fmt: skip
             _compute(plane, None)
             at = image_at + (group + k) * g.target_c + in_d * g.target_d
@@ -332,6 +342,7 @@ class Plane(NamedTuple):
     target: types.Array
     target_at: int
     target_step: int  # from one group to the next
+    past_caches: int  # whether whole registers are stored so
     pitch: int  # from one line of the target to the next
     height: int
     width: int
@@ -418,6 +429,7 @@ def _compute_lines(plane, sums, jump):
     """
     never_inlined()
     step = lanes_of_value(sums[0])
+    past_caches = plane.past_caches and plane.width % step == 0
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
@@ -425,7 +437,12 @@ def _compute_lines(plane, sums, jump):
             for q in range(0, plane.width, step):
                 sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
                 at = plane.target_at + group * plane.target_step + p * plane.pitch + q
-                store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
+                if past_caches:
+                    store_lines_past_caches(plane.target, at, plane.pitch, sums)
+                else:
+                    store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
+    if past_caches:
+        caches_passed()
 
 
 @subroutine

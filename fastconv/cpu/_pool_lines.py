@@ -197,18 +197,6 @@ def segment_of(g, geometry, q):
 
 # ---- the numbers
 
-# Bytes of a result that is stored past the caches, of which it would fill half: the memory that it takes the place of
-# is not fetched first. The gradient of the maximum of 3x3 of 8x64x112x112, channels_last, took 2.1 ms through them and
-# 1.5 so, that of 2x2 of 8x64x224x224 7.0 and 4.4, the mean of these windows 3.6 and 3.0. Results that the caches hold
-# stay there: the next operation finds them.
-PAST_CACHES_BYTES = 1 << 24
-
-
-def goes_past_caches(elements: int, extent: int, dtype: str) -> int:
-    """Whether lines of an extent, of a result of so many elements, are; none is cut by the end of a register."""
-    size = np.dtype(dtype).itemsize
-    return int(elements * size >= PAST_CACHES_BYTES and extent * size % REGISTER_BYTES == 0)
-
 
 @dataclasses.dataclass(frozen=True)
 class Shape:

@@ -17,21 +17,20 @@ from numba.extending import intrinsic
 
 from ..core.jit import kernel, subroutine
 from ._kernel import first_integers, integers, never_inlined, number, views
+from ._past_caches import caches_passed, goes_past_caches, store_past_caches
 from ._pool_lines import line_of, next_line
 from ._pool_mean_gradient import HEADER, WIDE, Header, holders_of
-from ._pool_vectors import elements_to_register, places
+from ._pool_vectors import places
 from ._simd import (
     INDEX,
     LANE,
     Emitter,
-    caches_passed,
     element,
     lanes_of_value,
     load,
     load_first,
     store,
     store_first,
-    store_past_caches,
     zeros,
 )
 
@@ -83,7 +82,7 @@ def max_gradient(task, x, w, y, residual, constants, workspace, geometry):
     g = Header(*first_integers(geometry, HEADER))
     first = task * g.lines_per_task
     whole = g.width // lanes_of_value(zeros(x, WIDE)) * lanes_of_value(zeros(x, WIDE))
-    past_caches = g.past_caches and elements_to_register(y, 0) == 0
+    past_caches = goes_past_caches(y, 0, g.extent)
     count = 0
     if whole > 0:
         count += _take_lines(x, indices, y, geometry, first, 0, whole, past_caches, zeros(x, WIDE))

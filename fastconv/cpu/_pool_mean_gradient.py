@@ -20,10 +20,10 @@ from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, real, views
+from ._past_caches import caches_passed, goes_past_caches, store_past_caches
 from ._pool_lines import (
     Shape,
     covers,
-    goes_past_caches,
     is_idle,
     line_of,
     lines_of_task,
@@ -32,11 +32,10 @@ from ._pool_lines import (
     segment_of,
     table_of,
 )
-from ._pool_vectors import elements_to_register, everywhere
+from ._pool_vectors import everywhere
 from ._rows import fill_first
 from ._simd import (
     REGISTER_BYTES,
-    caches_passed,
     fma,
     interleaved,
     lanes,
@@ -46,7 +45,6 @@ from ._simd import (
     splat,
     store,
     store_first,
-    store_past_caches,
     zeros,
 )
 
@@ -102,7 +100,6 @@ class Header(NamedTuple):
     margin: int  # zeros before the sums of a line
     pitch: int  # from the sums of one line to those of the next
     divides: int  # whether windows along v have divisors of their own
-    past_caches: int  # whether grad_x is stored so, if its memory begins with a register
 
 
 HEADER = len(Header._fields)
@@ -129,7 +126,7 @@ def mean_gradient(task, x, w, y, residual, constants, workspace, geometry):
     x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
     g = Header(*first_integers(geometry, HEADER))
     first = task * g.lines_per_task
-    past_caches = g.past_caches and elements_to_register(y, 0) == 0
+    past_caches = goes_past_caches(y, 0, g.extent)
     if g.kind == CHANNELS:
         _sum(x, y, first * g.extent, g.extent, geometry, first, past_caches)
     elif g.kind == PLANES:
@@ -334,7 +331,6 @@ def geometry_of(shape: Shape) -> tuple[Integers, int, int]:
         margin=margin,
         pitch=pitch,
         divides=int(common == 1),
-        past_caches=goes_past_caches(shape.x_size, v.input, shape.dtype),
     )
     x_size = row_strides(shape)[0] * shape.outer
     geometry[:SIZES] = (shape.lines * v.output, 0, x_size, 0, v.output, workspace, geometry.size)

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._simd import INDEX, LANE, REGISTER_BYTES, Emitter, Vector, element
+from ._simd import INDEX, LANE, Emitter, Vector, element
 
 # Bytes of the places that are compared and carried along; a plane may hold no more than 2^31 - 1 elements.
 PLACE_BYTES = 4
@@ -52,18 +52,6 @@ def halves(count):
     while distance:
         yield [(lane + distance) % count for lane in range(count)]
         distance //= 2
-
-
-@intrinsic
-def elements_to_register(typing_context, array, at):
-    """Elements from array[at] on before one whose address is a multiple of the bytes of a register."""
-
-    def codegen(context, builder, signature, arguments):
-        begin = builder.ptrtoint(element(context, builder, signature.args[0], *arguments), INDEX)
-        bytes = builder.and_(builder.neg(begin), ir.Constant(INDEX, REGISTER_BYTES - 1))
-        return builder.udiv(bytes, ir.Constant(INDEX, Emitter(builder, array.dtype).bits // 8))
-
-    return types.int64(array, types.int64), codegen
 
 
 @intrinsic

@@ -32,6 +32,7 @@ from ..core.machine import local_machine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers
 from ._kernel import always_inlined, integers_at, never_inlined, views
+from ._past_caches import caches_passed, elements_to_register, goes_past_caches, store_past_caches
 from ._pool_lines import (
     HEADER,
     LEAST_TASK_BYTES,
@@ -40,7 +41,6 @@ from ._pool_lines import (
     box_of,
     covers,
     geometry_of,
-    goes_past_caches,
     header,
     is_idle,
     line_of,
@@ -50,19 +50,17 @@ from ._pool_lines import (
     rows_of,
     segment_of,
 )
-from ._pool_vectors import elements_to_register, everywhere, greater_lanes, halves, load_apart, load_held, store_held
+from ._pool_vectors import everywhere, greater_lanes, halves, load_apart, load_held, store_held
 from ._rows import copy, fill_first
 from ._simd import (
     REGISTER_BYTES,
     Emitter,
-    caches_passed,
     every_second,
     lanes,
     lanes_of_value,
     load,
     splat,
     store,
-    store_past_caches,
 )
 
 # Registers of a row that are put together at once where there are as many; and those of channels, whose rows lie far
@@ -92,7 +90,6 @@ class Along(NamedTuple):
     margin: int  # elements before those of a row
     pitch: int  # from one row to the next
     paired: int  # taps of which every two neighbours are loaded together where the stride is 2
-    past_caches: int  # whether y is stored so, if its memory begins with a register
 
 
 ALONG = len(Along._fields)
@@ -294,7 +291,8 @@ def _put_rows_together(kind, x, target, geometry, begin, end, target_at, pitch, 
     never_inlined()
     g, step, is_last = header(geometry), lanes_of_value(outside), along_of(geometry).kind == CHANNELS
     held = min(step, last - first)
-    past_caches = is_last and held == step and _goes_past_caches(target, target_at + first, last - first, geometry)
+    past_caches = is_last and held == step and goes_past_caches(target, target_at + first, pitch)
+    past_caches = past_caches and (last - first) % lanes(target) == 0
     line = line_of(g, begin)
     for _ in range(begin, end):
         rows = rows_of(g, geometry, line)
@@ -317,12 +315,6 @@ def _put_rows_together(kind, x, target, geometry, begin, end, target_at, pitch, 
 
 
 @subroutine
-def _goes_past_caches(y, at, count, geometry):
-    """Whether so many elements of each line, in the first one from y[at] on, are stored past the caches."""
-    return along_of(geometry).past_caches != 0 and elements_to_register(y, at) == 0 and count % lanes(y) == 0
-
-
-@subroutine
 def _store(y, at, held, value, past_caches):
     """Store the first `held` lanes of a value."""
     always_inlined()
@@ -339,7 +331,7 @@ def _put_pairs_together(kind, x, y, row, geometry, begin, end, outside, wide):
     """Windows of two elements along v, next to each other. The last row of a line is put to the others on the way."""
     never_inlined()
     g, step = header(geometry), lanes_of_value(outside)
-    held, past_caches = min(step, g.width), _goes_past_caches(y, 0, g.width, geometry)
+    held, past_caches = min(step, g.width), goes_past_caches(y, 0, g.width)
     line = line_of(g, begin)
     for number in range(begin, end):
         rows = rows_of(g, geometry, line)
@@ -394,7 +386,7 @@ def _go_along(kind, row, y, geometry, begin, end, outside):
     """Windows in lanes."""
     never_inlined()
     g, v, step = header(geometry), along_of(geometry), lanes_of_value(outside)
-    held, past_caches = min(step, g.width), _goes_past_caches(y, 0, g.width, geometry)
+    held, past_caches = min(step, g.width), goes_past_caches(y, 0, g.width)
     line = line_of(g, begin)
     for number in range(end - begin):
         divisor, y_at = rows_of(g, geometry, line).divisor, (begin + number) * g.width
@@ -532,8 +524,7 @@ def launch_numbers(shape: Shape, constants: int) -> tuple[Integers, int, int]:
         rows = max(1, min(of_task, ROWS_BYTES // (pitch * size)))
         workspace = rows * pitch
     paired = v.size // 2 * 2 if v.dilation == 1 else 0
-    past_caches = goes_past_caches(shape.lines * v.output, v.output, shape.dtype)
-    along = Along(kind, parts, part, rows, margin, pitch, paired, past_caches)
+    along = Along(kind, parts, part, rows, margin, pitch, paired)
     geometry = geometry_of(shape, of_task, along, constants, workspace)
     return geometry, -(-shape.lines // of_task) * parts, workspace
 

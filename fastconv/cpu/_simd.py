@@ -373,35 +373,6 @@ def store(typing_context, array, at, value):
 
 
 @intrinsic
-def store_past_caches(typing_context, array, at, value):
-    """`store` that leaves nothing in the caches and fetches nothing to them; array[at] must begin a register.
-
-    Other threads may read the elements after `caches_passed`.
-    """
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        address = element(context, builder, signature.args[0], arguments[0], arguments[1])
-        stored = emitter.store(emitter.unpack(arguments[2]), address)
-        stored.align = REGISTER_BYTES
-        stored.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(LANE, 1)]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, value), codegen
-
-
-@intrinsic
-def caches_passed(typing_context):
-    """Wait until all that was stored past the caches is in memory."""
-
-    def codegen(context, builder, signature, arguments):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
 def store_first(typing_context, array, at, count, value):
     """Write the first `count` lanes from array[at] on."""
 

@@ -94,14 +94,14 @@ def as_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 def as_size(argument: str, size: Sequence[int], lengths: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that is itself the argument, of one of these lengths."""
-    allowed = f"must be a shape of {' or '.join(map(str, lengths))} integers"
+    kind: type[Exception] = ValueError
     try:
         shape = tuple(map(operator.index, size))
+        if len(shape) in lengths and min(shape) >= 0:
+            return shape
     except TypeError:
-        raise RejectedError(argument, size, allowed, TypeError) from None
-    if len(shape) not in lengths or min(shape) < 0:
-        raise RejectedError(argument, size, allowed)
-    return shape
+        kind = TypeError
+    raise RejectedError(argument, size, f"must be a shape of {' or '.join(map(str, lengths))} integers", kind)
 
 
 def rank_of_weight(weight_shape: tuple[int, ...]) -> int:

@@ -47,7 +47,13 @@ def allowed_threads(requested: int | None) -> int:
 
 def team(threads: int) -> AbstractContextManager[int]:
     """Hold a team of threads for one launch; gives the number that may run."""
-    return nullcontext(threads) if threads == 1 or _layer() != "workqueue" else _of_one_caller(threads)
+    return _of_any_caller(threads) if threads == 1 or _layer() != "workqueue" else _of_one_caller(threads)
+
+
+@cache
+def _of_any_caller(threads: int) -> AbstractContextManager[int]:
+    """The team of a layer that serves all callers: there is nothing to hold, and one context is enough."""
+    return nullcontext(threads)
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.calls import Case, main, preparing
-from bench.prepared import Array, Prepared, normal
+from bench.prepared import Array, Prepared, compiled, normal
 
 IMAGE = (2048, 2048)
 Calls = dict[str, Callable[[int], Prepared]]
@@ -51,7 +51,7 @@ def _with_threads(make: Callable[[Any], Callable[[], Any]], module: str, threads
     import fastconv
 
     numba.set_num_threads(threads)
-    return Prepared(make(fastconv))
+    return Prepared(compiled(make(fastconv)))
 
 
 def _calls(**makes: Callable[[Any], Callable[[], Any]]) -> Calls:

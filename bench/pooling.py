@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.calls import Case, main, preparing
-from bench.prepared import Array, Prepared, copied, normal
+from bench.prepared import Array, Prepared, compiled, copied, normal
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ def _fastconv(window: Window, op: str, threads: int) -> Prepared:
         to_array = functools.partial(np.moveaxis, source=-1, destination=1)
     pool = getattr(fastconv, f"{window.kind}_pool{window.rank}d")
     if op == "forward":
-        return Prepared(lambda: pool(x, *window.arguments, **options), to_array)
+        return Prepared(compiled(lambda: pool(x, *window.arguments, **options)), to_array)
     backward = getattr(fastconv.grad, f"{window.kind}_pool{window.rank}d_backward")
     if window.kind == "avg":
-        return Prepared(lambda: backward(y, x.shape, *window.arguments, **options), to_array)
+        return Prepared(compiled(lambda: backward(y, x.shape, *window.arguments, **options)), to_array)
     _, indices = pool(x, *window.arguments, return_indices=True, **options)
-    return Prepared(lambda: backward(y, x, *window.arguments, indices=indices, **options), to_array)
+    return Prepared(compiled(lambda: backward(y, x, *window.arguments, indices=indices, **options)), to_array)
 
 
 def _torch(window: Window, op: str, threads: int, channels_last: bool = False) -> Prepared:

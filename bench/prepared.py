@@ -40,6 +40,12 @@ def copied(array: Array) -> Array:
     return copy
 
 
+def compiled(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The call, made once: what it compiles is not measured."""
+    call()
+    return call
+
+
 def only(allowed: bool, reason: str) -> None:
     """Refuse what is not allowed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fastconv
 from bench.peers import Case
-from bench.prepared import Prepared, RefusedError
+from bench.prepared import Prepared, RefusedError, compiled
 from fastconv.core.problem import Op
 
 
@@ -23,10 +23,9 @@ def prepare(case: Case) -> Prepared:
         return function(*arguments, *window, algorithm=case.algorithm, num_threads=case.threads)
 
     try:
-        call()
+        return Prepared(compiled(call), note=_algorithm(case))
     except fastconv.UnsupportedError as error:
         raise RefusedError(str(error)) from None
-    return Prepared(call, note=_algorithm(case))
 
 
 def _algorithm(case: Case) -> str:

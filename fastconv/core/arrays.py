@@ -125,7 +125,7 @@ LARGE_BYTES = 1 << 20
 
 
 def allocate(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
-    """Memory that is about to be written; every result and every workspace comes from here."""
+    """Memory that is about to be written; every result comes from here."""
     fresh = _empty(shape, dtype)
     if fresh.nbytes < LARGE_BYTES:
         return fresh
@@ -134,7 +134,7 @@ def allocate(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
 
 
 def on_a_line(shape: int | tuple[int, ...], dtype: np.dtype[Any] | str) -> Array:
-    """Memory that begins with a cache line."""
+    """Memory that begins with a cache line, as every workspace does."""
     elements = shape if isinstance(shape, int) else math.prod(shape)
     bytes = int(elements) * np.dtype(dtype).itemsize
     memory = _empty(bytes + LINE_BYTES, np.uint8)

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from ..core.jit import subroutine
 from ._kernel import always_inlined
-from ._simd import INDEX, LANE, REGISTER_BYTES, Emitter, element, lanes
+from ._simd import INDEX, LANE, REGISTER_BYTES, Emitter, element, lanes, lanes_of_value, store, store_first
 
 # Bytes of a result that fills half of the last cache of the machine of docs/performance.md. There the gradient of the
 # maximum of 3x3 of 8x64x112x112, channels_last, took 2.1 ms through the caches and takes 1.5, that of 2x2 of
@@ -53,6 +53,19 @@ def store_past_caches(typing_context, array, at, value):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), codegen
+
+
+@subroutine
+def store_left(target, at, left, value, past_caches):
+    """Store as many lanes of a value as there are left. Where none is, the memory is not touched."""
+    always_inlined()
+    if left >= lanes_of_value(value):
+        if past_caches:
+            store_past_caches(target, at, value)
+        else:
+            store(target, at, value)
+    elif left > 0:
+        store_first(target, at, left, value)
 
 
 def store_away(emitter, packed, address):

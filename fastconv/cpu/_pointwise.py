@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.algorithm import Epilogue, Plan
+from ..core.arrays import LINE_BYTES
 from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import ConvProblem, Op
@@ -47,7 +48,7 @@ from ._launch import Launch
 from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of, line_at, spread_lines
 from ._rows import Finish, changes, copy, finish_runs, transpose_all
 from ._simd import lanes
-from ._tiles import LINE_BYTES, LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
+from ._tiles import LINE_CYCLES, SUMS_BYTES, TASK_CYCLES, WAITING, role_fields
 
 
 class Panels(NamedTuple):

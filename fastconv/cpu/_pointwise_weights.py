@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.algorithm import Epilogue, Plan
+from ..core.arrays import LINE_BYTES
 from ..core.jit import kernel
 from ..core.problem import ConvProblem, Op
 from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps, vector_steps
@@ -31,7 +32,7 @@ from ._kernel import first_integers, integers_at, views
 from ._launch import Launch, SummedLaunch
 from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of
 from ._rows import TRANSPOSED_CYCLES, VECTOR_CYCLES, copy, transpose_all
-from ._tiles import LINE_BYTES, PANEL_BYTES, SUMS_BYTES, TASK_CYCLES, TASKS_LEAST, WAITING, parts_of
+from ._tiles import PANEL_BYTES, SUMS_BYTES, TASK_CYCLES, TASKS_LEAST, WAITING, parts_of
 
 # Pixels that are transposed at once, at most.
 PIXELS = 512

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from ..core.jit import kernel, subroutine
 from ._kernel import first_integers, integers, never_inlined, number, views
-from ._past_caches import caches_passed, goes_past_caches, store_past_caches
+from ._past_caches import caches_passed, goes_past_caches, store_left
 from ._pool_lines import line_of, next_line
 from ._pool_mean_gradient import HEADER, WIDE, Header, holders_of
 from ._pool_vectors import places
@@ -29,8 +29,6 @@ from ._simd import (
     lanes_of_value,
     load,
     load_first,
-    store,
-    store_first,
     zeros,
 )
 
@@ -116,11 +114,6 @@ def _take_lines(x, indices, y, geometry, first, begin, end, past_caches, nothing
                             seen = load_first(x, at, held, nothing)
                             chosen, counts = where_index_is(indices, at, index, held, seen, counts)
                         total = total + chosen
-            if held == step and past_caches:
-                store_past_caches(y, place * g.extent + q, total)
-            elif held == step:
-                store(y, place * g.extent + q, total)
-            else:
-                store_first(y, place * g.extent + q, held, total)
+            store_left(y, place * g.extent + q, held, total, past_caches)
         line = next_line(g, line)
     return sum_of(counts)

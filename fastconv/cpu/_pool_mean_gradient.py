@@ -20,7 +20,7 @@ from ..core.jit import kernel, subroutine
 from ..core.pool_problem import PoolAxis
 from ._geometry import Integers, Tables, named
 from ._kernel import SIZES, always_inlined, first_integers, never_inlined, number, real, views
-from ._past_caches import caches_passed, goes_past_caches, store_past_caches
+from ._past_caches import caches_passed, goes_past_caches, store_left
 from ._pool_lines import (
     Shape,
     covers,
@@ -43,7 +43,6 @@ from ._simd import (
     load,
     load_first,
     splat,
-    store,
     store_first,
     zeros,
 )
@@ -192,12 +191,7 @@ def _sum_lines(x, target, target_at, pitch, geometry, first, past_caches, nothin
                         at, part = row_b + number(geometry, c) * g.y_c + q, part_b * real(geometry, c + 1)
                         seen = load(x, at, nothing) if held == step else load_first(x, at, held, nothing)
                         total = fma(everywhere(nothing, part), seen, total)
-            if held == step and past_caches:
-                store_past_caches(target, target_at + q, total)
-            elif held == step:
-                store(target, target_at + q, total)
-            else:
-                store_first(target, target_at + q, held, total)
+            store_left(target, target_at + q, held, total, past_caches)
         target_at += pitch
         line = next_line(g, line)
 
@@ -224,7 +218,7 @@ def _collect(y, sums, geometry, first, past_caches):
             total = zeros(y, 1)
             for r in range(g.taps):
                 total = total + load(sums, at + i - r * g.dilation, 1)
-            _store_left(y, y_at + i, g.extent - i, total, past_caches)
+            store_left(y, y_at + i, g.extent - i, total, past_caches)
 
 
 @subroutine
@@ -237,21 +231,8 @@ def _collect_by_turns(y, sums, geometry, first, past_caches):
         for i in range(0, g.extent, 2 * step):
             even = _sum_of_taps(sums, at + i // 2 + g.even_at, g.even_taps, g.tap_step, zeros(y, 1))
             odd = _sum_of_taps(sums, at + i // 2 + g.odd_at, g.odd_taps, g.tap_step, zeros(y, 1))
-            _store_left(y, y_at + i, g.extent - i, interleaved(even, odd, 0), past_caches)
-            _store_left(y, y_at + i + step, g.extent - i - step, interleaved(even, odd, 1), past_caches)
-
-
-@subroutine
-def _store_left(y, at, left, value, past_caches):
-    """Store one register, of which as many lanes as are left to store. Where none is, the memory is not touched."""
-    always_inlined()
-    if left >= lanes(y):
-        if past_caches:
-            store_past_caches(y, at, value)
-        else:
-            store(y, at, value)
-    elif left > 0:
-        store_first(y, at, left, value)
+            store_left(y, y_at + i, g.extent - i, interleaved(even, odd, 0), past_caches)
+            store_left(y, y_at + i + step, g.extent - i - step, interleaved(even, odd, 1), past_caches)
 
 
 @subroutine

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..core.arrays import LINE_BYTES
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _dots
@@ -45,7 +46,6 @@ CALL_TILES = 8
 UNALIGNED = 1.06
 # Cycles for each cache line of weights, which come from the second level for every tile. With 112, 224 and 448 pixels
 # in a tile, 64x112x112 to 64, 3x3, took 10.0, 9.7 and 9.2 ms.
-LINE_BYTES = 64
 LINE_CYCLES = 4
 # Cycles of a task beside its tiles: 64x56x56 to 256, 1x1, took 0.08 ms longer on two threads in 528 tasks than in 72.
 TASK_CYCLES = 1300

@@ -178,7 +178,7 @@ class _Folded(NamedTuple):
     padding: tuple[tuple[int, int], ...]
 
 
-@remembered
+@remembered("x_shape", "w_shape", "dtypes")
 def _folded(x_shape: Shape, w_shape: Shape, border: Border, dtypes: DTypes, algorithm: str) -> _Folded:
     """Join axes without filter and padding to each other, and the first ones to the batch if that is cheaper."""
     ways = [_joined(x_shape, w_shape, border, to_batch) for to_batch in (True, False)]

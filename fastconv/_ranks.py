@@ -6,9 +6,10 @@ A family is a function whose first parameter is the rank, with "{n}" for it in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from types import FunctionType, MethodType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from .core.errors import reporting
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -28,10 +29,4 @@ def _member(family: FunctionType, name: str, rank: int) -> Callable[..., Any]:
     copy.__qualname__, copy.__module__, copy.__kwdefaults__ = name, family.__module__, family.__kwdefaults__
     copy.__doc__ = (family.__doc__ or "").replace("{n}", str(rank))
     copy.__annotations__ = {key: value for key, value in family.__annotations__.items() if key != "rank"}
-    bound = MethodType(copy, rank)  # its signature has no rank
-
-    @wraps(bound)
-    def member(*arguments: Any, **options: Any) -> Any:
-        return bound(*arguments, **options)
-
-    return member
+    return reporting(MethodType(copy, rank))  # its signature has no rank

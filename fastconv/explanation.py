@@ -16,6 +16,7 @@ from .core.selector import Explanation, explain_problem
 __all__ = ["explain"]
 
 
+@reporting
 def explain(
     problem: Any,
     weight: Any = None,
@@ -55,9 +56,8 @@ def explain(
     >>> fastconv.explain("x=1x1x1024x1024 w=1x1x127x127 p=63").algorithm
     'fft'
     """
-    with reporting():
-        check_rtol(rtol)
-        check_device(device)
+    check_rtol(rtol)
+    check_device(device)
     try:
         chosen = Op(op)
     except ValueError:
@@ -67,12 +67,9 @@ def explain(
             raise TypeError("a problem line holds all parameters; give it alone")
         given = ConvProblem.parse(problem) if isinstance(problem, str) else problem
         return explain_problem(given, chosen, rtol, device or "cpu")
-    with reporting(x=problem, w=weight):
-        x, w = as_array("x", problem, device), as_array("weight", weight, device)
-        place = common_device(x.dtype, w.dtype)
-        described = ConvProblem.from_shapes(
-            x.shape, w.shape, *parameters, dtype=common_dtype(x.dtype, w.dtype), **options
-        )
+    x, w = as_array("x", problem, device), as_array("weight", weight, device)
+    place = common_device(x.dtype, w.dtype)
+    described = ConvProblem.from_shapes(x.shape, w.shape, *parameters, dtype=common_dtype(x.dtype, w.dtype), **options)
     explanation = explain_problem(described, chosen, rtol, place)
     passes = separation(described, w[0, 0]) if chosen is Op.FORWARD and place == "cpu" else None
     return explanation if passes is None else dataclasses.replace(explanation, remark=str(passes))

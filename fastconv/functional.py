@@ -15,7 +15,7 @@ from ._ranks import of_ranks
 from .core.algorithm import Epilogue
 from .core.arrays import Array, as_array, common_dtype
 from .core.devices import DeviceType, common_device, with_precision
-from .core.errors import RejectedError, reporting
+from .core.errors import RejectedError
 from .core.evaluate import Call
 from .core.parameters import Extents, Padding
 from .core.problem import ConvProblem, Op
@@ -60,7 +60,7 @@ def dtypes_of(*arrays: Array | None, precision: str | None = None) -> DTypes:
     return dtypes if precision is None else with_precision(dtypes, precision)
 
 
-@remembered
+@remembered("x_shape", "weight_shape", "dtypes", "add_shape")
 def conv_call(
     op: Op,
     x_shape: Shape,
@@ -95,7 +95,7 @@ def conv_call(
     return _call(op, problem, algorithm, rtol, activation, add_shape, batched, common_device(*dtypes))
 
 
-@remembered
+@remembered("x_shape", "weight_shape", "dtypes", "add_shape")
 def conv_transpose_call(
     op: Op,
     x_shape: Shape,
@@ -228,21 +228,20 @@ def conv(
     UnsupportedError
         If the named algorithm cannot serve, or none is as accurate as `rtol` says (a ValueError).
     """
-    with reporting(x=x, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        x, weight = as_array("x", x, device), flipped(weight_array(weight, rank, device), flip)
-        bias = bias_array(bias, weight.shape[0], device)
-        add = None if add is None else as_array("add", add, device)
-        parameters = (stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, activation)
-        add_shape = None if add is None else add.shape
-        call = conv_call(
-            Op.FORWARD,
-            x.shape,
-            weight.shape,
-            dtypes_of(x, weight, bias, add, precision=precision),
-            *parameters,
-            add_shape,
-        )
-        return call(x, weight, None, bias=bias, add=add, out=out, num_threads=num_threads)
+    x, weight = as_array("x", x, device), flipped(weight_array(weight, rank, device), flip)
+    bias = bias_array(bias, weight.shape[0], device)
+    add = None if add is None else as_array("add", add, device)
+    parameters = (stride, padding, dilation, groups, padding_mode, pad_value, layout, algorithm, rtol, activation)
+    add_shape = None if add is None else add.shape
+    call = conv_call(
+        Op.FORWARD,
+        x.shape,
+        weight.shape,
+        dtypes_of(x, weight, bias, add, precision=precision),
+        *parameters,
+        add_shape,
+    )
+    return call(x, weight, None, bias=bias, add=add, out=out, num_threads=num_threads)
 
 
 def conv_transpose(
@@ -296,17 +295,14 @@ def conv_transpose(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(
-        x=x, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups, layout=layout
-    ):
-        x, weight = as_array("x", x, device), weight_array(weight, rank, device)
-        bias = None if bias is None else as_array("bias", bias, device)
-        add = None if add is None else as_array("add", add, device)
-        parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, activation)
-        add_shape, dtypes = None if add is None else add.shape, dtypes_of(x, weight, bias, add, precision=precision)
-        call = conv_transpose_call(Op.GRAD_INPUT, x.shape, weight.shape, dtypes, *parameters, add_shape)
-        bias = bias_array(bias, call.problem.C, device)
-        return call(None, weight, x, bias=bias, add=add, out=out, num_threads=num_threads)
+    x, weight = as_array("x", x, device), weight_array(weight, rank, device)
+    bias = None if bias is None else as_array("bias", bias, device)
+    add = None if add is None else as_array("add", add, device)
+    parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol, activation)
+    add_shape, dtypes = None if add is None else add.shape, dtypes_of(x, weight, bias, add, precision=precision)
+    call = conv_transpose_call(Op.GRAD_INPUT, x.shape, weight.shape, dtypes, *parameters, add_shape)
+    bias = bias_array(bias, call.problem.C, device)
+    return call(None, weight, x, bias=bias, add=add, out=out, num_threads=num_threads)
 
 
 conv1d, conv2d, conv3d = of_ranks(conv, "conv{n}d")

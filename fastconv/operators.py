@@ -32,6 +32,7 @@ __all__ = ["conv_matrix", "conv_operator"]
 Integers = NDArray[np.int64]
 
 
+@reporting
 def conv_matrix(
     weight: ArrayLike,
     input_shape: Sequence[int],
@@ -81,6 +82,7 @@ def conv_matrix(
     return image if problem.N == 1 else sparse.kron(sparse.eye_array(problem.N, dtype=image.dtype), image, format="csr")
 
 
+@reporting
 def conv_operator(
     weight: ArrayLike,
     input_shape: Sequence[int],
@@ -133,10 +135,9 @@ def conv_operator(
     weight, problem = _problem(weight, input_shape, stride, padding, dilation, groups, padding_mode, layout, flip)
     from .linear_operator import ConvOperator
 
-    with reporting(x=input_shape, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        check_threads(num_threads)
-        problem = problem.replace(dtype=_matrix_dtype(weight).name)
-        return ConvOperator(weight, problem, tuple(input_shape), algorithm, rtol, num_threads)
+    check_threads(num_threads)
+    problem = problem.replace(dtype=_matrix_dtype(weight).name)
+    return ConvOperator(weight, problem, tuple(input_shape), algorithm, rtol, num_threads)
 
 
 def _problem(
@@ -151,27 +152,26 @@ def _problem(
     flip: bool,
 ) -> tuple[Array, ConvProblem]:
     """The weight, turned if `flip`, and the convolution that its matrix does."""
-    with reporting(x=input_shape, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        array = as_array("weight", weight)
-        if padding_mode == "constant":
-            raise RejectedError("padding_mode", padding_mode, 'is not linear in x; "zeros" is')
-        try:
-            problem = ConvProblem.from_shapes(
-                input_shape,
-                array.shape,
-                stride,
-                padding,
-                dilation,
-                groups,
-                padding_mode=padding_mode,
-                layout=layout,
-                dtype=array.dtype.name,
-            )
-        except RejectedError as error:
-            if error.argument != "x.shape":
-                raise
-            raise RejectedError("input_shape", input_shape, error.allowed, error.kind) from None
-        return flipped(array, flip), problem
+    array = as_array("weight", weight)
+    if padding_mode == "constant":
+        raise RejectedError("padding_mode", padding_mode, 'is not linear in x; "zeros" is')
+    try:
+        problem = ConvProblem.from_shapes(
+            input_shape,
+            array.shape,
+            stride,
+            padding,
+            dilation,
+            groups,
+            padding_mode=padding_mode,
+            layout=layout,
+            dtype=array.dtype.name,
+        )
+    except RejectedError as error:
+        if error.argument != "x.shape":
+            raise
+        raise RejectedError("input_shape", input_shape, error.allowed, error.kind) from None
+    return flipped(array, flip), problem
 
 
 def _matrix_dtype(weight: Array) -> np.dtype[Any]:

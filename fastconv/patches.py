@@ -42,6 +42,7 @@ __all__ = ["col2im", "fold", "im2col", "unfold", "windows"]
 _WORDS = {1: "int8", 2: "int16", 4: "int32", 8: "int64", 16: "complex128"}
 
 
+@reporting
 def im2col(
     x: ArrayLike,
     kernel_size: Extents,
@@ -92,13 +93,13 @@ def im2col(
            [2, 3],
            [3, 4]])
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x, device)
-        window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
-        copy = _copy_of(Op.FORWARD, True, x.dtype, x.shape, *window)
-        return copy.gather(x, (copy.problem.N * copy.problem.pixels, copy.problem.K), out, num_threads)
+    x = as_array("x", x, device)
+    window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
+    copy = _copy_of(Op.FORWARD, True, x.dtype, x.shape, *window)
+    return copy.gather(x, (copy.problem.N * copy.problem.pixels, copy.problem.K), out, num_threads)
 
 
+@reporting
 def col2im(
     columns: ArrayLike,
     x_shape: Sequence[int],
@@ -143,16 +144,16 @@ def col2im(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x_shape, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        matrix, shape = as_array("columns", columns, device), as_size("x_shape", x_shape, (2, 3, 4, 5))
-        window = (kernel_size, stride, padding, dilation, linear_mode(padding_mode), 0, layout)
-        copy = _copy_of(Op.GRAD_INPUT, True, matrix.dtype, shape, *window)
-        expected = (copy.problem.N * copy.problem.pixels, copy.problem.K)
-        if matrix.shape != expected:
-            raise RejectedError("columns.shape", matrix.shape, f"must be {expected}")
-        return copy.scatter(matrix, shape, normalize, out, num_threads)
+    matrix, shape = as_array("columns", columns, device), as_size("x_shape", x_shape, (2, 3, 4, 5))
+    window = (kernel_size, stride, padding, dilation, linear_mode(padding_mode), 0, layout)
+    copy = _copy_of(Op.GRAD_INPUT, True, matrix.dtype, shape, *window)
+    expected = (copy.problem.N * copy.problem.pixels, copy.problem.K)
+    if matrix.shape != expected:
+        raise RejectedError("columns.shape", matrix.shape, f"must be {expected}")
+    return copy.scatter(matrix, shape, normalize, out, num_threads)
 
 
+@reporting
 def unfold(
     x: ArrayLike,
     kernel_size: Extents,
@@ -185,16 +186,16 @@ def unfold(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x, device)
-        is_last = layout == "channels_last"
-        window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
-        copy = _copy_of(Op.FORWARD, is_last, x.dtype, x.shape, *window)
-        problem = copy.problem
-        shape = (problem.N, problem.pixels, problem.K) if is_last else (problem.N, problem.K, problem.pixels)
-        return copy.gather(x, shape[problem.rank + 2 - x.ndim :], out, num_threads)
+    x = as_array("x", x, device)
+    is_last = layout == "channels_last"
+    window = (kernel_size, stride, padding, dilation, padding_mode, pad_value, layout)
+    copy = _copy_of(Op.FORWARD, is_last, x.dtype, x.shape, *window)
+    problem = copy.problem
+    shape = (problem.N, problem.pixels, problem.K) if is_last else (problem.N, problem.K, problem.pixels)
+    return copy.gather(x, shape[problem.rank + 2 - x.ndim :], out, num_threads)
 
 
+@reporting
 def fold(
     x: ArrayLike,
     output_size: Extents,
@@ -241,14 +242,14 @@ def fold(
     >>> fastconv.fold([[1.0, 2, 3], [2, 3, 4]], (4,), (2,), normalize=True)
     array([[1., 2., 3., 4.]])
     """
-    with reporting(x=x, o=output_size, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x, device)
-        window = (kernel_size, stride, padding, dilation, padding_mode, layout)
-        copy = _folding_of(x.dtype, x.shape, output_size, *window)
-        problem = copy.problem
-        return copy.scatter(x, problem.x_shape[3 - x.ndim :], normalize, out, num_threads)
+    x = as_array("x", x, device)
+    window = (kernel_size, stride, padding, dilation, padding_mode, layout)
+    copy = _folding_of(x.dtype, x.shape, output_size, *window)
+    problem = copy.problem
+    return copy.scatter(x, problem.x_shape[3 - x.ndim :], normalize, out, num_threads)
 
 
+@reporting
 def windows(
     x: ArrayLike,
     kernel_size: Extents,
@@ -281,25 +282,24 @@ def windows(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, layout=layout):
-        x = as_array("x", x, device)
-        problem = patch_problem(
-            x.shape,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            padding_mode=padding_mode,
-            pad_value=pad_value,
-            layout=layout,
-            dtype=common_dtype(x.dtype),
-        )
-        is_last, batch = layout == "channels_last", x.ndim - problem.rank - 1
-        if not isinstance(x, np.ndarray):
-            lead = 3 - problem.rank
-            taps, places = (problem.C, *problem.filter[lead:]), problem.output[lead:]
-            shape = (*x.shape[:batch], *((*places, *taps) if is_last else (*taps, *places)))
-            return _copies(Op.FORWARD, problem, is_last, x.dtype).gather(x, shape, None, None)
+    x = as_array("x", x, device)
+    problem = patch_problem(
+        x.shape,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        padding_mode=padding_mode,
+        pad_value=pad_value,
+        layout=layout,
+        dtype=common_dtype(x.dtype),
+    )
+    is_last, batch = layout == "channels_last", x.ndim - problem.rank - 1
+    if not isinstance(x, np.ndarray):
+        lead = 3 - problem.rank
+        taps, places = (problem.C, *problem.filter[lead:]), problem.output[lead:]
+        shape = (*x.shape[:batch], *((*places, *taps) if is_last else (*taps, *places)))
+        return _copies(Op.FORWARD, problem, is_last, x.dtype).gather(x, shape, None, None)
     spatial = slice(batch, batch + problem.rank) if is_last else slice(batch + 1, x.ndim)
     padded = _padded(x, problem, range(x.ndim)[spatial])
     lead, steps = 3 - problem.rank, np.array(padded.strides[spatial])
@@ -402,7 +402,7 @@ def _copies(op: Op, problem: ConvProblem, pixel_rows: bool, dtype: Any) -> _Copy
     return copy
 
 
-@remembered
+@remembered("x_shape")
 def _copy_of(
     op: Op,
     pixel_rows: bool,
@@ -431,7 +431,7 @@ def _copy_of(
     return _copies(op, problem, pixel_rows, dtype)
 
 
-@remembered
+@remembered("shape")
 def _folding_of(
     dtype: Any,
     shape: tuple[int, ...],

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ._ranks import of_ranks
 from .core.arrays import Array, as_array
-from .core.errors import RejectedError, reporting
+from .core.errors import RejectedError
 from .core.parameters import Extents, Padding, is_positive
 from .core.pool_problem import PoolOp, PoolProblem
 from .core.pooling import Pooling, index_array, pooled_dtypes, pooling_of
@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 Pads = int | Sequence[int] | Sequence[tuple[int, int]]
 
 
-@remembered
+@remembered("x_shape")
 def windows_call(
     op: PoolOp,
     x_shape: Shape,
@@ -67,7 +67,7 @@ def windows_call(
     return pooling_of(op, problem, result, len(x_shape) == rank + 2)
 
 
-@remembered
+@remembered("x_shape")
 def adaptive_call(op: PoolOp, x_shape: Shape, dtype: Any, rank: int, layout: str, output_size: Any) -> Pooling:
     """What adaptive pooling, or its gradient, does with arguments of these shapes, types and values."""
     result, computed = pooled_dtypes(op, dtype)
@@ -75,7 +75,7 @@ def adaptive_call(op: PoolOp, x_shape: Shape, dtype: Any, rank: int, layout: str
     return pooling_of(op, problem, result, len(x_shape) == rank + 2)
 
 
-@remembered
+@remembered("y_shape")
 def index_call(op: PoolOp, y_shape: Shape, dtype: Any, rank: int, layout: str, extents: Shape) -> Pooling:
     """What goes by indices into planes of these extents."""
     result, computed = pooled_dtypes(op, dtype)
@@ -147,10 +147,9 @@ def _max_pool(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        x = as_array("x", x, device)
-        window = (kernel_size, stride, padding, dilation, ceil_mode)
-        return greatest(windows_call, x, return_indices, out, num_threads, rank, layout, *window)
+    x = as_array("x", x, device)
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return greatest(windows_call, x, return_indices, out, num_threads, rank, layout, *window)
 
 
 def _avg_pool(
@@ -190,11 +189,10 @@ def _avg_pool(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        x = as_array("x", x, device)
-        window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-        call = windows_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, *window)
-        return call(x, out=out, num_threads=num_threads)
+    x = as_array("x", x, device)
+    window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    call = windows_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, *window)
+    return call(x, out=out, num_threads=num_threads)
 
 
 def _lp_pool(
@@ -236,14 +234,11 @@ def _lp_pool(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(
-        x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
-    ):
-        x, norm = as_array("x", x, device), norm_of(norm_type)
-        result, computed = pooled_dtypes(PoolOp.MEAN, x.dtype)
-        window = (kernel_size, stride, padding, dilation, ceil_mode, True)
-        call = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
-        return call.power_mean(x, norm, result, out, num_threads)
+    x, norm = as_array("x", x, device), norm_of(norm_type)
+    result, computed = pooled_dtypes(PoolOp.MEAN, x.dtype)
+    window = (kernel_size, stride, padding, dilation, ceil_mode, True)
+    call = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
+    return call.power_mean(x, norm, result, out, num_threads)
 
 
 def norm_of(norm_type: Any) -> float:
@@ -278,10 +273,9 @@ def _adaptive_avg_pool(
     array of shape (N, C, ...) or (N, ..., C), unbatched where x is
         Of the type of x; float64 for integers.
     """
-    with reporting(x=x, output_size=output_size, layout=layout):
-        x = as_array("x", x, device)
-        call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, output_size)
-        return call(x, out=out, num_threads=num_threads)
+    x = as_array("x", x, device)
+    call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, output_size)
+    return call(x, out=out, num_threads=num_threads)
 
 
 def _adaptive_max_pool(
@@ -309,9 +303,8 @@ def _adaptive_max_pool(
     array of shape (N, C, ...) or (N, ..., C), unbatched where x is
     indices : array of int64 of the same shape, with return_indices=True
     """
-    with reporting(x=x, output_size=output_size, layout=layout):
-        x = as_array("x", x, device)
-        return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, output_size)
+    x = as_array("x", x, device)
+    return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, output_size)
 
 
 def _global_avg_pool(
@@ -330,10 +323,9 @@ def _global_avg_pool(
     x, layout, out, num_threads, device
         As in `max_pool{n}d`.
     """
-    with reporting(x=x, layout=layout):
-        x = as_array("x", x, device)
-        call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, 1)
-        return call(x, out=out, num_threads=num_threads)
+    x = as_array("x", x, device)
+    call = adaptive_call(PoolOp.MEAN, x.shape, x.dtype, rank, layout, 1)
+    return call(x, out=out, num_threads=num_threads)
 
 
 def _global_max_pool(
@@ -353,9 +345,8 @@ def _global_max_pool(
     x, return_indices, layout, out, num_threads, device
         As in `max_pool{n}d`.
     """
-    with reporting(x=x, layout=layout):
-        x = as_array("x", x, device)
-        return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, 1)
+    x = as_array("x", x, device)
+    return greatest(adaptive_call, x, return_indices, out, num_threads, rank, layout, 1)
 
 
 def _max_unpool(
@@ -396,11 +387,10 @@ def _max_unpool(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, output_size=output_size, layout=layout):
-        x = as_array("x", x, device)
-        extents = PoolProblem.unpooled(x.shape, rank, kernel_size, stride, padding, output_size, layout=layout)
-        call = index_call(PoolOp.PUT_AT, x.shape, x.dtype, rank, layout, extents)
-        return call(x, index_array("indices", indices, x.shape, device), out=out, num_threads=num_threads)
+    x = as_array("x", x, device)
+    extents = PoolProblem.unpooled(x.shape, rank, kernel_size, stride, padding, output_size, layout=layout)
+    call = index_call(PoolOp.PUT_AT, x.shape, x.dtype, rank, layout, extents)
+    return call(x, index_array("indices", indices, x.shape, device), out=out, num_threads=num_threads)
 
 
 max_pool1d, max_pool2d, max_pool3d = of_ranks(_max_pool, "max_pool{n}d")

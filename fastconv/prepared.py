@@ -28,6 +28,7 @@ MOST_KINDS = 64
 _NO_WINDOW = ("num_threads", "device", "precision", "flip")
 
 
+@reporting
 def prepare(
     weight: ArrayLike,
     bias: ArrayLike | None = None,
@@ -92,13 +93,12 @@ def prepare(
         "precision": precision,
         "flip": flip,
     }
-    with reporting(w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        weight = as_array("weight", weight, device)
-        if weight.ndim not in (3, 4, 5):
-            raise RejectedError(
-                "weight.shape", weight.shape, "must have 3, 4 or 5 axes: K, C / groups and the spatial ones"
-            )
-        return Prepared(weight, bias_array(bias, weight.shape[0], device), parameters)
+    weight = as_array("weight", weight, device)
+    if weight.ndim not in (3, 4, 5):
+        raise RejectedError(
+            "weight.shape", weight.shape, "must have 3, 4 or 5 axes: K, C / groups and the spatial ones"
+        )
+    return Prepared(weight, bias_array(bias, weight.shape[0], device), parameters)
 
 
 class WeightForms:

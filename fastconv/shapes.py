@@ -12,6 +12,7 @@ from .core.problem import ConvProblem
 __all__ = ["conv_output_shape", "conv_transpose_output_shape", "parameter_count"]
 
 
+@reporting
 def conv_output_shape(
     x_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -38,11 +39,11 @@ def conv_output_shape(
     ValueError, TypeError
         Where the convolution would raise it.
     """
-    with reporting(x=x_shape, w=weight_shape, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        problem = ConvProblem.from_shapes(x_shape, weight_shape, stride, padding, dilation, groups, layout=layout)
+    problem = ConvProblem.from_shapes(x_shape, weight_shape, stride, padding, dilation, groups, layout=layout)
     return problem.y_shape[len(weight_shape) - len(x_shape) :]
 
 
+@reporting
 def conv_transpose_output_shape(
     x_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -70,13 +71,13 @@ def conv_transpose_output_shape(
     ValueError, TypeError
         Where the transposed convolution would raise it.
     """
-    with reporting(x=x_shape, w=weight_shape, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
-        problem = ConvProblem.from_transposed(
-            x_shape, weight_shape, stride, padding, output_padding, groups, dilation, layout=layout
-        )
+    problem = ConvProblem.from_transposed(
+        x_shape, weight_shape, stride, padding, output_padding, groups, dilation, layout=layout
+    )
     return problem.x_shape[len(weight_shape) - len(x_shape) :]
 
 
+@reporting
 def parameter_count(
     in_channels: int, out_channels: int, kernel_size: Sequence[int], groups: int = 1, bias: bool = True
 ) -> int:
@@ -98,9 +99,8 @@ def parameter_count(
     ValueError, TypeError
         Naming the argument, what it was and what is allowed.
     """
-    with reporting():
-        C, K = as_integer("in_channels", in_channels, 0), as_integer("out_channels", out_channels, 1)
-        if as_integer("groups", groups, 1) > 1 and (C % groups or K % groups):
-            raise RejectedError("groups", groups, f"must divide in_channels={C} and out_channels={K}")
-        filter = as_size("kernel_size", kernel_size, (1, 2, 3))
+    C, K = as_integer("in_channels", in_channels, 0), as_integer("out_channels", out_channels, 1)
+    if as_integer("groups", groups, 1) > 1 and (C % groups or K % groups):
+        raise RejectedError("groups", groups, f"must divide in_channels={C} and out_channels={K}")
+    filter = as_size("kernel_size", kernel_size, (1, 2, 3))
     return K * (C // groups) * math.prod(filter) + (K if bias else 0)

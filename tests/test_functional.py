@@ -261,7 +261,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(recent, "MOST", 3)
     made = []
 
-    @recent.remembered
+    @recent.remembered()
     def square(value):
         made.append(value)
         return value * value
@@ -273,7 +273,7 @@ def test_what_is_remembered_is_bounded(monkeypatch):
 
 
 def test_what_raises_is_not_remembered():
-    @recent.remembered
+    @recent.remembered()
     def inverse(value):
         return 1 / value
 

@@ -30,6 +30,8 @@ def as_array(argument: str, value: Any, device: str | None = None) -> Array:
         A TypeError for masked, object, string, boolean and any other unsupported type; NumPy's error for lists of
         different lengths and whatever else it makes no array of.
     """
+    if type(value) is np.ndarray and device is None and value.dtype.type in _SCALARS:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise RejectedError(argument, type(value).__name__, "must not be masked: fill it first", TypeError)
     if device is not None or (type(value) is not np.ndarray and is_on_cuda(value)):
@@ -84,7 +86,7 @@ def common_type(*dtypes: Any) -> Any:
 def is_plain(array: Array, dtype: np.dtype[Any]) -> bool:
     """Whether kernels can use the array's memory as it is."""
     flags = array.flags
-    return flags.c_contiguous and flags.aligned and array.dtype == dtype
+    return (flags.carray or (flags.c_contiguous and flags.aligned)) and array.dtype == dtype  # carray: and writeable
 
 
 def plain(array: Array, dtype: np.dtype[Any]) -> Array:

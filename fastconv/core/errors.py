@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class UnsupportedError(ValueError):
@@ -29,20 +34,48 @@ class RejectedError(Exception):
         return self.kind(f"{self.argument}={self.value!r}: {self.allowed}" + (f"  [problem: {line}]" if line else ""))
 
 
-class reporting(dict[str, Any]):
-    """Context that turns a `RejectedError` into a ValueError or TypeError which names the problem line.
+# What the problem line calls a parameter; it leaves out all others. The first of x's names is x.
+_WORDS = {
+    **dict.fromkeys(("x", "input_size", "x_shape", "input_shape", "problem", "grad_output"), "x"),
+    **dict.fromkeys(("weight", "weight_size", "weight_shape"), "w"),
+    "norm_type": "norm_type",
+    "output_size": "output_size",
+    "kernel_size": "k",
+    "stride": "s",
+    "padding": "p",
+    "output_padding": "output_padding",
+    "dilation": "d",
+    "groups": "g",
+    "ceil_mode": "ceil_mode",
+    "layout": "layout",
+}
 
-    It holds what `problem_line` takes, and calls it only when there is an error.
+
+def reporting(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Turn a `RejectedError` of a function into a ValueError or TypeError which names the problem line.
+
+    The line is made only when there is an error, of the arguments as they were given.
     """
 
-    def __enter__(self) -> None:
-        return None
+    @wraps(function)
+    def reported(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        try:
+            return function(*arguments, **options)
+        except RejectedError as error:
+            given = inspect.signature(function).bind(*arguments, **options)
+            given.apply_defaults()
+            raise error.completed(problem_line(**_words_of(given.arguments))) from None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, RejectedError):
-            raise error.completed(problem_line(**self)) from None
+    return reported
+
+
+def _words_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the problem line says of a function's arguments: nothing where there is no tensor among them."""
+    given = {name: arguments[name] for name in _WORDS if name in arguments}
+    words: dict[str, Any] = {}
+    for name, value in given.items():
+        words.setdefault(_WORDS[name], value)
+    return words if words.keys() & {"x", "w"} else {}
 
 
 def problem_line(*, x: Any = None, w: Any = None, **parameters: Any) -> str:

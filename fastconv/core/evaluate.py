@@ -20,7 +20,7 @@ from .registry import algorithm_names
 from .selector import contained_plan_for, plan_for, require_support, seconds_alone
 from .threads import allowed_threads
 
-# Predicted seconds below which one thread is used: waking a second one costs 3 us on the machine of
+# Predicted seconds below which one thread is used: waking a second one costs 2 us on the machine of
 # docs/performance.md, but 8 ms and more while another program holds its core.
 SERIAL_SECONDS = 30e-6
 
@@ -249,7 +249,7 @@ def _as_batch(tensor: Array | None) -> Array | None:
     return None if tensor is None else tensor[np.newaxis]
 
 
-call_for = remembered(Call)
+call_for = remembered()(Call)
 
 
 def evaluate(

@@ -156,13 +156,17 @@ class Kernel:
     def _compile(self, dtype: str) -> Any:
         element = numba.types.CPointer(numba.from_dtype(np.dtype(dtype)))
         integer = numba.types.int64
-        signature = numba.types.void(integer, *[element] * 6, numba.types.CPointer(integer))
-        compiled: Any = CFunc(
-            self._body, (signature.args, signature.return_type), {}, dict(OPTIONS), pipeline_class=_KernelCompiler
-        )
-        compiled._cache = _package_cache(self._body)
-        compiled.compile()
-        return compiled
+        return _compiled(self._body, numba.types.void(integer, *[element] * 6, numba.types.CPointer(integer)))
+
+
+def _compiled(function: Callable[..., None], signature: Any) -> Any:
+    """A function compiled for calls from C, through the cache."""
+    compiled: Any = CFunc(
+        function, (signature.args, signature.return_type), {}, dict(OPTIONS), pipeline_class=_KernelCompiler
+    )
+    compiled._cache = _package_cache(function)
+    compiled.compile()
+    return compiled
 
 
 def kernel(body: Callable[..., None]) -> Kernel:
@@ -170,14 +174,29 @@ def kernel(body: Callable[..., None]) -> Kernel:
     return Kernel(body)
 
 
-def driver(function: Callable[..., Any], signature: Any, *, parallel: bool) -> Any:
-    """Compile a function that launches kernels, for one signature, through the same cache."""
+_callable: list[Any] = []  # what is called without Numba's knowledge; as long as it is known, so is its code
+
+
+def driver(function: Callable[..., Any], signature: Any) -> Any:
+    """Compile a function that launches kernels, for one signature, through the same cache.
+
+    It is called past Numba's dispatcher, which would look for a signature that fits: 0.4 us in place of 0.16 for
+    thirteen arguments.
+    """
     with _compiling():
-        dispatcher = numba.njit(nogil=True, parallel=parallel, error_model="numpy")(function)
+        dispatcher = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
         dispatcher._cache = _package_cache(function)
-        dispatcher.compile(signature)
-        dispatcher.disable_compile()
-    return dispatcher
+        _callable.append(dispatcher)
+        return dispatcher.compile(signature)
+
+
+def callback(function: Callable[..., None], signature: Any) -> int:
+    """Machine address of a function, for calls from C; compiled or loaded through the same cache, and kept for good."""
+    with _compiling():
+        compiled = _compiled(function, signature)
+        _callable.append(compiled)
+    address: int = compiled.address
+    return address
 
 
 class _PackageCache(FunctionCache):  # type: ignore[misc]

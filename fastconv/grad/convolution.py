@@ -20,7 +20,7 @@ from .._ranks import of_ranks
 from ..core.arrays import Array, as_array, sum_of_channels, zeros_like
 from ..core.boundary import linear_mode
 from ..core.devices import is_on_cuda
-from ..core.errors import RejectedError, reporting
+from ..core.errors import RejectedError
 from ..core.parameters import Extents, Padding, as_size, elements_of
 from ..core.problem import Op
 from ..functional import conv, conv_call, conv_transpose, conv_transpose_call, dtypes_of, flipped, weight_array
@@ -123,14 +123,13 @@ def _conv_input(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=input_size, w=weight, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        shape = as_size("input_size", input_size, (rank + 1, rank + 2))
-        weight = flipped(weight_array(weight, rank, device), flip)
-        given = as_array("grad_output", grad_output, device)
-        parameters = (stride, padding, dilation, groups, linear_mode(padding_mode), 0, layout, algorithm, rtol)
-        call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters)
-        given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
-        return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
+    shape = as_size("input_size", input_size, (rank + 1, rank + 2))
+    weight = flipped(weight_array(weight, rank, device), flip)
+    given = as_array("grad_output", grad_output, device)
+    parameters = (stride, padding, dilation, groups, linear_mode(padding_mode), 0, layout, algorithm, rtol)
+    call = conv_call(Op.GRAD_INPUT, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters)
+    given = _as_gradient("grad_output", given, shape, call.problem.y_shape)
+    return call(None, _conjugate(weight), given, out=out, num_threads=num_threads)
 
 
 def _conv_weight(
@@ -178,15 +177,14 @@ def _conv_weight(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, w=weight_size, s=stride, p=padding, d=dilation, g=groups, layout=layout):
-        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
-        shape = as_size("weight_size", weight_size, (rank + 2,))
-        value = np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value
-        parameters = (stride, padding, dilation, groups, padding_mode, value, layout, algorithm, rtol)
-        call = conv_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters)
-        given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
-        target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
-        result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
+    x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
+    shape = as_size("weight_size", weight_size, (rank + 2,))
+    value = np.conj(pad_value).item() if np.iscomplexobj(pad_value) else pad_value
+    parameters = (stride, padding, dilation, groups, padding_mode, value, layout, algorithm, rtol)
+    call = conv_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters)
+    given = _as_gradient("grad_output", given, x.shape, call.problem.y_shape)
+    target = flipped(out, flip) if isinstance(out, np.ndarray) and out.ndim == rank + 2 else out
+    result = call(_conjugate(x), None, given, out=target, num_threads=num_threads)
     return flipped(result, flip) if out is None else out
 
 
@@ -340,15 +338,14 @@ def _conv_transpose_input(
     -------
     array of shape `input_size`
     """
-    with reporting(x=input_size, w=weight, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
-        shape = as_size("input_size", input_size, (rank + 1, rank + 2))
-        weight, given = weight_array(weight, rank, device), as_array("grad_output", grad_output, device)
-        parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
-        call = conv_transpose_call(
-            Op.FORWARD, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters
-        )
-        given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
-        return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
+    shape = as_size("input_size", input_size, (rank + 1, rank + 2))
+    weight, given = weight_array(weight, rank, device), as_array("grad_output", grad_output, device)
+    parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
+    call = conv_transpose_call(
+        Op.FORWARD, shape, weight.shape, dtypes_of(given, weight, precision=precision), *parameters
+    )
+    given = _as_gradient("grad_output", given, shape, call.problem.x_shape)
+    return call(given, _conjugate(weight), None, out=out, num_threads=num_threads)
 
 
 def _conv_transpose_weight(
@@ -385,15 +382,12 @@ def _conv_transpose_weight(
     -------
     array of shape `weight_size`
     """
-    with reporting(x=x, w=weight_size, s=stride, p=padding, output_padding=output_padding, d=dilation, g=groups):
-        x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
-        shape = as_size("weight_size", weight_size, (rank + 2,))
-        parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
-        call = conv_transpose_call(
-            Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters
-        )
-        given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
-        return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
+    x, given = as_array("x", x, device), as_array("grad_output", grad_output, device)
+    shape = as_size("weight_size", weight_size, (rank + 2,))
+    parameters = (stride, padding, output_padding, groups, dilation, layout, algorithm, rtol)
+    call = conv_transpose_call(Op.GRAD_WEIGHT, x.shape, shape, dtypes_of(x, given, precision=precision), *parameters)
+    given = _as_gradient("grad_output", given, x.shape, call.problem.x_shape)
+    return call(given, None, _conjugate(x), out=out, num_threads=num_threads)
 
 
 def _conv_transpose_backward(
@@ -511,11 +505,10 @@ def _backward(
     linear: Options,
     mask: tuple[bool, bool, bool],
 ) -> Gradients:
-    with reporting(x=x, w=weight, layout=affine["layout"]):
-        x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
-        y_shape = family.output_shape(x_shape, weight_shape, *window, layout=affine["layout"])
-        _require_shape("grad_output", grad_output, y_shape)
-        _require_mask(mask)
+    x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
+    y_shape = family.output_shape(x_shape, weight_shape, *window, layout=affine["layout"])
+    _require_shape("grad_output", grad_output, y_shape)
+    _require_mask(mask)
     grad_x = grad_weight = grad_bias = None
     if mask[0]:
         grad_x = family.input(rank, x_shape, weight, grad_output, *window, **linear)
@@ -539,15 +532,14 @@ def _double_backward(
     to_x, to_weight, to_bias = grad_grads
     grad_output, x, weight = arguments
     layout = affine["layout"]
-    with reporting(x=x, w=weight, layout=layout):
-        x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
-        y_shape = family.output_shape(x_shape, weight_shape, *window, layout=layout)
-        channels = y_shape[-1 if layout == "channels_last" else -1 - rank]
-        _require_shape("grad_output", grad_output, y_shape)
-        _require_shape("grad_grad_x", to_x, x_shape)
-        _require_shape("grad_grad_weight", to_weight, weight_shape)
-        _require_shape("grad_grad_bias", to_bias, (channels,))
-        _require_mask(mask)
+    x_shape, weight_shape = as_array("x", x).shape, as_array("weight", weight).shape
+    y_shape = family.output_shape(x_shape, weight_shape, *window, layout=layout)
+    channels = y_shape[-1 if layout == "channels_last" else -1 - rank]
+    _require_shape("grad_output", grad_output, y_shape)
+    _require_shape("grad_grad_x", to_x, x_shape)
+    _require_shape("grad_grad_weight", to_weight, weight_shape)
+    _require_shape("grad_grad_bias", to_bias, (channels,))
+    _require_mask(mask)
     grad_grad_output = grad_x = grad_weight = None
     if mask[0]:
         # Sums are added up where they are stored: arrays on a device need not know addition.

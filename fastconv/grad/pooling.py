@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from .._ranks import of_ranks
 from ..core.arrays import Array, as_array, common_type
-from ..core.errors import RejectedError, reporting
+from ..core.errors import RejectedError
 from ..core.parameters import Extents, Padding, as_size
 from ..core.pool_problem import PoolOp
 from ..core.pooling import Pooling, index_array, pooled_dtypes
@@ -102,10 +102,9 @@ def _max_pool_backward(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=x, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
-        window = (kernel_size, stride, padding, dilation, ceil_mode)
-        return _of_max(windows_call, given, x, indices, rank, layout, out, num_threads, *window)
+    given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return _of_max(windows_call, given, x, indices, rank, layout, out, num_threads, *window)
 
 
 def _avg_pool_backward(
@@ -145,10 +144,9 @@ def _avg_pool_backward(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(x=input_size, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout):
-        given = as_array("grad_output", grad_output, device)
-        window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
-        return _of_mean(windows_call, given, input_size, rank, out, num_threads, layout, *window)
+    given = as_array("grad_output", grad_output, device)
+    window = (kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override)
+    return _of_mean(windows_call, given, input_size, rank, out, num_threads, layout, *window)
 
 
 def _lp_pool_backward(
@@ -188,16 +186,13 @@ def _lp_pool_backward(
     ValueError, TypeError
         Naming the argument, what it was, what is allowed, and the problem.
     """
-    with reporting(
-        x=x, norm_type=norm_type, k=kernel_size, s=stride, p=padding, d=dilation, ceil_mode=ceil_mode, layout=layout
-    ):
-        given, x, norm = as_array("grad_output", grad_output, device), as_array("x", x, device), norm_of(norm_type)
-        result, computed = pooled_dtypes(PoolOp.MEAN, common_type(given.dtype, x.dtype))
-        window = (kernel_size, stride, padding, dilation, ceil_mode, True)
-        mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
-        backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
-        _require_shape(given, mean.shape)
-        return backward.power_mean_gradient(given, x, norm, mean, result, out, num_threads)
+    given, x, norm = as_array("grad_output", grad_output, device), as_array("x", x, device), norm_of(norm_type)
+    result, computed = pooled_dtypes(PoolOp.MEAN, common_type(given.dtype, x.dtype))
+    window = (kernel_size, stride, padding, dilation, ceil_mode, True)
+    mean = windows_call(PoolOp.MEAN, x.shape, computed, rank, layout, *window)
+    backward = windows_call(PoolOp.MEAN_GRADIENT, x.shape, computed, rank, layout, *window)
+    _require_shape(given, mean.shape)
+    return backward.power_mean_gradient(given, x, norm, mean, result, out, num_threads)
 
 
 def _adaptive_avg_pool_backward(
@@ -223,10 +218,9 @@ def _adaptive_avg_pool_backward(
     -------
     array of shape `input_size`
     """
-    with reporting(x=input_size, layout=layout):
-        given = as_array("grad_output", grad_output, device)
-        extents = extents_of(given, rank, layout)
-        return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, extents)
+    given = as_array("grad_output", grad_output, device)
+    extents = extents_of(given, rank, layout)
+    return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, extents)
 
 
 def _adaptive_max_pool_backward(
@@ -253,10 +247,9 @@ def _adaptive_max_pool_backward(
     -------
     array of the shape of x and the type of grad_output
     """
-    with reporting(x=x, layout=layout):
-        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
-        extents = extents_of(given, rank, layout)
-        return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, extents)
+    given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
+    extents = extents_of(given, rank, layout)
+    return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, extents)
 
 
 def extents_of(grad_output: Array, rank: int, layout: str) -> tuple[int, ...]:
@@ -289,9 +282,8 @@ def _global_avg_pool_backward(
     -------
     array of shape `input_size`
     """
-    with reporting(x=input_size, layout=layout):
-        given = as_array("grad_output", grad_output, device)
-        return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, 1)
+    given = as_array("grad_output", grad_output, device)
+    return _of_mean(adaptive_call, given, input_size, rank, out, num_threads, layout, 1)
 
 
 def _global_max_pool_backward(
@@ -318,9 +310,8 @@ def _global_max_pool_backward(
     -------
     array of the shape of x and the type of grad_output
     """
-    with reporting(x=x, layout=layout):
-        given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
-        return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, 1)
+    given, x = as_array("grad_output", grad_output, device), as_array("x", x, device)
+    return _of_max(adaptive_call, given, x, indices, rank, layout, out, num_threads, 1)
 
 
 def _max_unpool_backward(
@@ -350,14 +341,13 @@ def _max_unpool_backward(
     -------
     array of the shape of the indices and the type of grad_output
     """
-    with reporting(x=grad_output, layout=layout):
-        given, shape = as_array("grad_output", grad_output, device), tuple(np.shape(indices))
-        extents = extents_of(given, rank, layout)
-        if len(shape) != given.ndim:
-            raise RejectedError("indices.shape", shape, f"must have as many axes as grad_output, {given.ndim}")
-        call = index_call(PoolOp.TAKE_AT, shape, given.dtype, rank, layout, extents)
-        _require_shape(given, call.x_shape)
-        return call(given, index_array("indices", indices, call.y_shape, device), out=out, num_threads=num_threads)
+    given, shape = as_array("grad_output", grad_output, device), tuple(np.shape(indices))
+    extents = extents_of(given, rank, layout)
+    if len(shape) != given.ndim:
+        raise RejectedError("indices.shape", shape, f"must have as many axes as grad_output, {given.ndim}")
+    call = index_call(PoolOp.TAKE_AT, shape, given.dtype, rank, layout, extents)
+    _require_shape(given, call.x_shape)
+    return call(given, index_array("indices", indices, call.y_shape, device), out=out, num_threads=num_threads)
 
 
 max_pool1d_backward, max_pool2d_backward, max_pool3d_backward = of_ranks(_max_pool_backward, "max_pool{n}d_backward")

@@ -108,7 +108,8 @@ def test_nothing_is_written_around_results_and_workspaces(op, line, algorithm, m
         alive.append(check)
         return array
 
-    monkeypatch.setattr(_launch, "on_a_line", scratch)
+    for memory in ("on_a_line", "on_large_pages"):
+        monkeypatch.setattr(_launch, memory, scratch)
     out, check = guarded(problem.result_shape(op), problem.dtype)
     evaluate(op, problem, algorithm=algorithm, out=out, **inputs_of(op, tensors))
     assert error(problem, op, tensors, out) < TOLERANCE

@@ -9,6 +9,7 @@ import sys
 import pytest
 from hypothesis import given
 
+from fastconv.core.arrays import LARGE_PAGE_BYTES, LINE_BYTES, on_large_pages
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithms
 
@@ -33,6 +34,15 @@ def test_the_workspace_of_large_problems(algorithm, op, line):
     problem = ConvProblem.parse(line)
     if algorithm.supports(problem, op) is None:
         assert algorithm.workspace(problem, op) <= 64 * MIB
+
+
+@pytest.mark.parametrize("elements", [1, LARGE_PAGE_BYTES // 8 - 1, LARGE_PAGE_BYTES // 8, LARGE_PAGE_BYTES + 5])
+def test_memory_on_large_pages(elements):
+    memory = on_large_pages(elements, "float64")
+    assert (memory.shape, memory.dtype) == ((elements,), "float64")
+    assert memory.ctypes.data % (LARGE_PAGE_BYTES if memory.nbytes >= LARGE_PAGE_BYTES else LINE_BYTES) == 0
+    memory[...] = 1
+    assert memory.sum() == elements
 
 
 @given(problem=conv_problems())

@@ -15,6 +15,7 @@ from fastconv.core.parameters import LAYOUTS
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.selector import find
 from fastconv.cpu import _winograd_sizes, _winograd_weights, winograd
+from fastconv.cpu._launch import scratch
 
 from .problems import expected, inputs_of, random_tensors
 from .test_algorithms import agrees_within_rounding, receives_the_result
@@ -92,6 +93,31 @@ def test_extents_around_the_edges_of_tiles(op, extent):
         tensors = random_tensors(problem, extent)
         result = evaluate(op, problem, algorithm="winograd", **inputs_of(op, tensors))
         assert relative_error(problem, op, result, tensors) < TOLERANCE
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("line", ["x=1x3x6x21 w=16x3x3x3 p=1", "x=2x6x21 w=6x3x3 p=1 g=2", "x=1x3x9x9 w=14x3x5x5 p=2"])
+@pytest.mark.parametrize("op", [Op.FORWARD, Op.GRAD_INPUT])
+def test_sums_tell_of_every_element_that_spreads(op, line, bad):
+    """Of one element anywhere, and not of what an earlier call left in the workspace."""
+    problem = ConvProblem.parse(line)
+    tensors = random_tensors(problem, 0)
+    result = np.empty(problem.result_shape(op), problem.dtype)
+    tensors["y" if op is Op.FORWARD else "x"] = result
+    constants = np.zeros({Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op] + 1, problem.dtype)
+    plan = winograd.plan(problem, op, PLAIN)
+
+    def are_bad(tensors):
+        return plan.run(tensors["x"], tensors["w"], tensors["y"], result, constants, 2)
+
+    assert plan.notices
+    for name in ("x", "w") if op is Op.FORWARD else ("y", "w"):
+        for place in range(tensors[name].size):
+            held = tensors[name].copy()
+            held.flat[place] = bad
+            assert are_bad(tensors | {name: held})
+    scratch(1 << 20, problem.dtype, "workspace").fill(bad)
+    assert not are_bad(tensors)
 
 
 # Filters that one kind of tiles serves, whatever the extents.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .problem import ConvProblem, Op
 
 Array = NDArray[Any]
-Run = Callable[..., None]
+Run = Callable[..., bool | None]
 PatchRun = Callable[[Array, Array, Array, int], None]  # x, patch matrix, value outside, threads
 PassesRun = Callable[[Array, Array, Array, Array, int], None]  # x, weights, y, values outside, threads
 
@@ -87,12 +87,16 @@ class Plan:
         it is read only where the epilogue says so. ``constants`` holds the bias of each channel of
         the result, then the value that stands outside the tensor that is gathered: the pad value, or zero around y.
         ``threads`` is the most threads to use. On CUDA the tensors are addresses, and the last two arguments are that
-        of the bias, or None, and the `fastconv.cuda._queue.Queue` in which kernels are queued.
+        of the bias, or None, and the `fastconv.cuda._queue.Queue` in which kernels are queued. It gives None, or what
+        `notices` says.
     limit
         Magnitude that every element of the tensors must stay below for the result to be right; None where
         any element, NaN and Inf included, only reaches the results that depend on it.
     is_extreme
         ``is_extreme(array, limit, threads)`` tells whether an element does not; only where there is a limit.
+    notices
+        Whether `run` tells if a sum, before bias and activation, is NaN, infinite or at least `limit`: what is bad in a
+        tensor shows in the sums that it reaches.
     kept_weight
         What is worked out once for a weight that stays; None where nothing is.
     tiles
@@ -106,6 +110,7 @@ class Plan:
     run: Run
     limit: float | None = None
     is_extreme: Callable[[Array, float, int], bool] | None = None
+    notices: bool = False
     kept_weight: KeptWeight | None = None
     tiles: Mapping[str, int] = field(default_factory=dict)
 

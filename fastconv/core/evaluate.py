@@ -88,9 +88,14 @@ class Call:
         # What is bad in an input shows in the results that it reaches, unless an activation hides it: so inputs that
         # are larger than the result are judged by that. 256x14x14 to 256, 3x3: 12 us in place of 40.
         sizes = (math.prod(shape) for shape in (problem.x_shape, problem.w_shape, problem.y_shape))
+        # Best is a plan that notices it in its sums, on the way.
+        has_limit, is_auto = self.plan is not None and self.plan.limit is not None, algorithm == "auto"
+        self._sums_show = has_limit and is_auto and self.plan.notices  # type: ignore[union-attr]
         self._result_shows = (
-            algorithm == "auto" and self._epilogue.activation is None and sum(sizes) > 2 * math.prod(self._result_shape)
-        )
+            has_limit and is_auto and not self._sums_show and self._epilogue.activation is None
+            and sum(sizes) > 2 * math.prod(self._result_shape)
+        )  # fmt: skip
+        self._inputs_show = has_limit and not self._sums_show and not self._result_shows
         self._seconds_alone = seconds_alone(self._summed, op, self.plan.algorithm) if self.plan else 0.0
         self._no_bias = self.constants(None)
 
@@ -215,15 +220,17 @@ class Call:
         residual = result if add is None else plain(add, dtype)
         plan: Plan = self.plan  # type: ignore[assignment]
         threads = self._threads(num_threads)
-        if plan.limit is not None and (kept is not None or not self._result_shows):
+        if self._inputs_show or (kept is not None and self._result_shows):
             known = w if kept is not None else result
             inputs = [each for each in (x, w, y) if each is not result and each is not known]
             plan = self._within_limit(plan, [*inputs, constants[-1:]], threads)
         if kept is not None and plan is self.plan:
-            plan.kept_weight.run(x, kept, y, residual, constants, threads)  # type: ignore[union-attr]
-            return
-        plan.run(x, w, y, residual, constants, threads)
-        if plan.limit is not None and self._result_shows and plan.is_extreme(result, plan.limit, threads):  # type: ignore[misc]
+            is_bad = plan.kept_weight.run(x, kept, y, residual, constants, threads)  # type: ignore[union-attr]
+        else:
+            is_bad = plan.run(x, w, y, residual, constants, threads)
+            if self._result_shows and kept is None:
+                is_bad = plan.is_extreme(result, plan.limit, threads)  # type: ignore[misc, arg-type]
+        if is_bad and self.algorithm == "auto":
             contained_plan_for(self._summed, self.op, self._epilogue).run(x, w, y, residual, constants, threads)
 
     def _threads(self, num_threads: int | None) -> int:

@@ -14,8 +14,9 @@ from .pool_problem import PoolOp, PoolProblem
 from .registry import pooling_class, pooling_device
 from .threads import allowed_threads
 
-# Bytes of x and y below which one thread is used: the mean of 7x7 windows, which is the fastest pooling of all, of 49x1024
-# channels, 200 KiB, took 6.8 us on one and 7.2 us on two, of 400 KiB 9.4 and 8.5; that of 3x3 of 64x28x28 19 and 14.
+# Bytes of x and y below which one thread is used: the mean of 7x7 windows, which is the fastest pooling of all, of
+# 49x1024 channels, 200 KiB, took 6.8 us on one and 7.2 us on two, of 400 KiB 9.4 and 8.5; that of 3x3 of 64x28x28 19
+# and 14 us.
 SERIAL_BYTES = 1 << 18
 # Elements of a plane above which it has no indices: kernels compare them in 32 bits.
 LARGEST_PLANE = 2**31 - 1

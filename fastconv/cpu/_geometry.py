@@ -65,10 +65,11 @@ def with_sizes(
     weight_size: int,
     workspace: int,
     result_size: int | None = None,
+    residual_size: int | None = None,
 ) -> Integers:
     """Write the sizes that `views` reads over the first numbers of a geometry vector.
 
-    result_size: elements of what a kernel stores in place of the result of an operation.
+    result_size, residual_size: elements of what a kernel gets in place of the result and the residual of an operation.
     """
     channels = {Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C, Op.GRAD_WEIGHT: 0}[op]
     x_size, y_size = math.prod(problem.x_shape), math.prod(problem.y_shape)
@@ -78,7 +79,7 @@ def with_sizes(
         x_size,
         weight_size,
         y_size,
-        math.prod(problem.result_shape(op)),
+        math.prod(problem.result_shape(op)) if residual_size is None else residual_size,
         channels + 1,
         workspace,
     )

@@ -25,7 +25,7 @@ from numba.np.arrayobj import make_array
 from numpy.typing import NDArray
 
 from ..core import jit
-from ..core.arrays import LINE_BYTES, on_a_line
+from ..core.arrays import LINE_BYTES, on_a_line, on_large_pages
 from ..core.threads import team
 
 Array = NDArray[Any]
@@ -196,7 +196,7 @@ def scratch(elements: int, dtype: str, purpose: str) -> Array:
         return on_a_line(elements, dtype)
     kept = _scratch.kept.get((dtype, purpose))
     if kept is None or kept.size < elements:
-        kept = _scratch.kept[dtype, purpose] = on_a_line(elements, dtype)
+        kept = _scratch.kept[dtype, purpose] = on_large_pages(elements, dtype)
     return kept
 
 

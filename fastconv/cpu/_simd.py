@@ -112,7 +112,7 @@ class Emitter:
 
     def load_first(self, pointer, count):
         """The first `count` elements, and zeros; the memory behind them is not touched."""
-        return self.masked_load(pointer, self._first(count))
+        return self.masked_load(pointer, self.first(count))
 
     def masked_load(self, pointer, mask):
         lanes = self.lanes * self.width
@@ -136,7 +136,7 @@ class Emitter:
 
     def store_first(self, value, pointer, count):
         """Store the first `count` elements only."""
-        self.masked_store(value, pointer, self._first(count))
+        self.masked_store(value, pointer, self.first(count))
 
     def masked_store(self, value, pointer, mask):
         lanes = self.lanes * self.width
@@ -151,7 +151,8 @@ class Emitter:
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
         self.builder.call(function, [pointer, *(ir.Constant(LANE, value) for value in (int(writing), 3, 1))])
 
-    def _first(self, count):
+    def first(self, count):
+        """A mask of the first `count` elements."""
         lanes = self.lanes * self.width
         numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
         reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)

@@ -102,6 +102,7 @@ class Blocks(NamedTuple):
     accumulates: int  # whether the target is added to
     activation: int
     has_residual: int
+    notices: int  # whether tasks tell the greatest magnitudes, in the place of the residual
     rows_at: int  # tables of the product: rows of filters,
     taken_at: int  # places in them,
     offsets_at: int  # and data, by term
@@ -240,8 +241,8 @@ def transform_weights(kind, flipped, filters, filters_at, geometry, weights, wei
 
 
 @subroutine
-def store_block(kind, target, target_at, workspace, geometry, channel, rows, block, finish):
-    """Store what the sums of a block give, finished.
+def store_block(kind, target, target_at, workspace, geometry, channel, rows, block, finish, greatest):
+    """Store what the sums of a block give, finished; gives the greatest magnitudes before that, and of `greatest`.
 
     target_at: element 0 of the image; channel: the first of the rows.
     """
@@ -256,9 +257,9 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
     count = min(line, g.target_q - q)
     for k in range(rows):
         for v in range(0, tiles, lanes(workspace)):
-            transform_back(
+            greatest = transform_back(
                 kind, workspace, g.sums_at + k * g.sums_pitch + v, g.sums_point,
-                g.lines_at + v * g.outputs_w, g.lines_pitch,
+                g.lines_at + v * g.outputs_w, g.lines_pitch, tiles - v, greatest,
             )  # fmt: skip
         for d in range(block.depth):
             z, phase_h, phase_w = plane_of(g, block.z + d)
@@ -282,3 +283,4 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
                     store_row(
                         target, row, g.target_w, geometry, plane_w, step, q, workspace, at, count, channel + k, finish
                     )  # fmt: skip
+    return greatest

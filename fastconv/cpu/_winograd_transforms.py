@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..core.winograd_matrices import Filtering, Matrix, filtering
+from ._extremes import greatest_bits
 from ._simd import Emitter, element, exchanged, index
 
 
@@ -244,10 +245,11 @@ def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, 
 
 
 @intrinsic(prefer_literal=True)
-def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch):
+def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch, count, greatest):
     """array[to + i * line_pitch] = row i of A^T M A of a register of tiles, which follow each other along it.
 
-    Point e of the first tile is array[at + e * point_pitch].
+    Point e of the first tile is array[at + e * point_pitch]. Gives the greatest magnitudes of `count` tiles, at most a
+    register, and of `greatest` (`greatest_bits`).
     """
     integer = types.int64
     square = SQUARES[kind.literal_value]
@@ -255,7 +257,7 @@ def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch)
     def codegen(context, builder, signature, arguments):
         lanes = _Lanes(Emitter(builder, signature.args[1].dtype))
         emitter = lanes.emitter
-        _, values, at, point_pitch, to, line_pitch = arguments
+        _, values, at, point_pitch, to, line_pitch, count, greatest = arguments
         begin = element(context, builder, signature.args[1], values, at)
         points = _loaded_points(emitter, square, begin, point_pitch)
         outputs = lanes.applied_to_square(square.height.back, square.width.back, points)
@@ -264,9 +266,9 @@ def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch)
             begin = element(context, builder, signature.args[1], values, line)
             for v, value in enumerate(lanes.by_turns(row)):
                 emitter.store((value,), builder.gep(begin, [index(v * emitter.lanes)]))
-        return context.get_dummy_value()
+        return greatest_bits(emitter, [value for row in outputs for value in row], count, greatest)
 
-    return types.void(kind, array, *[integer] * 4), codegen
+    return greatest(kind, array, *[integer] * 5, greatest), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -36,12 +36,13 @@ from ..core.problem import ConvProblem, Op
 from . import _winograd_weights
 from ._activation import activation_code
 from ._axes import folding
-from ._extremes import is_extreme
-from ._gemm import Product, multiply
+from ._extremes import is_extreme, reaches
+from ._gemm import Product, lanes_of, multiply
 from ._geometry import Integers, Tables, initialise, named, with_sizes
 from ._kernel import views
 from ._launch import Launch
 from ._rows import Finish
+from ._simd import lanes, store, zeros
 from ._tiles import channels_of, role_fields
 from ._winograd_sizes import (
     Memory,
@@ -57,7 +58,7 @@ from ._winograd_sizes import (
     target_axis,
 )
 from ._winograd_tiles import Blocks, block_of, header, store_block, transform_block, transform_weights
-from ._winograd_transforms import SQUARES
+from ._winograd_transforms import SQUARES, Square
 
 # Error of the transforms along one axis and along two, by products, in units of rounding of the result's root mean
 # square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others
@@ -128,6 +129,7 @@ def _correlate(kind, flipped, accumulates, task, source, weights, target, residu
     if g.prepared:
         filters, filters_at = weights, group * g.filters_group + row * g.filters_pitch
     finish = Finish(constants, residual, g.has_residual, g.activation, accumulates)
+    greatest = zeros(target, 1)
     stays = g.channel_block >= g.sources and g.filter_block >= g.row_block
     begin = run * g.blocks_per_task
     for number in range(begin, min(begin + g.blocks_per_task, blocks)):
@@ -157,7 +159,11 @@ def _correlate(kind, flipped, accumulates, task, source, weights, target, residu
                     )  # fmt: skip
                     multiply(product, held, tiles)
         channel = group * g.targets + row
-        store_block(kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish)
+        greatest = store_block(
+            kind, target, image * g.target_n, workspace, geometry, channel, rows, block, finish, greatest
+        )  # fmt: skip
+    if g.notices:
+        store(residual, task * lanes(residual), greatest)
 
 
 @subroutine
@@ -181,6 +187,7 @@ class _Launches:
     def __init__(self, problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> None:
         self._problem, self._op, self._sizes = problem, op, sizes
         vector, self._memory = _vector(problem, op, sizes, epilogue)
+        self._greatest = None if epilogue.residual else sizes.tasks * lanes_of(problem.dtype)
         self._convolve = self._launch(vector, sizes.tasks)
         vector = vector.copy()
         vector[Blocks._fields.index("prepares")] = 1
@@ -189,14 +196,21 @@ class _Launches:
     def _launch(self, vector: Integers, tasks: int) -> Launch:
         problem, op = self._problem, self._op
         weight_size = self._memory.prepared_elements or math.prod(problem.w_shape)
-        geometry = with_sizes(vector, problem, op, weight_size, self._memory.elements)
+        geometry = with_sizes(
+            vector, problem, op, weight_size, self._memory.elements, residual_size=self._greatest
+        )  # fmt: skip
         return Launch(KERNELS[op][self._sizes.kind], tasks, problem.dtype, geometry, self._memory.elements)
 
-    def run(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
+    def run(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> bool | None:
         """`Plan.run`; w: the weight, or what `transform` makes of it if the sizes say so."""
         if self._op is Op.GRAD_INPUT and folding(self._problem):
             initialise(x, self._problem, constants)
-        self._convolve(x, w, y, residual, constants, threads)
+        if self._greatest is None:
+            self._convolve(x, w, y, residual, constants, threads)
+            return None
+        greatest = np.empty(self._greatest, self._problem.dtype)
+        self._convolve(x, w, y, greatest, constants, threads)
+        return reaches(greatest, _limit(self._problem, self._op, self._sizes.square))
 
     def transform(self, w: Array, threads: int) -> Array:
         """The transformed filters, which do not depend on the extents of x."""
@@ -258,6 +272,7 @@ def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> t
         accumulates=folds,
         activation=activation_code(epilogue, problem.dtype),
         has_residual=epilogue.residual,
+        notices=not epilogue.residual,
         rows_at=tables.add(memory.filters_pitch * np.arange(sizes.row_block)),
         taken_at=tables.add(c + memory.filters_slice * t),
         offsets_at=tables.add(c * memory.data_pitch + sizes.plane * math.prod(phases) * problem.dilation[0] * t),
@@ -276,15 +291,14 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
             kept_weight = KeptWeight((op, sizes.kind, problem.groups), prepared.transform, prepared.run)
     else:
         run = _winograd_weights.launch_of(problem, sizes)
-    largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
-    growth = sizes.square.height.growth * sizes.square.width.growth
     return Plan(
         algorithm="winograd",
         problem=problem,
         op=op,
         workspace_bytes=workspace(problem, op),
         run=run,
-        limit=math.sqrt(largest / growth),
+        limit=_limit(problem, op, sizes.square),
+        notices=isinstance(sizes, Sizes) and not epilogue.residual,
         is_extreme=is_extreme,
         kept_weight=kept_weight,
         tiles={
@@ -295,6 +309,12 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
             "tasks": sizes.tasks,
         },
     )
+
+
+def _limit(problem: ConvProblem, op: Op, square: Square) -> float:
+    """Magnitude below which no sum of products overflows."""
+    largest = float(np.finfo(problem.dtype).max) / problem.terms(op)
+    return math.sqrt(largest / (square.height.growth * square.width.growth))
 
 
 def _sizes(problem: ConvProblem, op: Op) -> Sizes | _winograd_weights.Sizes:

@@ -22,18 +22,21 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-# Points beside infinity, for 1, 4, 6, 8 and 10 products. Square roots of 1/2 and 2 keep the matrices' entries near 1:
-# the largest error of F(4, 3) was 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2. Those of 8
-# products were the best of a search as in Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the
-# Accuracy of Winograd Convolution for Deep Neural Networks", ACM Trans. Math. Softw. 46 (2020): among +-a, +-b, +-c,
-# with a from 0.4 to 0.7, b from 0.8 to 1.1 and c from 1.3 to 2, none had less than 0.9 of their error over F(6, 3) and
-# F(3, 6) along two axes and F(4, 5) and F(2, 7) along one. Those of 10 were found likewise for F(4, 7), with
-# 2.4 times the root mean square error of F(2, 7).
+# Points beside infinity, by the number of products. Square roots of 1/2 and 2 keep the matrices' entries near 1: the
+# largest error of F(4, 3) was 1.6e-5 of the result's root mean square, and 6.9e-5 with 0, +-1, +-2. Those of 8 products
+# were the best of a search as in Barabasz, Anderson, Soodhalter, Gregg, "Error Analysis and Improving the Accuracy of
+# Winograd Convolution for Deep Neural Networks", ACM Trans. Math. Softw. 46 (2020): among +-a, +-b, +-c, with a from
+# 0.4 to 0.7, b from 0.8 to 1.1 and c from 1.3 to 2, none had less than 0.9 of their error over F(6, 3) and F(3, 6)
+# along two axes and F(4, 5) and F(2, 7) along one. Those of 10 were found likewise for F(4, 7), with 2.4 times the root
+# mean square error of F(2, 7). Those of 9, all in pairs, were the best of 400 for F(7, 3) along H with F(4, 3) along W:
+# 2.6e-6 of the result's root mean square and 2.3e-5 at most, where zero, three pairs and one more had 3.2e-6 and
+# 4.4e-5, and F(6, 3) along both axes 3.4e-6 and 4.4e-5.
 _POINTS = {
     1: (),
     4: (0.0, 1.0, -1.0),
     6: (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0)),
     8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0),
+    9: (0.3, -0.3, 0.7, -0.7, 1.1, -1.1, 2.0, -2.0),
     10: (0.0, 0.4, -0.4, 0.8, -0.8, 1.25, -1.25, 2.5, -2.5),
 }
 
@@ -66,9 +69,14 @@ class Filtering(NamedTuple):
         return len(self.data)
 
     @property
+    def reach(self) -> int:
+        """Elements of the data of a tile behind those at its outputs."""
+        return self.products - self.outputs
+
+    @property
     def further(self) -> int:
         """Tiles behind its own that the data of a tile reaches into."""
-        return -(-(self.products - self.outputs) // self.outputs)
+        return -(-self.reach // self.outputs)
 
     @property
     def growth(self) -> float:
@@ -82,7 +90,7 @@ class Filtering(NamedTuple):
 
 
 def filtering(m: int, r: int) -> Filtering:
-    """F(m, r), for m + r - 1 of 1, 4, 6, 8 or 10.
+    """F(m, r), for m + r - 1 of 1, 4, 6, 8, 9 or 10.
 
     With the polynomial f(x) = product of (x - a_l) over the points a_l, row j of B^T holds the coefficients of
     f(x) / (x - a_j), row j of G the powers of a_j divided by f'(a_j), column j of A^T the powers of a_j; the point at

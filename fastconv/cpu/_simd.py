@@ -153,10 +153,17 @@ class Emitter:
 
     def first(self, count):
         """A mask of the first `count` elements."""
-        lanes = self.lanes * self.width
-        numbers = ir.Constant(ir.VectorType(LANE, lanes), [ir.Constant(LANE, lane) for lane in range(lanes)])
-        reals = self.builder.trunc(self.builder.mul(count, ir.Constant(INDEX, self.width)), LANE)
-        return self.builder.icmp_signed("<", numbers, self.everywhere(reals, LANE, lanes))
+        reals = self.builder.mul(count, ir.Constant(INDEX, self.width))
+        return self.builder.icmp_signed("<", self.numbers(0), self.spread(reals))
+
+    def numbers(self, start):
+        """The numbers of the reals of a vector, from `start` on."""
+        lanes = range(start, start + self.lanes * self.width)
+        return ir.Constant(ir.VectorType(LANE, len(lanes)), [ir.Constant(LANE, lane) for lane in lanes])
+
+    def spread(self, number):
+        """An index as the number of each of the reals of a vector."""
+        return self.everywhere(self.builder.trunc(number, LANE), LANE, self.lanes * self.width)
 
     def _apart(self, value):
         return (self.shuffle(value, value, range(0, 2 * self.lanes, 2)),

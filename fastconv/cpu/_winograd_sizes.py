@@ -27,20 +27,21 @@ from ._winograd_transforms import SQUARES, Square
 ALIGNMENT = 16
 # Tiles of a block: four of the widest register tiles of float32.
 BLOCK_TILES = 192
-# Lines that are written before they are read: half of a first-level cache of 32 KiB.
-LINES_BYTES = 16 << 10
-# Data and filters of a block, and its sums. 256x14x14 to 256, 3x3, took 1.08 to 1.25 ms with all parts between 0.6 and
-# 1.4 MiB, on the machine of docs/performance.md with a second-level cache of 1 MiB; rows of less than 64 channels took
-# 1.3 to 1.4 ms.
-DATA_BYTES = 512 << 10
+# Elements of tiles that are written before they are read: half of a first-level cache of 32 KiB.
+ELEMENTS_BYTES = 16 << 10
+# Data and filters of a block, and its sums, which are gone through point by point. On the machine of
+# docs/performance.md, with a second-level cache of 1 MiB, 256x14x14 to 256, 3x3, took 1.08 to 1.25 ms with all parts
+# between 0.6 and 1.4 MiB, and rows of less than 64 channels 1.3 to 1.4 ms; 8x64x56x56 to 64, by F(7, 3) and F(4, 3),
+# 3.6 ms with blocks of 112 tiles and 64 rows, whose sums take 1.5 MiB, 4.4 with 56 tiles, as long with more channels.
+DATA_BYTES = 900 << 10
 FILTERS_BYTES = 512 << 10
-SUMS_BYTES = 1024 << 10
-# Cycles for each point of a register of tiles that is transformed, of filters, and of sums: 370 to 440, 250 and 125 for
-# F(4, 3), storing into a second-level cache included; for each row of outputs that is stored; and for each register
-# tile beside its products. From the parts of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there. Twice as many points as
-# registers are spilled more than once: with 8x64x112x112 to 64, 3x3, by F(6, 3), 18 to 20 cycles were left for each.
-DATA_CYCLES = 10
-SPILLED_CYCLES = 20
+SUMS_BYTES = 1600 << 10
+# Cycles for each point of a register of tiles that is transformed, of filters, and of sums, storing into a second-level
+# cache included; for each row of outputs that is stored; and for each register tile beside its products. From the parts
+# of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there, each left out in turn: 6 to 9 for the data of F(4, 3), 8 to 11
+# where not all points find room in registers.
+DATA_CYCLES = 7
+SPILLED_CYCLES = 9
 FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
@@ -112,6 +113,12 @@ def plane_extents(problem: ConvProblem, op: Op) -> Axes:
 def depth_reach(problem: ConvProblem, op: Op) -> int:
     """Planes that the last slice of a filter is behind the first."""
     return (problem.reach[0] - 1) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
+
+
+def is_plain(problem: ConvProblem, op: Op) -> bool:
+    """Whether the elements of a row of the source follow each other, with nothing but padding around."""
+    follow = problem.layout == "channels_first" and problem.dilation[2] == 1
+    return follow and (op is Op.GRAD_INPUT or not folding(problem))
 
 
 def kinds(problem: ConvProblem) -> list[int]:
@@ -187,7 +194,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         plane = height * width
         blocks = math.prod(-(-whole // part) for whole, part in zip(tiles, block, strict=True))
         planes = depth + reach
-        lines = (1 + square.width.further) * (height + square.height.further) * square.height.outputs
+        lines = height * square.height.outputs + square.height.reach
         line_elements = square.width.outputs * width
         line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
         if problem.layout == "channels_last" or problem.dilation[2] > 1:
@@ -260,8 +267,9 @@ def _channel_blocks(sources: int, most: int, lanes: int) -> set[int]:
 
 
 def _row_blocks(targets: int, most: int) -> set[int]:
-    most = max(ROWS, min(most, targets))
-    return {whole_rows(targets, -(-most // part)) for part in (1, 2, 4, 8)}
+    fewest = -(-targets // max(ROWS, min(most, targets)))
+    counts = fewest, fewest + 1, 2 * fewest, 4 * fewest, 8 * fewest
+    return {whole_rows(targets, -(-targets // count)) for count in counts}
 
 
 @dataclass(frozen=True)
@@ -271,7 +279,12 @@ class Memory:
     Distances of points are no multiples of 4096 bytes, or all points of a tile would share a few lines of the cache.
     """
 
-    lines_together: int
+    planes_together: int
+    elements_pitch: int
+    elements_phase: int
+    elements_plane: int
+    gathered_at: int
+    gathered_pitch: int
     data_at: int
     data_pitch: int
     data_point: int
@@ -311,10 +324,15 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     square, plane, depth = sizes.square, sizes.plane, sizes.block[0]
     lanes = lanes_of(problem.dtype)
     m_h, m_w = square.height.outputs, square.width.outputs
-    copies, below = 1 + square.width.further, square.height.further
-    lines = m_h * copies * (sizes.block[1] + below) * m_w * sizes.block[2]
-    together = max(1, LINES_BYTES // problem.real_bytes // lines)
-    data_at = aligned(together * lines + 2 * m_w * lanes)
+    heights, widths = (part * each.outputs + each.reach for part, each in zip(sizes.block[1:], square, strict=True))
+    # A register behind the last row of tiles is written, and read.
+    elements_pitch = (-(-heights // m_h) * sizes.block[2] // lanes + 2) * lanes
+    elements_phase = square.width.products * elements_pitch
+    elements_plane = m_h * elements_phase
+    gathered_pitch = 0 if is_plain(problem, op) else heights * widths
+    together = max(1, ELEMENTS_BYTES // problem.real_bytes // (elements_plane + gathered_pitch))
+    gathered_at = together * elements_plane
+    data_at = aligned(gathered_at + together * gathered_pitch)
     planes = depth + depth_reach(problem, op)
     data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
@@ -330,6 +348,7 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     lines_pitch = m_w * sums_pitch
     elements = lines_at + m_h * lines_pitch
     return Memory(
-        together, data_at, data_pitch, data_point, filters_at, *filters,
+        together, elements_pitch, elements_phase, elements_plane, gathered_at, gathered_pitch,
+        data_at, data_pitch, data_point, filters_at, *filters,
         sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
     )  # fmt: skip

@@ -9,10 +9,10 @@ from numba import literally
 from ..core.jit import subroutine
 from ._kernel import first_integers, inner, never_inlined, place, plane_at
 from ._kernel import number as number_at
-from ._rows import copy, fill, gather_row, store_row, store_run
-from ._simd import lanes, prefetch
+from ._rows import fill, gather_row, store_row, store_run
+from ._simd import lanes, prefetch, splat
 from ._strips import part_of
-from ._winograd_transforms import transform_back, transform_data, transform_filters
+from ._winograd_transforms import separate, transform_back, transform_data, transform_filters
 
 # Elements ahead of the filters that are transformed at which others are fetched, at least.
 AHEAD = 64
@@ -59,9 +59,15 @@ class Blocks(NamedTuple):
     phases_w: int
     outputs_h: int  # of a tile
     outputs_w: int
-    further_h: int  # tiles behind it that a tile reaches into
-    further_w: int
-    lines_together: int  # planes of lines in the workspace at once
+    reach_h: int  # elements behind these that a tile reaches
+    reach_w: int
+    further_w: int  # tiles behind it that a tile reaches into
+    planes_together: int  # planes of elements in the workspace at once
+    elements_pitch: int  # from one element of a row of tiles to the next,
+    elements_phase: int  # from one row of a tile to the next,
+    elements_plane: int  # and from one plane to the next
+    gathered_at: int  # rows, where they have to be gathered, element by element
+    gathered_pitch: int  # from one plane to the next
     points: int  # of a tile
     target_p: int  # extents of the planes of the target
     target_q: int
@@ -137,8 +143,8 @@ def plane_of(g, number):
 def transform_block(kind, workspace, geometry, source, source_at, channels, block, constants):
     """workspace[data_at + (e, c, d, tile)] = point e of the padded source around a tile, for c < channels.
 
-    The lines of some planes at a time stand at the begin of the workspace, as `transform_data` wants them. Reading what
-    has just been written waits for all that was written before: one plane at a time took twice as long.
+    The elements of some planes at a time stand at the begin of the workspace, as `transform_data` wants them. Reading
+    what has just been written waits for all that was written before: one plane at a time took twice as long.
     """
     literally(kind)
     never_inlined()
@@ -146,72 +152,101 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
     outside = constants[constants.size - 1]
     plane_d = plane_at(geometry, g.source_axis_d, 0)
     depth = block.depth + g.depth_reach
-    line = g.outputs_w * block.width
-    copy_pitch = (block.height + g.further_h) * line
-    phase_pitch = (1 + g.further_w) * copy_pitch
-    pitch = g.outputs_h * phase_pitch
     tiles = block.height * block.width
-    fill(workspace, 0, g.lines_together * pitch, outside)
-    for begin in range(0, channels * depth, g.lines_together):
-        end = min(begin + g.lines_together, channels * depth)
+    rows, columns = block.height * g.outputs_h + g.reach_h, block.width * g.outputs_w + g.reach_w
+    for begin in range(0, channels * depth, g.planes_together):
+        end = min(begin + g.planes_together, channels * depth)
+        if not g.plain:
+            for number in range(begin, end):
+                c, d = divmod(number, depth)
+                z, phase_h, phase_w = plane_of(g, block.z + d)
+                in_d = place(geometry, plane_d, z)
+                _gather_rows(
+                    workspace, g.gathered_at + (number - begin) * g.gathered_pitch, rows if in_d >= 0 else 0, columns,
+                    geometry, source, source_at + c * g.source_c + in_d * g.source_d,
+                    plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
+                    outside, block,
+                )  # fmt: skip
         for number in range(begin, end):
             c, d = divmod(number, depth)
             z, phase_h, phase_w = plane_of(g, block.z + d)
             in_d = place(geometry, plane_d, z)
-            at = (number - begin) * pitch
+            to = (number - begin) * g.elements_plane
             if in_d < 0:
-                fill(workspace, at, pitch, outside)
+                fill(workspace, to, g.elements_plane, outside)
+            elif g.plain:
+                plane_w = plane_at(geometry, g.source_axis_w, phase_w)
+                first, last = inner(geometry, plane_w, block.q * g.outputs_w, columns)
+                at = source_at + c * g.source_c + in_d * g.source_d
+                at += place(geometry, plane_w, block.q * g.outputs_w + first) - first
+                plane_h = plane_at(geometry, g.source_axis_h, phase_h)
+                _separate_rows(kind, workspace, to, geometry, source, at, plane_h, rows, first, last, constants, block)
             else:
-                _gather_lines(
-                    workspace, at, geometry, source, source_at + c * g.source_c + in_d * g.source_d,
-                    plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
-                    line, copy_pitch, outside, block,
-                )  # fmt: skip
+                at = g.gathered_at + (number - begin) * g.gathered_pitch
+                _separate_rows(kind, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
         for number in range(begin, end):
             c, d = divmod(number, depth)
-            at = (number - begin) * pitch
+            at = (number - begin) * g.elements_plane
             to = g.data_at + c * g.data_pitch + d * g.plane
             for v in range(0, tiles, lanes(workspace)):
                 transform_data(
-                    kind, workspace, at + v * g.outputs_w, phase_pitch, copy_pitch, line, to + v, g.data_point
+                    kind, workspace, at + v, g.elements_phase, g.elements_pitch, block.width, to + v, g.data_point
                 )  # fmt: skip
 
 
 @subroutine
-def _gather_lines(
-    workspace, at, geometry, source, source_at, plane_h, plane_w, line, copy_pitch, outside, block
+def _gather_rows(
+    workspace, at, rows, columns, geometry, source, source_at, plane_h, plane_w, outside, block
 ):  # fmt: skip
-    """The padded rows of a plane, in the order of tiles, and their copies further on."""
+    """workspace[at + row * columns + column] = the padded plane around a block, element by element."""
     g = header(geometry)
     step = number_at(geometry, g.source_axis_w + 1)
-    row = block.p * g.outputs_h
-    for further in range(1 + g.further_w):
-        position = g.outputs_w * (block.q + further)
-        first, last = inner(geometry, plane_w, position, line)
-        begin = source_at + place(geometry, plane_w, position + first)
-        for h in range(block.height + g.further_h):
-            for phase in range(g.outputs_h):
-                in_h = place(geometry, plane_h, row + h * g.outputs_h + phase)
-                to = at + (phase * (1 + g.further_w) + further) * copy_pitch + h * line
-                if in_h < 0:
-                    if g.phases_h > 1 or not g.plain:  # otherwise it is there from the begin
-                        fill(workspace, to, line, outside)
-                    continue
-                channels_ahead = 1 if g.plain else CHANNELS_AHEAD
-                ahead = begin + in_h * g.source_h + channels_ahead * g.source_c
-                for i in range(0, 0 if further else (last - first) * step, lanes(source)):
-                    prefetch(source, ahead + i)
-                if g.plain:
-                    if first < last:
-                        copy(workspace, to + first, source, begin + in_h * g.source_h, last - first)
-                else:
-                    # The copy has all but its last tile in common with what is there.
-                    common = line - g.outputs_w if further else 0
-                    copy(workspace, to, workspace, to - copy_pitch + g.outputs_w, common)
-                    gather_row(
-                        workspace, to + common, line - common, source, source_at + in_h * g.source_h, g.source_w,
-                        outside, geometry, plane_w, step, position + common,
-                    )  # fmt: skip
+    position = block.q * g.outputs_w
+    first, last = inner(geometry, plane_w, position, columns)
+    begin = source_at + place(geometry, plane_w, position + first) * g.source_w
+    for row in range(rows):
+        in_h = place(geometry, plane_h, block.p * g.outputs_h + row)
+        to = at + row * columns
+        if in_h < 0:
+            fill(workspace, to, columns, outside)
+            continue
+        ahead = begin + in_h * g.source_h + CHANNELS_AHEAD * g.source_c
+        for i in range(0, (last - first) * step, lanes(source)):
+            prefetch(source, ahead + i)
+        gather_row(
+            workspace, to, columns, source, source_at + in_h * g.source_h, g.source_w,
+            outside, geometry, plane_w, step, position,
+        )  # fmt: skip
+
+
+@subroutine
+def _separate_rows(kind, workspace, to, geometry, source, source_at, plane_h, rows, first, last, constants, block):
+    """Take the rows of a plane apart into the elements of tiles: element e of tile t of row i stands at
+    ``to + i % m * elements_phase + e * elements_pitch + i // m * tiles + t``.
+
+    They are those of the source, as far as its plane goes, or rows that have been gathered; in these, columns from
+    `first` to `last` are there, and around them is the last of the constants.
+    """
+    literally(kind)
+    g = header(geometry)
+    step = lanes(workspace)
+    outside = splat(constants, constants.size - 1, 1)
+    stride = g.source_h if g.plain else last
+    for row in range(rows):
+        in_h = place(geometry, plane_h, block.p * g.outputs_h + row) if g.plain else row
+        begin = source_at + in_h * stride
+        end = last if in_h >= 0 else first
+        if g.plain:
+            for i in range(first, end, step):
+                prefetch(source, begin + g.source_c + i)
+        at = to + row % g.outputs_h * g.elements_phase + row // g.outputs_h * block.width
+        # What is written behind the last tile is written over by the next line.
+        for t in range(0, block.width + g.further_w, step):
+            column = t * g.outputs_w
+            separate(
+                kind, workspace, at + t, g.elements_pitch, t == 0,
+                source, begin + column, first - column, end - column, outside,
+            )  # fmt: skip
 
 
 @subroutine

@@ -1,9 +1,9 @@
 """The transforms of Winograd's tiles, a register of tiles or filters at a time.
 
 A lane holds one tile, or one filter, so that a transform is plain arithmetic on registers; the matrices are constants
-of the code (`fastconv.core.winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles.
-What a tile reads beyond its own m elements stands in further copies of the line, m elements on, so that the tiles of
-several lines follow each other and fill registers also where lines are short.
+of the code (`fastconv.core.winograd_matrices`). Elements j, m + j, 2 * m + j, ... of a line are element j of its tiles,
+and those that a tile reads beyond its own m elements are the first ones of the tiles further on. All of them are
+separated before, so that the tiles of several lines follow each other and fill registers also where lines are short.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Square(NamedTuple):
 # What kernels are compiled for; they know them by their numbers.
 SQUARES = (
     *(Square(filtering(m, 3), filtering(m, 3)) for m in (2, 4, 6)),
+    Square(filtering(7, 3), filtering(4, 3)),
     Square(filtering(4, 5), filtering(4, 5)),
     *(Square(filtering(1, 1), filtering(m, r)) for m, r in ((4, 3), (4, 5), (4, 7))),
     *(Square(filtering(m, r), filtering(1, 1)) for m, r in ((4, 3), (4, 5), (4, 7))),
@@ -109,9 +110,14 @@ class _Lanes:
         return self.multiply_add(scale, second, first), self.multiply_add(-scale, second, first)
 
     def applied_to_square(self, rows: Matrix, columns: Matrix, values):
-        """Rows V columns^T, of the matrix V whose rows are lists of values."""
-        by_column = [self.applied(rows, column) for column in zip(*values, strict=True)]
-        return [self.applied(columns, row) for row in zip(*by_column, strict=True)]
+        """The columns of rows V columns^T, one after another, of the matrix V whose rows are lists of values.
+
+        Values that come one row after another, and columns that are stored as they come, leave registers to what stands
+        between them.
+        """
+        by_row = [self.applied(columns, row) for row in values]
+        for column in zip(*by_row, strict=True):
+            yield self.applied(rows, column)
 
     # -- taking lines apart, and putting them together
 
@@ -168,11 +174,46 @@ def _are_twins(first, second) -> bool:
 
 
 @intrinsic(prefer_literal=True)
-def transform_data(typing_context, kind, array, at, phase_pitch, copy_pitch, line, to, point_pitch):
+def separate(typing_context, kind, array, at, element_pitch, is_first, source, begin, first, last, outside):
+    """array[at + e * element_pitch + t] = element e of tile t of a register of tiles.
+
+    A line of tiles begins at `begin` in the source, of which there is what stands from `first` to `last`, and `outside`
+    around it. Elements that belong to tiles further on are written one tile back for each, but not before the line.
+    """
+    integer = types.int64
+    width = SQUARES[kind.literal_value].width
+
+    def codegen(context, builder, signature, arguments):
+        lanes = _Lanes(Emitter(builder, signature.args[1].dtype))
+        emitter = lanes.emitter
+        _, values, at, element_pitch, is_first, source, begin, first, last, outside = arguments
+        begin = element(context, builder, signature.args[5], source, begin)
+        to = element(context, builder, signature.args[1], values, at)
+        held = emitter.spread(builder.sub(last, first))
+        loaded = []
+        for v in range(width.outputs):
+            number = builder.sub(emitter.numbers(v * emitter.lanes), emitter.spread(first))
+            place = emitter.address(builder.gep(begin, [index(v * emitter.lanes)]), emitter.lanes)
+            loaded.append(emitter.load_masked(place, builder.icmp_unsigned("<", number, held), outside))
+        phases = lanes.phases(loaded)
+        for e in range(width.products):
+            further, phase = divmod(e, width.outputs)
+            place = builder.gep(to, [builder.sub(builder.mul(element_pitch, index(e)), index(further))])
+            if further == 0:
+                emitter.store((phases[phase],), place)
+                continue
+            before = emitter.spread(builder.select(is_first, index(further), index(0)))
+            emitter.masked_store((phases[phase],), place, builder.icmp_signed(">=", emitter.numbers(0), before))
+        return context.get_dummy_value()
+
+    return types.void(kind, array, integer, integer, types.boolean, source, integer, integer, integer, outside), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transform_data(typing_context, kind, array, at, phase_pitch, element_pitch, line, to, point_pitch):
     """array[to + e * point_pitch] = B^T d B of a register of tiles, point by point.
 
-    Row i of the first tile lies at ``at + i % m * phase_pitch + i // m * line``; `copy_pitch` further on, the same from
-    the m-th element on, and so on.
+    Element j of row i of the first tile lies at ``at + i % m * phase_pitch + i // m * line + j * element_pitch``.
     """
     integer = types.int64
     square = SQUARES[kind.literal_value]
@@ -180,27 +221,20 @@ def transform_data(typing_context, kind, array, at, phase_pitch, copy_pitch, lin
     def codegen(context, builder, signature, arguments):
         lanes = _Lanes(Emitter(builder, signature.args[1].dtype))
         emitter = lanes.emitter
-        _, values, at, phase_pitch, copy_pitch, line, to, point_pitch = arguments
-        m = square.width.outputs
+        _, values, at, phase_pitch, element_pitch, line, to, point_pitch = arguments
 
-        def elements(begin):
-            begin = element(context, builder, signature.args[1], values, begin)
-            loaded = [emitter.load(builder.gep(begin, [index(v * emitter.lanes)]))[0] for v in range(m)]
-            return lanes.phases(loaded)
-
-        rows = []
-        for i in range(square.height.products):
-            phase, further = i % square.height.outputs, i // square.height.outputs
+        def row(i):
+            further, phase = divmod(i, square.height.outputs)
             begin = builder.add(at, builder.mul(phase_pitch, index(phase)))
             begin = builder.add(begin, builder.mul(line, index(further)))
-            row = elements(begin)
-            for _ in range(square.width.further):
-                begin = builder.add(begin, copy_pitch)
-                row += elements(begin)
-            rows.append(row[: square.width.products])
+            begin = element(context, builder, signature.args[1], values, begin)
+            places = [builder.mul(element_pitch, index(j)) for j in range(square.width.products)]
+            return [emitter.load(builder.gep(begin, [place]))[0] for place in places]
+
+        rows = (row(i) for i in range(square.height.products))
         points = lanes.applied_to_square(square.height.data, square.width.data, rows)
         begin = element(context, builder, signature.args[1], values, to)
-        _store_points(emitter, points, begin, point_pitch)
+        _store_points(emitter, square, points, begin, point_pitch)
         return context.get_dummy_value()
 
     return types.void(kind, array, *[integer] * 6), codegen
@@ -238,7 +272,7 @@ def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, 
         filters = [taps[r * width : (r + 1) * width] for r in range(height)]
         points = lanes.applied_to_square(square.height.filter, square.width.filter, filters)
         begin = element(context, builder, signature.args[7], values, to)
-        _store_points(emitter, points, begin, point_pitch)
+        _store_points(emitter, square, points, begin, point_pitch)
         return context.get_dummy_value()
 
     return types.void(kind, flipped, weights, *[integer] * 4, array, integer, integer), codegen
@@ -260,7 +294,8 @@ def transform_back(typing_context, kind, array, at, point_pitch, to, line_pitch,
         _, values, at, point_pitch, to, line_pitch, count, greatest = arguments
         begin = element(context, builder, signature.args[1], values, at)
         points = _loaded_points(emitter, square, begin, point_pitch)
-        outputs = lanes.applied_to_square(square.height.back, square.width.back, points)
+        columns = lanes.applied_to_square(square.height.back, square.width.back, points)
+        outputs = list(zip(*columns, strict=True))
         for i, row in enumerate(outputs):
             line = builder.add(to, builder.mul(line_pitch, index(i)))
             begin = element(context, builder, signature.args[1], values, line)
@@ -287,14 +322,13 @@ def transform_channels(typing_context, kind, is_data, array, at, line, to, point
         emitter = lanes.emitter
         _, _, values, at, line, to, point_pitch = arguments
         begin = element(context, builder, signature.args[2], values, at)
-        tile = []
-        for i in range(rows.shape[1]):
+
+        def row(i):
             row = builder.gep(begin, [builder.mul(line, index(i))])
-            places = [builder.gep(row, [index(j * emitter.lanes)]) for j in range(columns.shape[1])]
-            tile.append([emitter.load(place)[0] for place in places])
-        points = lanes.applied_to_square(rows, columns, tile)
-        begin = element(context, builder, signature.args[2], values, to)
-        _store_points(emitter, points, begin, point_pitch)
+            return [emitter.load(builder.gep(row, [index(j * emitter.lanes)]))[0] for j in range(columns.shape[1])]
+
+        points = lanes.applied_to_square(rows, columns, (row(i) for i in range(rows.shape[1])))
+        _store_points(emitter, square, points, element(context, builder, signature.args[2], values, to), point_pitch)
         return context.get_dummy_value()
 
     return types.void(kind, is_data, array, *[integer] * 4), codegen
@@ -315,7 +349,8 @@ def transform_sums(typing_context, kind, array, at, point_pitch, target, to, pit
         _, values, at, point_pitch, target, to, pitch, count = arguments
         begin = element(context, builder, signature.args[1], values, at)
         points = _loaded_points(emitter, square, begin, point_pitch)
-        taps = [tap for row in lanes.applied_to_square(square.height.back, square.width.back, points) for tap in row]
+        columns = lanes.applied_to_square(square.height.back, square.width.back, points)
+        taps = [tap for row in zip(*columns, strict=True) for tap in row]
         begin = element(context, builder, signature.args[4], target, to)
         for first in range(0, len(taps), emitter.lanes):
             some = [(tap,) for tap in taps[first : first + emitter.lanes]]
@@ -330,18 +365,20 @@ def transform_sums(typing_context, kind, array, at, point_pitch, target, to, pit
 
 
 def _loaded_points(emitter, square, begin, point_pitch):
-    """Rows of points, `point_pitch` elements from one to the next."""
-    builder = emitter.builder
-    height, width = square.height.products, square.width.products
-    places = [[builder.mul(point_pitch, index(i * width + j)) for j in range(width)] for i in range(height)]
-    return [[emitter.load(builder.gep(begin, [place]))[0] for place in row] for row in places]
+    """Rows of points, `point_pitch` elements from one to the next, loaded as they are wanted."""
+    builder, width = emitter.builder, square.width.products
+    for i in range(square.height.products):
+        places = [builder.mul(point_pitch, index(i * width + j)) for j in range(width)]
+        yield [emitter.load(builder.gep(begin, [place]))[0] for place in places]
 
 
-def _store_points(emitter, points, begin, point_pitch):
-    """Store rows of points, `point_pitch` elements from one to the next."""
+def _store_points(emitter, square, columns, begin, point_pitch):
+    """Store columns of points, which are numbered row by row, `point_pitch` elements from one to the next."""
     builder = emitter.builder
-    for e, point in enumerate(value for row in points for value in row):
-        emitter.store((point,), builder.gep(begin, [builder.mul(point_pitch, index(e))]))
+    for j, column in enumerate(columns):
+        for i, point in enumerate(column):
+            place = builder.mul(point_pitch, index(i * square.width.products + j))
+            emitter.store((point,), builder.gep(begin, [place]))
 
 
 def _transposed(emitter, begins, columns):

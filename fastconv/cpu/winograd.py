@@ -9,8 +9,9 @@ of a tile::
     sums[e, k, tile]  = sum over c of filters[e, k, c] * data[e, c, tile]
     y[k, tile]        = A^T sums A
 
-F(4, 3) takes 36 products for 16 outputs where the direct method takes 144, F(2, 3) 16 for 4 in place of 36. A task
-does all of this for a block of tiles and some output channels, within a second-level cache.
+F(4, 3) takes 36 products for 16 outputs where the direct method takes 144, F(2, 3) 16 for 4 in place of 36. Tiles need
+not be square: F(7, 3) along H and F(4, 3) along W take 54 for 28, fit images of 28, 56 and 112 rows, and err less than
+F(6, 3) along both. A task does all of this for a block of tiles and some output channels, near a second-level cache.
 
 GRAD_INPUT is the same with the filters turned around, and input and output exchanged; GRAD_WEIGHT stands in
 `fastconv.cpu._winograd_weights`. A third axis is not transformed: the slices of a filter are further terms of the sum.
@@ -48,6 +49,7 @@ from ._winograd_sizes import (
     Memory,
     Sizes,
     depth_reach,
+    is_plain,
     kinds,
     memory_of,
     phases_of,
@@ -62,9 +64,9 @@ from ._winograd_transforms import SQUARES, Square
 
 # Error of the transforms along one axis and along two, by products, in units of rounding of the result's root mean
 # square. With that of the sums, it is above the largest errors of all served problems of bench/shapes and of others
-# with 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 6.4e-5 for F(6, 3), 4.6e-5 for F(4, 5), and along
-# one axis 3.9e-6 for 6 products, 7.5e-6 for 8 and 2.8e-5 for 10.
-TRANSFORM_ERROR = {(1, 6): 60, (4, 4): 60, (6, 6): 200, (1, 8): 150, (1, 10): 600, (8, 8): 1200}
+# with 1 to 2048 channels: 1.05e-5 for F(4, 3), 4.3e-6 for F(2, 3), 6.4e-5 for F(6, 3), 4.6e-5 for F(4, 5), 4.5e-5 for
+# F(7, 3) with F(4, 3), and along one axis 3.9e-6 for 6 products, 7.5e-6 for 8 and 2.8e-5 for 10.
+TRANSFORM_ERROR = {(1, 6): 60, (4, 4): 60, (6, 6): 200, (6, 9): 700, (1, 8): 150, (1, 10): 600, (8, 8): 1200}
 
 # Target channels of a task that transforms filters.
 PREPARED_ROWS = 16
@@ -232,8 +234,8 @@ def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> t
     heights, widths = square.height, square.width
     positions = (
         -(-blocks[0] * sizes.block[0] // phases[0] // phases[1]) + problem.reach[0] - 1,
-        (blocks[1] * sizes.block[1] + heights.further) * heights.outputs,
-        (blocks[2] * sizes.block[2] + widths.further) * widths.outputs,
+        blocks[1] * sizes.block[1] * heights.outputs + heights.reach,
+        blocks[2] * sizes.block[2] * widths.outputs + widths.reach,
     )
     source_axes, target_axes = (
         [tables.add(make(problem, op, axis, positions[axis]).packed()) for axis in range(3)]
@@ -255,7 +257,8 @@ def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> t
         **named("phases_{}", "hw", phases),
         outputs_h=heights.outputs,
         outputs_w=widths.outputs,
-        further_h=heights.further,
+        reach_h=heights.reach,
+        reach_w=widths.reach,
         further_w=widths.further,
         points=square.products,
         **named("target_{}", "pq", plane_extents(problem, op)[1:]),
@@ -267,7 +270,7 @@ def _vector(problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> t
         **{name: value for name, value in fields if name not in ("elements", "prepared_elements")},
         **named("source_axis_{}", "dhw", source_axes),
         **named("target_axis_{}", "dhw", target_axes),
-        plain=roles["source_w"] == problem.dilation[2] == 1 and (op is Op.GRAD_INPUT or not folding(problem)),
+        plain=is_plain(problem, op),
         plain_target=roles["target_w"] == problem.dilation[2] == 1 and not folds,
         accumulates=folds,
         activation=activation_code(epilogue, problem.dtype),

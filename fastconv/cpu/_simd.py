@@ -145,6 +145,17 @@ class Emitter:
         function = self._function("llvm.masked.store", f"{lanes}", ir.VoidType(), arguments, ".p0")
         self.builder.call(function, [joined, address, ir.Constant(LANE, self.bits // 8), mask])
 
+    def load_parts(self, pointers, count):
+        """The `count` reals from each of these addresses on, which together fill a vector."""
+        parts = []
+        for pointer in pointers:
+            parts.append(self.builder.load(self.address(pointer, count)))
+            parts[-1].align = self.bits // 8
+        while len(parts) > 1:
+            lanes = range(2 * parts[0].type.count)
+            parts = [self.shuffle(*pair, lanes) for pair in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
     def prefetch(self, pointer, writing=False):
         """Begin to fetch the cache line of an address."""
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, LANE, LANE, LANE])
@@ -567,12 +578,12 @@ def transpose(
 
 
 def exchanged(emitter, values):
-    """As many values as they have lanes, transposed.
+    """Values transposed: as many as they have lanes; or fewer, and the squares of each such number of lanes are.
 
-    log2(lanes) rounds exchange ever smaller squares, as in Eklundh, "A Fast Computer Method for Matrix
+    log2(values) rounds exchange ever smaller squares, as in Eklundh, "A Fast Computer Method for Matrix
     Transposing", IEEE Trans. Comput. C-21 (1972).
     """
-    distance = emitter.lanes // 2
+    distance = len(values) // 2
     while distance:
         values = _exchanged(emitter, values, distance)
         distance //= 2
@@ -585,7 +596,7 @@ def _exchanged(emitter, values, distance):
     upper = [lane if not lane & distance else lane - distance + count for lane in range(count)]
     lower = [lane + distance if not lane & distance else lane + count for lane in range(count)]
     result = list(values)
-    for i in range(count):
+    for i in range(len(values)):
         if not i & distance:
             pairs = list(zip(values[i], values[i + distance], strict=True))
             result[i] = tuple(emitter.shuffle(a, b, upper) for a, b in pairs)

@@ -261,7 +261,7 @@ def transform_filters(typing_context, kind, flipped, weights, at, pitch, count, 
         begins = []
         for number in range(emitter.lanes):
             exists = builder.icmp_signed("<", index(number), last)
-            place = builder.mul(pitch, builder.select(exists, index(number), last))
+            place = builder.select(exists, builder.mul(pitch, index(number)), builder.mul(pitch, last))
             begins.append(element(context, builder, signature.args[2], weights, builder.add(at, place)))
         for begin in begins:
             emitter.prefetch(builder.gep(begin, [ahead]))
@@ -382,10 +382,16 @@ def _store_points(emitter, square, columns, begin, point_pitch):
 
 
 def _transposed(emitter, begins, columns):
-    """The first `columns` elements from each of these addresses: for each column the elements of all rows."""
+    """The first `columns` elements from each of these addresses: for each column the elements of all rows.
+
+    Columns are taken by powers of two, and rows that are shorter than a register share one. 512x7x7 to 512, 3x3, took
+    1.07 ms where each row had a register of its own, and 1.03 so.
+    """
     transposed = []
-    for first in range(0, columns, emitter.lanes):
-        held = index(min(emitter.lanes, columns - first))
-        rows = [emitter.load_first(emitter.builder.gep(begin, [index(first)]), held) for begin in begins]
+    while len(transposed) < columns:
+        first = len(transposed)
+        width = min(emitter.lanes, 1 << (columns - first).bit_length() - 1)
+        places = [emitter.builder.gep(begin, [index(first)]) for begin in begins]
+        rows = [(emitter.load_parts(places[i::width], width),) for i in range(width)]
         transposed += [part for (part,) in exchanged(emitter, rows)]
-    return transposed[:columns]
+    return transposed

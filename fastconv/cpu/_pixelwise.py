@@ -42,9 +42,7 @@ from ._simd import REGISTER_BYTES, lanes
 from ._strips import Strips, block_of, gather_strips, header, store_tile, tile_of
 from ._tiles import (
     CALL_TILES,
-    STRIP_BYTES,
     TASK_CYCLES,
-    TILE_PIXELS,
     Tiling,
     channels_of,
     gather_cycles,
@@ -63,6 +61,9 @@ PANEL_BYTES = 640 << 10
 # Bytes of the weights of a register tile, and of the sums of a task, at most: a thread is to have no more than 8 MiB.
 LEAST_PANEL_BYTES = 4 << 20
 SUMS_BYTES = 1 << 20
+# Pixels of a tile, and bytes of a strip; beside those weights, strips take a quarter of a second-level cache.
+TILE_PIXELS = 480
+STRIP_BYTES = 256 << 10
 
 
 # ---- the kernel

@@ -32,16 +32,14 @@ from ._kernel import first_integers, integers_at, views
 from ._launch import Launch, SummedLaunch
 from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of
 from ._rows import TRANSPOSED_CYCLES, VECTOR_CYCLES, copy, transpose_all
-from ._tiles import PANEL_BYTES, SUMS_BYTES, TASK_CYCLES, TASKS_LEAST, WAITING, parts_of
+from ._tiles import PANEL_BYTES, SUMS_BYTES, TASK_CYCLES, TASKS_LEAST, WAITING, parts_of, summing_cycles
 
-# Pixels that are transposed at once, at most.
-PIXELS = 512
+# Pixels that are transposed at once, at most: 64x56x56 to 256 took 0.62 ms on two threads with 512, which cut 3136 into
+# 7 parts, and 0.57 so, in 4.
+PIXELS = 1024
 # Cycles for each cache line of what is read where it lies: 256x56x56 to 512 with a stride of 2 took 1.89 ms on one
 # thread where y is read eight times, and 1.98 ms where x is gathered and transposed twice and y read twice.
 READ_CYCLES = 1
-# Cycles for each vector of each part that is added up at the end, by one thread while another waits: 41 us for four of
-# 512x256.
-SUMMED_CYCLES = 9
 
 
 class Matrices(NamedTuple):
@@ -217,8 +215,7 @@ def _candidates(problem: ConvProblem) -> Iterator[Sizes]:
             item = -(-row_block // ROWS) * -(-vectors // VECTORS) * TILE_CYCLES
             last = row_block * vectors * (TRANSPOSED_CYCLES if turned else VECTOR_CYCLES)
             cycles = blocks * (problem.N * pixels * pixel + items * item + parts * (last + TASK_CYCLES))
-            if parts > 1:
-                cycles += parts * row_count * column_count * problem.groups / lanes * SUMMED_CYCLES
+            cycles += summing_cycles(problem, parts)
             yield Sizes(turned, row_block, column_block, block, items, per_task, parts, blocks * parts, cycles)
 
 

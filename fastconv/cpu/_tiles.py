@@ -51,6 +51,9 @@ UNALIGNED = 1.06
 LINE_CYCLES = 4
 # Cycles of a task beside its tiles: 64x56x56 to 256, 1x1, took 0.08 ms longer on two threads in 528 tasks than in 72.
 TASK_CYCLES = 1300
+# Cycles for each vector of each part of a gradient that is added up at the end, by one thread while another waits:
+# 41 us for four parts of 512x256.
+SUMMED_CYCLES = 9
 # Cycles for each row that two phases make by turns: 28x28 to 56x56, 1x1 with a stride of 2, 512 channels to 256, took
 # 1.10 ms on two threads, where those of other rows would make 1.27.
 TURNS_CYCLES = 25
@@ -329,6 +332,11 @@ def _row_blocks(targets: int, row_bytes: int) -> Iterator[int]:
         blocks *= 2
 
 
+def summing_cycles(problem: ConvProblem, parts: int) -> float:
+    """Of adding up the parts of the gradient of a weight."""
+    return 0 if parts == 1 else parts * math.prod(problem.w_shape) / lanes_of(problem.dtype) * SUMMED_CYCLES
+
+
 def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     """Tilings of GRAD_WEIGHT."""
     sources, targets = channels_of(problem, op)
@@ -360,7 +368,8 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             last = block * problem.taps * vectors * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, vectors * lanes, blocks * parts,
-                tiles_per_task=per_task, parts=parts, gap=gap, cycles=blocks * (items * item + parts * last),
+                tiles_per_task=per_task, parts=parts, gap=gap,
+                cycles=blocks * (items * item + parts * last) + summing_cycles(problem, parts),
             )  # fmt: skip
 
 
@@ -390,7 +399,7 @@ def _weight_row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             item: float = steps + register_tiles * (_dots.SUMS_CYCLES + lines * _dots.line_cycles(part, lanes))
             item += row_block * lines * part * size / LINE_BYTES * LINE_CYCLES
             item += block * gather_cycles(problem, planes, strip, lanes)
-            cycles = blocks * (items * item + runs * TASK_CYCLES)
+            cycles = blocks * (items * item + runs * TASK_CYCLES) + summing_cycles(problem, runs)
             yield Tiling(
                 problem.output, tile, strip, planes, block, row_block, False, lanes, blocks * runs,
                 tiles_per_task=per_task, parts=runs, row_by_row=True, cycles=cycles,

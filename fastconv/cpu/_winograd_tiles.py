@@ -149,41 +149,13 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
     literally(kind)
     never_inlined()
     g = header(geometry)
-    outside = constants[constants.size - 1]
-    plane_d = plane_at(geometry, g.source_axis_d, 0)
     depth = block.depth + g.depth_reach
     tiles = block.height * block.width
-    rows, columns = block.height * g.outputs_h + g.reach_h, block.width * g.outputs_w + g.reach_w
     for begin in range(0, channels * depth, g.planes_together):
         end = min(begin + g.planes_together, channels * depth)
         if not g.plain:
-            for number in range(begin, end):
-                c, d = divmod(number, depth)
-                z, phase_h, phase_w = plane_of(g, block.z + d)
-                in_d = place(geometry, plane_d, z)
-                _gather_rows(
-                    workspace, g.gathered_at + (number - begin) * g.gathered_pitch, rows if in_d >= 0 else 0, columns,
-                    geometry, source, source_at + c * g.source_c + in_d * g.source_d,
-                    plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
-                    outside, block,
-                )  # fmt: skip
-        for number in range(begin, end):
-            c, d = divmod(number, depth)
-            z, phase_h, phase_w = plane_of(g, block.z + d)
-            in_d = place(geometry, plane_d, z)
-            to = (number - begin) * g.elements_plane
-            if in_d < 0:
-                fill(workspace, to, g.elements_plane, outside)
-            elif g.plain:
-                plane_w = plane_at(geometry, g.source_axis_w, phase_w)
-                first, last = inner(geometry, plane_w, block.q * g.outputs_w, columns)
-                at = source_at + c * g.source_c + in_d * g.source_d
-                at += place(geometry, plane_w, block.q * g.outputs_w + first) - first
-                plane_h = plane_at(geometry, g.source_axis_h, phase_h)
-                _separate_rows(kind, workspace, to, geometry, source, at, plane_h, rows, first, last, constants, block)
-            else:
-                at = g.gathered_at + (number - begin) * g.gathered_pitch
-                _separate_rows(kind, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
+            _gather_planes(workspace, geometry, source, source_at, begin, end, constants[constants.size - 1], block)
+        _separate_planes(kind, workspace, geometry, source, source_at, begin, end, constants, block)
         for number in range(begin, end):
             c, d = divmod(number, depth)
             at = (number - begin) * g.elements_plane
@@ -195,37 +167,74 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
 
 
 @subroutine
-def _gather_rows(
-    workspace, at, rows, columns, geometry, source, source_at, plane_h, plane_w, outside, block
-):  # fmt: skip
-    """workspace[at + row * columns + column] = the padded plane around a block, element by element."""
+def _extent(g, block):
+    """Rows and columns of the padded source that a block reaches."""
+    return block.height * g.outputs_h + g.reach_h, block.width * g.outputs_w + g.reach_w
+
+
+@subroutine
+def _gather_planes(workspace, geometry, source, source_at, begin, end, outside, block):
+    """workspace[gathered_at + (plane, row, column)] = the padded planes around a block, element by element."""
     g = header(geometry)
+    plane_d = plane_at(geometry, g.source_axis_d, 0)
     step = number_at(geometry, g.source_axis_w + 1)
+    rows, columns = _extent(g, block)
     position = block.q * g.outputs_w
-    first, last = inner(geometry, plane_w, position, columns)
-    begin = source_at + place(geometry, plane_w, position + first) * g.source_w
-    for row in range(rows):
-        in_h = place(geometry, plane_h, block.p * g.outputs_h + row)
-        to = at + row * columns
-        if in_h < 0:
-            fill(workspace, to, columns, outside)
-            continue
-        ahead = begin + in_h * g.source_h + CHANNELS_AHEAD * g.source_c
-        for i in range(0, (last - first) * step, lanes(source)):
-            prefetch(source, ahead + i)
-        gather_row(
-            workspace, to, columns, source, source_at + in_h * g.source_h, g.source_w,
-            outside, geometry, plane_w, step, position,
-        )  # fmt: skip
+    for number in range(begin, end):
+        c, d = divmod(number, block.depth + g.depth_reach)
+        z, phase_h, phase_w = plane_of(g, block.z + d)
+        in_d = place(geometry, plane_d, z)
+        plane = source_at + c * g.source_c + in_d * g.source_d
+        plane_h = plane_at(geometry, g.source_axis_h, phase_h)
+        plane_w = plane_at(geometry, g.source_axis_w, phase_w)
+        first, last = inner(geometry, plane_w, position, columns)
+        ahead = plane + place(geometry, plane_w, position + first) * g.source_w + CHANNELS_AHEAD * g.source_c
+        for row in range(rows if in_d >= 0 else 0):
+            in_h = place(geometry, plane_h, block.p * g.outputs_h + row)
+            to = g.gathered_at + (number - begin) * g.gathered_pitch + row * columns
+            if in_h < 0:
+                fill(workspace, to, columns, outside)
+                continue
+            for i in range(0, (last - first) * step, lanes(source)):
+                prefetch(source, ahead + in_h * g.source_h + i)
+            gather_row(
+                workspace, to, columns, source, plane + in_h * g.source_h, g.source_w,
+                outside, geometry, plane_w, step, position,
+            )  # fmt: skip
+
+
+@subroutine
+def _separate_planes(kind, workspace, geometry, source, source_at, begin, end, constants, block):
+    """Take planes apart into the elements of tiles, out of the source or, where they are not plain, as gathered."""
+    literally(kind)
+    g = header(geometry)
+    plane_d = plane_at(geometry, g.source_axis_d, 0)
+    rows, columns = _extent(g, block)
+    position = block.q * g.outputs_w
+    for number in range(begin, end):
+        c, d = divmod(number, block.depth + g.depth_reach)
+        z, phase_h, phase_w = plane_of(g, block.z + d)
+        in_d = place(geometry, plane_d, z)
+        to = (number - begin) * g.elements_plane
+        if in_d < 0:
+            fill(workspace, to, g.elements_plane, constants[constants.size - 1])
+        elif g.plain:
+            plane_h = plane_at(geometry, g.source_axis_h, phase_h)
+            plane_w = plane_at(geometry, g.source_axis_w, phase_w)
+            first, last = inner(geometry, plane_w, position, columns)
+            at = source_at + c * g.source_c + in_d * g.source_d + place(geometry, plane_w, position + first) - first
+            _separate_rows(kind, workspace, to, geometry, source, at, plane_h, rows, first, last, constants, block)
+        else:
+            at = g.gathered_at + (number - begin) * g.gathered_pitch
+            _separate_rows(kind, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
 
 
 @subroutine
 def _separate_rows(kind, workspace, to, geometry, source, source_at, plane_h, rows, first, last, constants, block):
-    """Take the rows of a plane apart into the elements of tiles: element e of tile t of row i stands at
-    ``to + i % m * elements_phase + e * elements_pitch + i // m * tiles + t``.
+    """workspace[to + i % m * elements_phase + e * elements_pitch + i // m * tiles + t] = element e of tile t of row i.
 
-    They are those of the source, as far as its plane goes, or rows that have been gathered; in these, columns from
-    `first` to `last` are there, and around them is the last of the constants.
+    Columns from `first` to `last` of a row are there, and around them is the last of the constants. Rows of the source
+    are where `plane_h` says, those that have been gathered follow each other.
     """
     literally(kind)
     g = header(geometry)

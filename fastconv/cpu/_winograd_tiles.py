@@ -173,23 +173,29 @@ def _extent(g, block):
 
 
 @subroutine
+def _source_plane(g, geometry, source_at, block, number):
+    """Of a plane of some channel that a block reaches: whether it lies in the source, its begin there, its axes."""
+    c, d = divmod(number, block.depth + g.depth_reach)
+    z, phase_h, phase_w = plane_of(g, block.z + d)
+    in_d = place(geometry, plane_at(geometry, g.source_axis_d, 0), z)
+    begin = source_at + c * g.source_c + in_d * g.source_d
+    return (
+        in_d >= 0, begin, plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
+    )  # fmt: skip
+
+
+@subroutine
 def _gather_planes(workspace, geometry, source, source_at, begin, end, outside, block):
     """workspace[gathered_at + (plane, row, column)] = the padded planes around a block, element by element."""
     g = header(geometry)
-    plane_d = plane_at(geometry, g.source_axis_d, 0)
     step = number_at(geometry, g.source_axis_w + 1)
     rows, columns = _extent(g, block)
     position = block.q * g.outputs_w
     for number in range(begin, end):
-        c, d = divmod(number, block.depth + g.depth_reach)
-        z, phase_h, phase_w = plane_of(g, block.z + d)
-        in_d = place(geometry, plane_d, z)
-        plane = source_at + c * g.source_c + in_d * g.source_d
-        plane_h = plane_at(geometry, g.source_axis_h, phase_h)
-        plane_w = plane_at(geometry, g.source_axis_w, phase_w)
+        is_inside, plane, plane_h, plane_w = _source_plane(g, geometry, source_at, block, number)
         first, last = inner(geometry, plane_w, position, columns)
         ahead = plane + place(geometry, plane_w, position + first) * g.source_w + CHANNELS_AHEAD * g.source_c
-        for row in range(rows if in_d >= 0 else 0):
+        for row in range(rows if is_inside else 0):
             in_h = place(geometry, plane_h, block.p * g.outputs_h + row)
             to = g.gathered_at + (number - begin) * g.gathered_pitch + row * columns
             if in_h < 0:
@@ -208,21 +214,16 @@ def _separate_planes(kind, workspace, geometry, source, source_at, begin, end, c
     """Take planes apart into the elements of tiles, out of the source or, where they are not plain, as gathered."""
     literally(kind)
     g = header(geometry)
-    plane_d = plane_at(geometry, g.source_axis_d, 0)
     rows, columns = _extent(g, block)
     position = block.q * g.outputs_w
     for number in range(begin, end):
-        c, d = divmod(number, block.depth + g.depth_reach)
-        z, phase_h, phase_w = plane_of(g, block.z + d)
-        in_d = place(geometry, plane_d, z)
+        is_inside, plane, plane_h, plane_w = _source_plane(g, geometry, source_at, block, number)
         to = (number - begin) * g.elements_plane
-        if in_d < 0:
+        if not is_inside:
             fill(workspace, to, g.elements_plane, constants[constants.size - 1])
         elif g.plain:
-            plane_h = plane_at(geometry, g.source_axis_h, phase_h)
-            plane_w = plane_at(geometry, g.source_axis_w, phase_w)
             first, last = inner(geometry, plane_w, position, columns)
-            at = source_at + c * g.source_c + in_d * g.source_d + place(geometry, plane_w, position + first) - first
+            at = plane + place(geometry, plane_w, position + first) - first
             _separate_rows(kind, workspace, to, geometry, source, at, plane_h, rows, first, last, constants, block)
         else:
             at = g.gathered_at + (number - begin) * g.gathered_pitch

@@ -109,7 +109,8 @@ def _correlate(kind, flipped, accumulates, task, source, weights, target, residu
     """One task: a run of blocks of tiles, one block of target channels of one group of one image.
 
     accumulates: as in `Finish`; source, target: tensors; weights: (K, C / groups, taps), or the filters that `_prepare`
-    makes of it; workspace: lines, data, filters unless they are given, sums, lines of outputs.
+    makes of it; residual: that of `Finish`, or where the greatest magnitudes are told; workspace: elements of tiles,
+    rows as they were gathered, data, filters unless they are given, sums, lines of outputs.
     """
     literally(kind)
     literally(flipped)
@@ -190,6 +191,7 @@ class _Launches:
         self._problem, self._op, self._sizes = problem, op, sizes
         vector, self._memory = _vector(problem, op, sizes, epilogue)
         self._greatest = None if epilogue.residual else sizes.tasks * lanes_of(problem.dtype)
+        self._limit = _limit(problem, op, sizes.square)
         self._convolve = self._launch(vector, sizes.tasks)
         vector = vector.copy()
         vector[Blocks._fields.index("prepares")] = 1
@@ -212,7 +214,7 @@ class _Launches:
             return None
         greatest = np.empty(self._greatest, self._problem.dtype)
         self._convolve(x, w, y, greatest, constants, threads)
-        return reaches(greatest, _limit(self._problem, self._op, self._sizes.square))
+        return reaches(greatest, self._limit)
 
     def transform(self, w: Array, threads: int) -> Array:
         """The transformed filters, which do not depend on the extents of x."""

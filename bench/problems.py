@@ -60,6 +60,6 @@ def _problem(line: str, dtype: str | None) -> ConvProblem:
     problem = ConvProblem.parse(line)
     if dtype is not None:
         problem = problem.replace(dtype=dtype)
-    if problem.padding_mode != "zeros" or problem.layout != "channels_first" or problem.dtype not in DTYPES:
-        raise ValueError(f"problem line {line!r}: only zero padding, channels first and {' or '.join(DTYPES)}")
+    if problem.padding_mode != "zeros" or problem.dtype not in DTYPES:
+        raise ValueError(f"problem line {line!r}: only zero padding and {' or '.join(DTYPES)}")
     return problem

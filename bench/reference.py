@@ -32,7 +32,8 @@ class Tensors(NamedTuple):
 
 
 def tensors(problem: ConvProblem) -> Tensors:
-    """Normally distributed numbers, the same for the same problem."""
+    """Normally distributed numbers, the same for the same problem; channels first in either layout."""
+    problem = problem.replace(layout="channels_first")
     shapes = (problem.x_shape, problem.w_shape, problem.y_shape)
     return Tensors(*(normal(np.random.default_rng(seed), shape, problem.dtype) for seed, shape in enumerate(shapes)))
 
@@ -68,7 +69,8 @@ class Reference:
 
 
 def of_convolution(problem: ConvProblem, op: Op) -> Reference:
-    """Elements of a convolution or gradient, exact to float64."""
+    """Elements of a convolution or gradient, exact to float64; channels first in either layout."""
+    problem = problem.replace(layout="channels_first")
     shape = problem.result_shape(op)
     points = _sample(int(np.prod(shape)), problem.terms(op))
     return Reference(shape, points, _elements(problem, op, points), TOLERANCE[problem.dtype])

@@ -1,16 +1,21 @@
-"""fastconv: the public functions, each call from the arrays to a new array."""
+"""fastconv: the public functions, each call from the arrays in the layout of the problem to a new array."""
 
 from __future__ import annotations
 
+import numpy as np
+
 import fastconv
 from bench.peers import Case
-from bench.prepared import Prepared, RefusedError, compiled
+from bench.prepared import Array, Prepared, RefusedError, compiled, copied
 from fastconv.core.problem import Op
 
 
 def prepare(case: Case) -> Prepared:
-    rank = case.problem.rank
+    rank, layout = case.problem.rank, case.problem.layout
     x, w, y = case.tensors
+    is_last = layout == "channels_last"
+    if is_last:
+        x, y = (copied(np.moveaxis(tensor, 1, -1)) for tensor in (x, y))
     padding = [low for low, _ in case.pads] if case.is_evenly_padded() else case.pads
     window = (case.stride, padding, case.dilation, case.problem.groups)
     function, arguments = {
@@ -20,10 +25,13 @@ def prepare(case: Case) -> Prepared:
     }[case.op]
 
     def call() -> object:
-        return function(*arguments, *window, algorithm=case.algorithm, num_threads=case.threads)
+        return function(*arguments, *window, layout=layout, algorithm=case.algorithm, num_threads=case.threads)
+
+    def to_array(result: Array) -> Array:
+        return np.moveaxis(result, -1, 1) if is_last and case.op is not Op.GRAD_WEIGHT else result
 
     try:
-        return Prepared(compiled(call), note=_algorithm(case))
+        return Prepared(compiled(call), to_array, _algorithm(case))
     except fastconv.UnsupportedError as error:
         raise RefusedError(str(error)) from None
 

@@ -150,7 +150,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     size, lanes, terms = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype), sources * problem.taps
     for tile, row_block in itertools.product(
         tile_choices(problem.output, halo_of(problem, op), TILE_PIXELS, lanes),
-        _row_blocks(targets, lanes, min(PANEL_BYTES // terms, SUMS_BYTES // TILE_PIXELS) // size),
+        row_blocks(targets, lanes, min(PANEL_BYTES // terms, SUMS_BYTES // TILE_PIXELS) // size),
     ):
         planes, strip, gap = whole_rows_strip(problem, tile)
         pixels, columns = math.prod(tile), -(-row_block // lanes)
@@ -175,7 +175,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             )  # fmt: skip
 
 
-def _row_blocks(targets: int, lanes: int, most: int) -> list[int]:
+def row_blocks(targets: int, lanes: int, most: int) -> list[int]:
     """Blocks of target channels in whole vectors: of at most so many channels, but a register tile of them."""
     vectors = -(-targets // lanes)
     counts = range(min(VECTORS, vectors), min(max(VECTORS, most // lanes), vectors) + 1)

@@ -463,6 +463,52 @@ def add_first_products(typing_context, totals, factor, array, at, offsets, count
     return totals(totals, value, array, types.int64, offsets, types.int64), codegen
 
 
+@intrinsic
+def store_each(typing_context, array, at, distance, held, count, values):
+    """Write the first `count` lanes of each of the first `held` values of a tuple, `distance` elements apart."""
+
+    def codegen(context, builder, signature, arguments):
+        value = values.dtype
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
+        mask = emitter.first(arguments[4])
+        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[5])):
+            with builder.if_then(builder.icmp_signed("<", index(number), arguments[3])):
+                place = builder.gep(begin, [builder.mul(arguments[2], index(number))])
+                emitter.masked_store(emitter.unpack(packed), place, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, types.int64, values), codegen
+
+
+@intrinsic
+def add_each(typing_context, totals, array, at, distance):
+    """Each value of a tuple plus the elements of an array, those of the next value `distance` elements on."""
+    value = totals.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[1], arguments[1], arguments[2])
+        added = []
+        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[0])):
+            loaded = emitter.load(builder.gep(begin, [builder.mul(arguments[3], index(number))]))
+            added.append(emitter.pack(emitter.add(emitter.unpack(packed), loaded)))
+        return context.make_tuple(builder, signature.return_type, added)
+
+    return totals(totals, array, types.int64, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def multiples_of(typing_context, number, count):
+    """0, number, 2 * number, ...: a tuple of so many; count is a literal."""
+
+    def codegen(context, builder, signature, arguments):
+        multiples = [builder.mul(arguments[0], index(each)) for each in range(count.literal_value)]
+        return context.make_tuple(builder, signature.return_type, multiples)
+
+    return types.UniTuple(types.int64, count.literal_value)(types.int64, count), codegen
+
+
 @intrinsic(prefer_literal=True)
 def tuple_of(typing_context, value, count):
     """A tuple that holds a value `count` times; count is a literal."""

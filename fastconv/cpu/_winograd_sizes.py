@@ -19,7 +19,7 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Integers, folding, phased_axis, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
 from ._geometry import even_split
-from ._rows import ROW_CYCLES, VECTOR_CYCLES
+from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 from ._tiles import WAITING, axes, channels_of, parts_of
 from ._winograd_transforms import SQUARES, Square
 
@@ -53,7 +53,7 @@ REGISTER_TILE_CYCLES = 50
 # never won: 7.2 to 8.4 ms in place of 7.6 for 8x64x56x56 to 64, 1.18 in place of 1.13 ms for 256x14x14.
 FETCHED_CYCLES = 2
 PREPARED_BYTES = 20 << 20
-# Cycles for each element that is copied one by one, as those of a row in channels_last are: 64x138x138 there.
+# Cycles for each element that is copied one by one, as those of a row with a dilation are.
 ELEMENT_CYCLES = 2.5
 
 
@@ -198,7 +198,9 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         lines = height * square.height.outputs + square.height.reach
         line_elements = square.width.outputs * width
         line_cycles: float = VECTOR_CYCLES * -(-line_elements // lanes)
-        if problem.layout == "channels_last" or problem.dilation[2] > 1:
+        if problem.layout == "channels_last":
+            line_cycles += TRANSPOSED_CYCLES * -(-line_elements // lanes)
+        elif problem.dilation[2] > 1:
             line_cycles = ELEMENT_CYCLES * line_elements
         gather = planes * lines * (ROW_CYCLES + line_cycles)
         data = gather + planes * -(-plane // lanes) * points * (DATA_CYCLES if points <= 36 else SPILLED_CYCLES)
@@ -281,6 +283,7 @@ class Memory:
     """
 
     planes_together: int
+    channels_together: int
     elements_pitch: int
     elements_phase: int
     elements_plane: int
@@ -298,8 +301,11 @@ class Memory:
     sums_at: int
     sums_pitch: int
     sums_point: int
+    rows_together: int
     lines_at: int
     lines_pitch: int
+    lines_row: int
+    scratch_at: int
     elements: int
 
 
@@ -332,8 +338,10 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     elements_plane = m_h * elements_phase
     gathered_pitch = 0 if is_plain(problem, op) else heights * widths
     together = max(1, ELEMENTS_BYTES // problem.real_bytes // (elements_plane + gathered_pitch))
+    is_last = problem.layout == "channels_last"
+    gathered = lanes if is_last else together
     gathered_at = together * elements_plane
-    data_at = aligned(gathered_at + together * gathered_pitch)
+    data_at = aligned(gathered_at + gathered * gathered_pitch)
     planes = depth + depth_reach(problem, op)
     data_pitch = padded((planes - 1) * plane + padded(plane, problem.dtype), problem.dtype)
     data_point = aligned(sizes.channel_block * data_pitch + lanes) + ALIGNMENT
@@ -347,9 +355,11 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     sums_point = aligned((sizes.row_block + SPARE_ROWS) * sums_pitch) + ALIGNMENT
     lines_at = sums_at + square.products * sums_point
     lines_pitch = m_w * sums_pitch
-    elements = lines_at + m_h * lines_pitch
+    lines_row, rows = m_h * lines_pitch, lanes if is_last else 1
+    scratch_at = lines_at + rows * lines_row
+    elements = scratch_at + lanes * rows
     return Memory(
-        together, elements_pitch, elements_phase, elements_plane, gathered_at, gathered_pitch,
+        together, gathered, elements_pitch, elements_phase, elements_plane, gathered_at, gathered_pitch,
         data_at, data_pitch, data_point, filters_at, *filters,
-        sums_at, sums_pitch, sums_point, lines_at, lines_pitch, elements,
+        sums_at, sums_pitch, sums_point, rows, lines_at, lines_pitch, lines_row, scratch_at, elements,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from numba import literally
 from ..core.jit import subroutine
 from ._kernel import first_integers, inner, never_inlined, place, plane_at
 from ._kernel import number as number_at
-from ._rows import fill, gather_row, store_row, store_run
+from ._rows import fill, gather_channels, gather_row, store_channels, store_row, store_run
 from ._simd import lanes, prefetch, splat
 from ._strips import part_of
 from ._winograd_transforms import separate, transform_back, transform_data, transform_filters
@@ -63,6 +63,7 @@ class Blocks(NamedTuple):
     reach_w: int
     further_w: int  # tiles behind it that a tile reaches into
     planes_together: int  # planes of elements in the workspace at once
+    channels_together: int  # planes that are gathered at once
     elements_pitch: int  # from one element of a row of tiles to the next,
     elements_phase: int  # from one row of a tile to the next,
     elements_plane: int  # and from one plane to the next
@@ -95,8 +96,11 @@ class Blocks(NamedTuple):
     sums_at: int
     sums_pitch: int
     sums_point: int
+    rows_together: int  # target channels that are stored at once
     lines_at: int  # outputs
     lines_pitch: int
+    lines_row: int  # from one target channel to the next
+    scratch_at: int
     source_axis_d: int  # positions of packed axes in the vector
     source_axis_h: int
     source_axis_w: int
@@ -149,21 +153,27 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
     literally(kind)
     never_inlined()
     g = header(geometry)
-    depth = block.depth + g.depth_reach
     tiles = block.height * block.width
-    for begin in range(0, channels * depth, g.planes_together):
-        end = min(begin + g.planes_together, channels * depth)
-        if not g.plain:
-            _gather_planes(workspace, geometry, source, source_at, begin, end, constants[constants.size - 1], block)
-        _separate_planes(kind, workspace, geometry, source, source_at, begin, end, constants, block)
-        for number in range(begin, end):
-            c, d = divmod(number, depth)
-            at = (number - begin) * g.elements_plane
-            to = g.data_at + c * g.data_pitch + d * g.plane
-            for v in range(0, tiles, lanes(workspace)):
-                transform_data(
-                    kind, workspace, at + v, g.elements_phase, g.elements_pitch, block.width, to + v, g.data_point
+    for d in range(block.depth + g.depth_reach):
+        plane = _source_plane(g, geometry, source_at, block, d)
+        for c in range(0, channels, g.channels_together):
+            end_of_gathered = min(c + g.channels_together, channels)
+            if not g.plain:
+                _gather_planes(workspace, geometry, source, plane, c, end_of_gathered, constants, block)
+            for begin in range(c, end_of_gathered, g.planes_together):
+                end = min(begin + g.planes_together, end_of_gathered)
+                gathered_at = g.gathered_at + (begin - c) * g.gathered_pitch
+                _separate_planes(
+                    kind, workspace, geometry, source, plane, begin, end, gathered_at, constants, block
                 )  # fmt: skip
+                for channel in range(begin, end):
+                    at = (channel - begin) * g.elements_plane
+                    to = g.data_at + channel * g.data_pitch + d * g.plane
+                    for v in range(0, tiles, lanes(workspace)):
+                        transform_data(
+                            kind, workspace, at + v, g.elements_phase, g.elements_pitch, block.width, to + v,
+                            g.data_point,
+                        )  # fmt: skip
 
 
 @subroutine
@@ -172,61 +182,80 @@ def _extent(g, block):
     return block.height * g.outputs_h + g.reach_h, block.width * g.outputs_w + g.reach_w
 
 
+class Plane(NamedTuple):
+    """A plane of the source that a block reaches: whether it is there, the first channel's begin, its axes."""
+
+    is_inside: bool
+    begin: int
+    plane_h: int
+    plane_w: int
+
+
 @subroutine
-def _source_plane(g, geometry, source_at, block, number):
-    """Of a plane of some channel that a block reaches: whether it lies in the source, its begin there, its axes."""
-    c, d = divmod(number, block.depth + g.depth_reach)
+def _source_plane(g, geometry, source_at, block, d):
     z, phase_h, phase_w = plane_of(g, block.z + d)
     in_d = place(geometry, plane_at(geometry, g.source_axis_d, 0), z)
-    begin = source_at + c * g.source_c + in_d * g.source_d
-    return (
-        in_d >= 0, begin, plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
+    return Plane(
+        in_d >= 0, source_at + in_d * g.source_d,
+        plane_at(geometry, g.source_axis_h, phase_h), plane_at(geometry, g.source_axis_w, phase_w),
     )  # fmt: skip
 
 
 @subroutine
-def _gather_planes(workspace, geometry, source, source_at, begin, end, outside, block):
-    """workspace[gathered_at + (plane, row, column)] = the padded planes around a block, element by element."""
+def _gather_planes(workspace, geometry, source, plane, begin, end, constants, block):
+    """workspace[gathered_at + (channel, row, column)] = the padded planes around a block, of channels begin to end.
+
+    In channels_last, those of all channels at once.
+    """
     g = header(geometry)
     step = number_at(geometry, g.source_axis_w + 1)
+    outside = constants[constants.size - 1]
     rows, columns = _extent(g, block)
     position = block.q * g.outputs_w
-    for number in range(begin, end):
-        is_inside, plane, plane_h, plane_w = _source_plane(g, geometry, source_at, block, number)
-        first, last = inner(geometry, plane_w, position, columns)
-        ahead = plane + place(geometry, plane_w, position + first) * g.source_w + CHANNELS_AHEAD * g.source_c
-        for row in range(rows if is_inside else 0):
-            in_h = place(geometry, plane_h, block.p * g.outputs_h + row)
-            to = g.gathered_at + (number - begin) * g.gathered_pitch + row * columns
+    together = end - begin if g.source_c == 1 else 1
+    first, last = inner(geometry, plane.plane_w, position, columns)
+    for c in range(begin, end if plane.is_inside else begin, together):
+        first_at = plane.begin + c * g.source_c
+        ahead = first_at + place(geometry, plane.plane_w, position + first) * g.source_w + CHANNELS_AHEAD * g.source_c
+        for row in range(rows):
+            in_h = place(geometry, plane.plane_h, block.p * g.outputs_h + row)
+            to = g.gathered_at + (c - begin) * g.gathered_pitch + row * columns
             if in_h < 0:
-                fill(workspace, to, columns, outside)
-                continue
-            for i in range(0, (last - first) * step, lanes(source)):
-                prefetch(source, ahead + in_h * g.source_h + i)
-            gather_row(
-                workspace, to, columns, source, plane + in_h * g.source_h, g.source_w,
-                outside, geometry, plane_w, step, position,
-            )  # fmt: skip
+                for each in range(together):
+                    fill(workspace, to + each * g.gathered_pitch, columns, outside)
+            elif together > 1:
+                gather_channels(
+                    workspace, to, g.gathered_pitch, together, columns, source, first_at + in_h * g.source_h,
+                    g.source_w, outside, geometry, plane.plane_w, step, position,
+                )  # fmt: skip
+            else:
+                for i in range(0, (last - first) * step, lanes(source)):
+                    prefetch(source, ahead + in_h * g.source_h + i)
+                gather_row(
+                    workspace, to, columns, source, first_at + in_h * g.source_h, g.source_w,
+                    outside, geometry, plane.plane_w, step, position,
+                )  # fmt: skip
 
 
 @subroutine
-def _separate_planes(kind, workspace, geometry, source, source_at, begin, end, constants, block):
+def _separate_planes(kind, workspace, geometry, source, plane, begin, end, gathered_at, constants, block):
     """Take planes apart into the elements of tiles, out of the source or, where they are not plain, as gathered."""
     literally(kind)
     g = header(geometry)
     rows, columns = _extent(g, block)
     position = block.q * g.outputs_w
-    for number in range(begin, end):
-        is_inside, plane, plane_h, plane_w = _source_plane(g, geometry, source_at, block, number)
-        to = (number - begin) * g.elements_plane
-        if not is_inside:
+    for c in range(begin, end):
+        to = (c - begin) * g.elements_plane
+        if not plane.is_inside:
             fill(workspace, to, g.elements_plane, constants[constants.size - 1])
         elif g.plain:
-            first, last = inner(geometry, plane_w, position, columns)
-            at = plane + place(geometry, plane_w, position + first) - first
-            _separate_rows(kind, workspace, to, geometry, source, at, plane_h, rows, first, last, constants, block)
+            first, last = inner(geometry, plane.plane_w, position, columns)
+            at = plane.begin + c * g.source_c + place(geometry, plane.plane_w, position + first) - first
+            _separate_rows(
+                kind, workspace, to, geometry, source, at, plane.plane_h, rows, first, last, constants, block
+            )
         else:
-            at = g.gathered_at + (number - begin) * g.gathered_pitch
+            at = gathered_at + (c - begin) * g.gathered_pitch
             _separate_rows(kind, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
 
 
@@ -300,12 +329,15 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
     line = g.outputs_w * block.width
     q = g.outputs_w * block.q
     count = min(line, g.target_q - q)
-    for k in range(rows):
-        for v in range(0, tiles, lanes(workspace)):
-            greatest = transform_back(
-                kind, workspace, g.sums_at + k * g.sums_pitch + v, g.sums_point,
-                g.lines_at + v * g.outputs_w, g.lines_pitch, tiles - v, greatest,
-            )  # fmt: skip
+    for k in range(0, rows, g.rows_together):
+        held = min(g.rows_together, rows - k)
+        for row in range(k, k + held):
+            lines_at = g.lines_at + (row - k) * g.lines_row
+            for v in range(0, tiles, lanes(workspace)):
+                greatest = transform_back(
+                    kind, workspace, g.sums_at + row * g.sums_pitch + v, g.sums_point,
+                    lines_at + v * g.outputs_w, g.lines_pitch, tiles - v, greatest,
+                )  # fmt: skip
         for d in range(block.depth):
             z, phase_h, phase_w = plane_of(g, block.z + d)
             plane_h = plane_at(geometry, g.target_axis_h, phase_h)
@@ -324,6 +356,11 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
                     for i in range(0, count, lanes(workspace)):
                         prefetch(target, row + q + g.target_c + i)
                     store_run(target, row + q, workspace, at, count, channel + k, finish)
+                elif g.target_c == 1:
+                    store_channels(
+                        target, row, g.target_w, geometry, plane_w, step, q, workspace, at, g.lines_row, held, count,
+                        channel + k, finish, g.scratch_at,
+                    )  # fmt: skip
                 else:
                     store_row(
                         target, row, g.target_w, geometry, plane_w, step, q, workspace, at, count, channel + k, finish

@@ -40,6 +40,8 @@ from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from . import (
+    _channels_dense,
+    _channels_depthwise,
     _dots,
     _exchanged,
     _line_weights,
@@ -75,6 +77,8 @@ from ._strips import (
 )
 from ._tiles import Tiling, channels_of, role_fields, row_group, rows_are_joined, tiling, together
 
+# Modules whose kernels serve some problems.
+OWN_KERNELS = (_pointwise, _pointwise_weights, _three_lines, _pixelwise, _channels_depthwise, _channels_dense)
 # Parts of the workspace begin at multiples of it: a cache line of any type.
 ALIGNMENT = 16
 
@@ -358,9 +362,7 @@ def _exchange(problem: ConvProblem, op: Op) -> Exchange | None:
 
 def _own_kernels(problem: ConvProblem, op: Op) -> Any:
     """The module that has kernels of its own for a problem, tasks and all, or None."""
-    return next(
-        (each for each in (_pointwise, _pointwise_weights, _three_lines, _pixelwise) if each.serves(problem, op)), None
-    )
+    return next((each for each in OWN_KERNELS if each.serves(problem, op)), None)
 
 
 def _tiling(problem: ConvProblem, op: Op) -> Tiling:

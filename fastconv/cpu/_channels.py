@@ -113,6 +113,8 @@ def copy_pixels(workspace, at, pitch, source, source_at, channels, g, tile):
         for h in range(tile.height):
             row = source_at + (tile.z + d) * g.target_d + (tile.p + h) * g.target_h + tile.q * g.target_w
             for q in range(tile.width):
+                for c in range(0, channels, lanes(source)):
+                    prefetch(source, row + (q + AHEAD) * g.target_w + c)
                 copy(workspace, at, source, row + q * g.target_w, channels)
                 at += pitch
 

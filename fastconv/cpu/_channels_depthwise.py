@@ -34,6 +34,7 @@ from ._phases import axes_and_phases, fields_of, offsets_of, taken_weights
 from ._rows import TRANSPOSED_CYCLES, Finish, transpose_all
 from ._simd import (
     add_each,
+    add_neighbouring_products,
     add_products,
     lanes,
     load,
@@ -139,11 +140,19 @@ def _filter_row(
 ):  # fmt: skip
     """`width` pixels of the target, `distance` elements apart, from the strip from `begin` on, with their bias."""
     step = lanes(workspace)
-    taps, offsets_at, taken_at = geometry[entry], geometry[entry + 1], geometry[entry + 2]
+    taps, offsets_at, taken_at = geometry[entry], geometry[entry + 1] + 1, geometry[entry + 2]
+    together = number(geometry, offsets_at - 1)
     bias, pixels = load_first(finish.constants, channel, count, 1), multiples_of(step, PIXELS)
     for q in range(0, width, PIXELS):
         at, totals = begin + q * step, tuple_of(bias, PIXELS)
-        for j in range(taps):
+        for j in range(0, together, 3):
+            weights = (
+                load(workspace, weights_at + number(geometry, taken_at + j), 1),
+                load(workspace, weights_at + number(geometry, taken_at + j + 1), 1),
+                load(workspace, weights_at + number(geometry, taken_at + j + 2), 1),
+            )
+            totals = add_neighbouring_products(totals, weights, workspace, at + number(geometry, offsets_at + j))
+        for j in range(together, taps):
             weight = load(workspace, weights_at + number(geometry, taken_at + j), 1)
             totals = add_products(totals, weight, workspace, at + number(geometry, offsets_at + j), pixels)
         store_each(target, target_at + q * distance, distance, min(PIXELS, width - q), count, totals)
@@ -293,6 +302,22 @@ def _memory(problem: ConvProblem, op: Op) -> tuple[int, int]:
 # ---- plans
 
 
+def _in_threes(places: list[int]) -> tuple[list[int], int]:
+    """An order of taps: first those of which three after one another read neighbours, and how many these are."""
+    order = sorted(range(len(places)), key=places.__getitem__)
+    threes: list[int] = []
+    others: list[int] = []
+    at = 0
+    while at < len(order):
+        if [places[tap] - places[order[at]] for tap in order[at : at + 3]] == [0, 1, 2]:
+            threes += order[at : at + 3]
+            at += 3
+        else:
+            others.append(order[at])
+            at += 1
+    return threes + others, len(threes)
+
+
 def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     """The plan of a problem, as it was and with its axes made one."""
     sizes = sizes_of(problem, op)
@@ -302,10 +327,12 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
     tables = Tables(Strips)
     entries: list[int] = []
     for phase in phases:
-        offsets = step * offsets_of(phase, sizes, 1)
+        offsets, taken = offsets_of(phase, sizes, 1), taken_weights(phase, problem, 1, 0)
         if op is Op.GRAD_WEIGHT:
-            offsets = np.append(offsets, np.repeat(offsets[-1:], -offsets.size % TAPS))
-        taken = step * taken_weights(phase, problem, 1, 0)
+            offsets = step * np.append(offsets, np.repeat(offsets[-1:], -offsets.size % TAPS))
+        else:
+            order, together = _in_threes(offsets.tolist())
+            offsets, taken = np.append(together, step * offsets[order]), step * taken[order]
         entries += [phase.count, tables.add(offsets), tables.add(taken), *phase.slots]
     vector = tables.partial_vector(
         **fields_of(tables, problem, op, epilogue, sizes, (source_axes, target_axes)),

@@ -446,6 +446,30 @@ def add_products(typing_context, totals, factor, array, at, offsets):
 
 
 @intrinsic
+def add_neighbouring_products(typing_context, totals, factors, array, at):
+    """Total q plus the sum over s of factor s times register q + s of an array, from array[at] on.
+
+    totals, factors: tuples; each register is loaded once.
+    """
+    value = totals.dtype
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype, value.vectors)
+        begin = element(context, builder, signature.args[2], arguments[2], arguments[3])
+        added, weights = (
+            [emitter.unpack(packed) for packed in cgutils.unpack_tuple(builder, arguments[each])] for each in (0, 1)
+        )
+        for i in range(len(added) + len(weights) - 1):
+            loaded = emitter.load(builder.gep(begin, [index(i * emitter.lanes)]))
+            for s, weight in enumerate(weights):
+                if 0 <= i - s < len(added):
+                    added[i - s] = emitter.fma(weight, loaded, added[i - s])
+        return context.make_tuple(builder, signature.return_type, [emitter.pack(each) for each in added])
+
+    return totals(totals, factors, array, types.int64), codegen
+
+
+@intrinsic
 def add_first_products(typing_context, totals, factor, array, at, offsets, count):
     """`add_products` of the first `count` elements; the others are not read."""
     value = totals.dtype

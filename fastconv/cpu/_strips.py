@@ -110,6 +110,7 @@ class Strips(NamedTuple):
     has_residual: int
     rows_at: int  # the first weight of each row
     panel_rows_at: int  # the rows of a panel
+    copied_at: int  # those of pixels that are copied there, where others are read in place
     pixels_at: int  # the pixels of a tile, as positions in the strip
     phases: int
     together: int  # phases that are stored together: 2 where they take turns in the rows of the target

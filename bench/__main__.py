@@ -11,6 +11,7 @@ from bench.peers import LIBRARIES
 from bench.problems import DTYPES, QUICK, all_names, families
 from bench.reference import of_convolution
 from bench.results import Results, Row
+from fastconv.core.parameters import LAYOUTS
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.registry import algorithm_names
 
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         rows = [
             Row(family.name, problem, op)
-            for family in families(options.shapes, options.dtype)
+            for family in families(options.shapes, dtype=options.dtype, layout=options.layout)
             for op in options.op
             for problem in family.problems
         ]
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     shapes = f"files, problem lines, or of bench/shapes: {','.join(all_names())}; default: all of these"
     add("--shapes", type=command.names(), default="", help=shapes)
     add("--dtype", choices=DTYPES, help="default: as the problem lines say")
+    add("--layout", choices=LAYOUTS, help="of fastconv; default: as the problem lines say")
     add("--algorithm", choices=algorithm_names(), default="auto", help="of fastconv; default: %(default)s")
     add("--quick", action="store_true", help=f"ten problems that stand for the others, {_QUICK_ROUNDS} rounds")
     return parser

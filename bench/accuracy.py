@@ -43,7 +43,7 @@ def errors(problem: ConvProblem, op: Op) -> Iterator[tuple[str, float, float, fl
 
 
 def main(names: list[str]) -> None:
-    for family in families(names, "float32"):
+    for family in families(names, dtype="float32"):
         for problem in family.problems:
             for op in Op:
                 if problem.multiplications <= MOST_PRODUCTS:

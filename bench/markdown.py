@@ -26,7 +26,8 @@ The ratio is the time of the best peer over the time of fastconv: above 1, fastc
 
 CONVOLUTIONS = """\
 A call starts from the tensors in the layout of the library and ends with a new tensor. `torch_cl` is PyTorch with all
-tensors in channels_last. ONNX Runtime has packed the constant weight before the call; no other library does that.
+tensors in channels_last, and stands in every row; in those that say `layout=channels_last` fastconv has them so, too.
+ONNX Runtime has packed the constant weight before the call; no other library does that.
 OpenCV runs `filter2D` for each channel, SciPy the fastest of `signal.correlate`, `signal.convolve` and
 `signal.oaconvolve`.
 

@@ -61,7 +61,7 @@ def fastest_run(plan: Plan) -> float:
 def main(names: list[str]) -> None:
     print("| operation | problem | algorithm | predicted ms | measured ms | predicted / measured | |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for family in families(names, "float32"):
+    for family in families(names, dtype="float32"):
         for problem in family.problems:
             for op in Op:
                 rows = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastconv.core.problem import ConvProblem
 
@@ -20,15 +21,15 @@ class Family:
     problems: tuple[ConvProblem, ...]
 
 
-def families(names: list[str], dtype: str | None = None) -> list[Family]:
+def families(names: list[str], **chosen: Any) -> list[Family]:
     """Read what the user names.
 
     Parameters
     ----------
     names
         Stems of files in bench/shapes, paths of files, or problem lines; nothing means all of bench/shapes.
-    dtype
-        Takes the place of the type that the lines give.
+    chosen
+        Fields of problems, ``dtype`` or ``layout``, that take the place of what the lines give; None changes nothing.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def families(names: list[str], dtype: str | None = None) -> list[Family]:
     found: dict[str, list[ConvProblem]] = {}
     for name in names or all_names():
         family, lines = _lines(name)
-        found.setdefault(family, []).extend(_problem(line, dtype) for line in lines)
+        found.setdefault(family, []).extend(_problem(line, chosen) for line in lines)
     return [Family(family, tuple(problems)) for family, problems in found.items()]
 
 
@@ -56,10 +57,8 @@ def _lines(name: str) -> tuple[str, list[str]]:
     return path.stem, [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _problem(line: str, dtype: str | None) -> ConvProblem:
-    problem = ConvProblem.parse(line)
-    if dtype is not None:
-        problem = problem.replace(dtype=dtype)
+def _problem(line: str, chosen: dict[str, Any]) -> ConvProblem:
+    problem = ConvProblem.parse(line).replace(**{name: value for name, value in chosen.items() if value is not None})
     if problem.padding_mode != "zeros" or problem.dtype not in DTYPES:
         raise ValueError(f"problem line {line!r}: only zero padding and {' or '.join(DTYPES)}")
     return problem

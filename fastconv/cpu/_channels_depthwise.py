@@ -258,7 +258,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
         rows = tile[0] * tile[1]
         if op is Op.GRAD_WEIGHT:
             taken = -(-problem.taps // TAPS)
-            item = gather + taken * columns * (rows * tile[2] * (TAPS + 1) + 2 * TAPS)
+            item: float = gather + taken * columns * (rows * tile[2] * (TAPS + 1) + 2 * TAPS)
         else:
             tiles = phases * rows * -(-tile[2] // PIXELS) * columns
             item = gather + tiles * (TILE_CYCLES + PIXELS) + tiles / phases * problem.taps * (PIXELS + 1)

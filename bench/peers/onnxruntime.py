@@ -39,8 +39,8 @@ def _model(case: Case) -> onnx.ModelProto:
     graph = helper.make_graph(
         [node],
         "convolution",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, case.problem.x_shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, case.problem.y_shape)],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, case.tensors.x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, case.tensors.y.shape)],
         [numpy_helper.from_array(case.tensors.w, "w")],
     )
     # The oldest format that has all of this; a newer one may be too new for the runtime.

@@ -41,6 +41,7 @@ def gather_pixels(workspace, geometry, source, source_at, channels, tile, consta
     never_inlined()
     g = header(geometry)
     depth, height = tile.depth + g.strip_d - g.tile_z, tile.height + g.strip_h - g.tile_p
+    width = g.strip_w - (g.tile_q - tile.width) * (g.gap_w + 1)
     line = g.strip_w * g.pixel_pitch
     plane = g.strip_d * g.strip_h * line
     for d_slot in range(depth * g.planes_d):
@@ -52,25 +53,28 @@ def gather_pixels(workspace, geometry, source, source_at, channels, tile, consta
             at = (slot_d * g.planes_h + slot_h) * g.planes_w * plane + (d * g.strip_h + h) * line
             row = source_at + in_d * g.source_d + in_h * g.source_h
             is_outside = in_d < 0 or in_h < 0
-            _gather_line(workspace, at, plane, geometry, source, row, is_outside, channels, tile, constants)
+            _gather_line(
+                workspace, at, plane, geometry, source, row, is_outside, channels, tile.q * (g.gap_w + 1), width,
+                constants,
+            )  # fmt: skip
 
 
 @subroutine
-def _gather_line(workspace, at, plane, geometry, source, row, is_outside, channels, tile, constants):
-    """The pixels of a row, those of each phase a plane further on."""
+def _gather_line(workspace, at, plane, geometry, source, row, is_outside, channels, position, width, constants):
+    """The pixels of a row from a position on, those of each phase a plane further on."""
     g = header(geometry)
-    width, planes_at = tile.width + g.strip_w - g.tile_q, plane_at(geometry, g.source_axis_w, 0)
+    planes_at = plane_at(geometry, g.source_axis_w, 0)
     jump = geometry[g.source_axis_w + 1] * g.source_w
-    first, last = inner(geometry, planes_at, tile.q, width)
+    first, last = inner(geometry, planes_at, position, width)
     if is_outside or g.planes_w > 1 or first == last:
         first, last = width, width
     else:
-        begin = row + place(geometry, planes_at, tile.q + first) * g.source_w
+        begin = row + place(geometry, planes_at, position + first) * g.source_w
         _copy_run(workspace, at + first * g.pixel_pitch, g, source, begin, jump, last - first, channels)
     for i in range(width):
         if i < first or i >= last:
             for slot in range(g.planes_w):
-                element = place(geometry, plane_at(geometry, g.source_axis_w, slot), tile.q + i)
+                element = place(geometry, plane_at(geometry, g.source_axis_w, slot), position + i)
                 to = at + slot * plane + i * g.pixel_pitch
                 if is_outside or element < 0:
                     _fill_pixel(workspace, to, g, channels, constants)
@@ -155,11 +159,12 @@ def finish_pixels(target, target_at, channel, channels, geometry, tile, finish):
 
 
 @subroutine
-def _store_pixel(target, at, workspace, begin, channel, channels, finish):
-    step = lanes(workspace)
+def _store_pixel(target, at, sums, begin, channel, channels, finish):
+    """Store a pixel, finished."""
+    step = lanes(target)
     for c in range(0, channels, step):
         held = min(step, channels - c)
-        value = load_first(workspace, begin + c, held, 1) + load_first(finish.constants, channel + c, held, 1)
+        value = load_first(sums, begin + c, held, 1) + load_first(finish.constants, channel + c, held, 1)
         if finish.has_residual:
             value = value + load_first(finish.residual, at + c, held, 1)
         store_first(target, at + c, held, value)

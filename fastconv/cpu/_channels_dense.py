@@ -42,13 +42,17 @@ from ._tiles import (
     SUMS_BYTES,
     TASK_CYCLES,
     TASKS_LEAST,
+    WEIGHT_CHANNELS,
+    WEIGHT_PIXELS,
     axes,
     channels_of,
     halo_of,
+    parts_of,
     planes_of,
     positions_of,
     summing_cycles,
     tile_choices,
+    whole_rows_strip,
 )
 
 # Bytes of the weights of a register tile, at most: a thread is to have no more than 8 MiB.
@@ -61,8 +65,8 @@ STRIP_BYTES = 256 << 10
 # 8x56x56, 256 channels to 64, 4.6 and 5.4.
 NEAR_BYTES = 4 << 20
 # Cycles for each vector of weights that is turned around, whose rows lie far apart: 0.034 ms for 1152 weights of 128
-# channels. Every task does that for itself and finds them near: turned around once for all, and read from the cache that
-# the threads share, 3x3 with a stride of 2, 128x56x56, took 1.57 ms in place of 1.32.
+# channels. Every task does that for itself and finds them near: turned around once for all, and read from the cache
+# that the threads share, 3x3 with a stride of 2, 128x56x56, took 1.57 ms in place of 1.32.
 TURNED_CYCLES = 13
 # The fields of a tensor's strides along the three axes, of `fastconv.cpu._strips.Strips`.
 AXES = ("source_d", "source_h", "source_w")
@@ -226,14 +230,14 @@ def sizes_of(problem: ConvProblem, op: Op) -> Sizes:
 
 def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
     sources, targets = channels_of(problem, op)
-    positions, halo, planes = positions_of(problem, op), halo_of(problem, op), planes_of(problem, op)
+    positions, halo = positions_of(problem, op), halo_of(problem, op)
     size, lanes, terms = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype), sources * problem.taps
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     blocks_of_rows = row_blocks(targets, lanes, min(PANEL_BYTES // terms, SUMS_BYTES // TILE_PIXELS) // size)
     for tile, row_block in itertools.product(
         tile_choices(positions, halo, TILE_PIXELS // phases or 1, lanes), blocks_of_rows
     ):
-        strip = axes(part + more for part, more in zip(tile, halo, strict=True))
+        planes, strip, gap = _strip_of(problem, op, tile)
         pixels, columns = math.prod(tile), -(-row_block // lanes)
         held = math.prod(planes) * math.prod(strip)
         reads_source = _in_source(problem, op)
@@ -252,31 +256,33 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
             tasks = whole * -(-tiles // per_task)
             yield Sizes(
                 positions, tile, strip, planes, block, row_block, True, columns * lanes, tasks,
-                tiles_per_task=per_task,
+                tiles_per_task=per_task, gap=gap,
                 cycles=whole * tiles * (gather + product + again + store) + tasks * turned,
             )  # fmt: skip
 
 
-# Pixels and output channels of a task of GRAD_WEIGHT: a tile of y takes a quarter of a second-level cache.
-WEIGHT_PIXELS = 256
-WEIGHT_CHANNELS = 256
+def _strip_of(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int]:
+    """Planes, strip and gap of a tile: rows stay as they are where every phase along them is met."""
+    planes = planes_of(problem, op)
+    if op is not Op.GRAD_INPUT and planes[2] == problem.stride[2]:
+        return whole_rows_strip(problem, tile)
+    return planes, axes(part + more for part, more in zip(tile, halo_of(problem, op), strict=True)), 0
 
 
 def _weight_tilings(problem: ConvProblem) -> Iterator[Sizes]:
     sources, targets = problem.C // problem.groups, problem.K // problem.groups
-    halo, planes = halo_of(problem, Op.GRAD_WEIGHT), planes_of(problem, Op.GRAD_WEIGHT)
+    halo = halo_of(problem, Op.GRAD_WEIGHT)
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     row_block = even_split(targets, WEIGHT_CHANNELS)
     columns = -(-row_block // lanes)
     row_parts = -(-targets // row_block)
     for tile in tile_choices(problem.output, halo, WEIGHT_PIXELS, lanes):
-        strip = axes(part + more for part, more in zip(tile, halo, strict=True))
+        planes, strip, gap = _strip_of(problem, Op.GRAD_WEIGHT, tile)
         pixels, held = math.prod(tile), math.prod(planes) * math.prod(strip)
         tiles = math.prod(-(-whole // part) for whole, part in zip(problem.output, tile, strict=True))
         items = problem.N * tiles
         most = min(STRIP_BYTES // (held * size), SUMS_BYTES // (problem.taps * columns * lanes * size))
-        for parts_of_sources in range(-(-sources // max(1, most)), sources + 1):
-            block = even_split(sources, -(-sources // parts_of_sources))
+        for block in itertools.islice(parts_of(sources, max(1, most)), 12):
             blocks = problem.groups * -(-sources // block) * row_parts
             per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
             parts = -(-items // per_task)
@@ -288,7 +294,7 @@ def _weight_tilings(problem: ConvProblem) -> Iterator[Sizes]:
             last = rows * columns * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
             yield Sizes(
                 problem.output, tile, strip, planes, block, row_block, False, columns * lanes, blocks * parts,
-                tiles_per_task=per_task, parts=parts, additions=pixels + items,
+                tiles_per_task=per_task, parts=parts, gap=gap, additions=pixels + items,
                 cycles=blocks * (items * item + parts * last) + summing_cycles(problem, parts),
             )  # fmt: skip
 

@@ -80,6 +80,7 @@ class Strips(NamedTuple):
     planes_w: int
     gap_w: int  # positions of a strip between those of two neighbouring pixels
     channel_pitch: int  # elements of all planes of a channel
+    is_far: int  # whether lines of the target are fetched before they are stored
     pixel_pitch: int  # in channels_last, from one pixel of a strip to the next, and from one vector of its channels
     vector_pitch: int
     position_d: int  # elements of the source from one position to the next, where it is read in place

@@ -32,6 +32,13 @@ class Sizes(Tiling):
     additions: int = 0
 
 
+def gather_cycles(pixels: int, rows: int, channels: int, lanes: int, are_joined: bool) -> int:
+    """Of pixels in so many rows; are_joined: whether all channels of the pixels of a row follow each other."""
+    if are_joined:
+        return rows * PIXEL_CYCLES + -(-pixels * channels // lanes) * CHANNELS_CYCLES
+    return pixels * (PIXEL_CYCLES + CHANNELS_CYCLES * -(-channels // lanes))
+
+
 @subroutine
 def gather_pixels(workspace, geometry, source, source_at, channels, tile, constants):
     """Gather the padded source around a tile; source_at: the first of the channels of the first pixel of the image.

@@ -27,7 +27,16 @@ from ..core.jit import kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding
-from ._channels import CHANNELS_CYCLES, PIXEL_CYCLES, Sizes, copy_pixels, finish_pixels, gather_pixels, store_pixels
+from ._channels import (
+    CHANNELS_CYCLES,
+    PIXEL_CYCLES,
+    Sizes,
+    copy_pixels,
+    finish_pixels,
+    gather_cycles,
+    gather_pixels,
+    store_pixels,
+)
 from ._gemm import FEW_ROWS, ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps
 from ._geometry import Integers, Tables, even_split, with_sizes
 from ._kernel import views
@@ -243,7 +252,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
         reads_source = _in_source(problem, op)
         block = sources if reads_source else even_split(sources, max(1, STRIP_BYTES // (held * size)))
         blocks = -(-sources // block)
-        gather = 0 if reads_source else blocks * held * (PIXEL_CYCLES + CHANNELS_CYCLES * -(-block // lanes))
+        gather = 0 if reads_source else blocks * _gather_cycles(problem, op, planes, strip, gap, block)
         register_tiles = phases * blocks * (-(-pixels // ROWS) * -(-columns // VECTORS) + CALL_TILES)
         product = terms * row_steps(pixels) * columns + register_tiles * TILE_CYCLES
         again = 2 * VECTOR_CYCLES * phases * pixels * columns * (blocks - 1)
@@ -269,6 +278,14 @@ def _strip_of(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int
     return planes, axes(part + more for part, more in zip(tile, halo_of(problem, op), strict=True)), 0
 
 
+def _gather_cycles(problem: ConvProblem, op: Op, planes: Axes, strip: Axes, gap: int, block: int) -> int:
+    """Of a block of channels of a strip."""
+    rows = math.prod(planes) * strip[0] * strip[1]
+    are_all = block == (problem.K if op is Op.GRAD_INPUT else problem.C)
+    follow = op is Op.GRAD_INPUT or gap + 1 == problem.stride[2]
+    return gather_cycles(rows * strip[2], rows, block, lanes_of(problem.dtype), are_all and follow)
+
+
 def _weight_tilings(problem: ConvProblem) -> Iterator[Sizes]:
     sources, targets = problem.C // problem.groups, problem.K // problem.groups
     halo = halo_of(problem, Op.GRAD_WEIGHT)
@@ -286,7 +303,7 @@ def _weight_tilings(problem: ConvProblem) -> Iterator[Sizes]:
             blocks = problem.groups * -(-sources // block) * row_parts
             per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
             parts = -(-items // per_task)
-            gather = held * (PIXEL_CYCLES + CHANNELS_CYCLES * -(-block // lanes))
+            gather = _gather_cycles(problem, Op.GRAD_WEIGHT, planes, strip, gap, block)
             gather += pixels * (PIXEL_CYCLES + CHANNELS_CYCLES * columns)
             rows = block * problem.taps
             product = pixels * row_steps(rows) * columns + -(-rows // ROWS) * -(-columns // VECTORS) * TILE_CYCLES

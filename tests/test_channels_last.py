@@ -121,11 +121,15 @@ def test_bias_activation_and_residual(shape, groups, stride):
     ("x=1x64x56x56 w=64x1x3x3 p=1 g=64", _channels_depthwise),
     ("x=1x64x56x56 w=3x64x3x3 p=1", None),  # most lanes would be idle
     ("x=1x64x56x56 w=64x1x3x3 p=1 g=64 c64", None),
+    ("x=1x16x2000000 w=16x1x3 p=1 g=16", _channels_depthwise),  # rows of which no part is small are cut all the same
+    ("x=1x16x900x900 w=16x1x3x3 d=300 p=300 g=16", None),  # the strip of a register tile takes too much memory
     ("x=1x2048x7x7 w=64x2048x5x5 p=2", None),  # the weights of a register tile take too much memory
 ])  # fmt: skip
 def test_which_kernels_serve(line, kernels):
     problem = direct._collapsed(ConvProblem.parse(f"{line} layout=channels_last"))
     assert direct._own_kernels(problem, Op.FORWARD) is kernels
+    for op in Op:
+        assert direct.workspace(problem, op) <= 8 << 20
 
 
 def test_gradients_that_are_folded_back_are_left_to_the_other_kernels():

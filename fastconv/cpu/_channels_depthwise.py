@@ -65,6 +65,8 @@ TAPS = 9
 # Bytes of a strip: half of a second-level cache of 1 MiB. 8x64x112x112, 3x3 with a stride of 2, took 2.6 ms on two
 # threads with 128 KiB, 2.1 with 256 and 1.7 so.
 STRIP_BYTES = 512 << 10
+# Bytes of the strip of a register tile, at most, however large it is: a thread is to have no more than 8 MiB.
+LEAST_STRIP_BYTES = 4 << 20
 # Bytes of a result whose lines are fetched before they are stored: 64x64, 240 channels, 5x5, of 3.9 MB, took 0.48 ms
 # without and 0.38 so, but 14x14, 512 channels, 3x3, of 0.4 MB, 0.034 and 0.039.
 FAR_BYTES = 3 << 20
@@ -242,7 +244,15 @@ def serves(problem: ConvProblem, op: Op) -> bool:
         and problem.groups == problem.C == problem.K
         and lanes_of(problem.dtype) // 2 <= problem.C
         and not (op is Op.GRAD_INPUT and folding(problem))
+        and _least_strip(problem, op) * np.dtype(problem.dtype).itemsize <= LEAST_STRIP_BYTES
     )
+
+
+def _least_strip(problem: ConvProblem, op: Op) -> int:
+    """Elements of the strip of a register tile."""
+    depth, height, width = halo_of(problem, op)
+    pixels = math.prod(planes_of(problem, op)) * (1 + depth) * (1 + height) * (PIXELS + width)
+    return pixels * lanes_of(problem.dtype)
 
 
 @lru_cache(maxsize=1024)
@@ -257,7 +267,9 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
     size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     vectors = -(-problem.C // lanes)
-    for tile, columns in itertools.product(_tiles(positions), parts_of(vectors, vectors)):
+    for tile, columns in itertools.product(
+        _tiles(positions, STRIP_BYTES // (2 * lanes * size)), parts_of(vectors, vectors)
+    ):
         strip = axes(part + more for part, more in zip(tile, halo, strict=True))
         held = math.prod(planes) * math.prod(strip)
         if held * columns * lanes * size > STRIP_BYTES and (columns > 1 or math.prod(tile) > PIXELS):
@@ -284,10 +296,11 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
             )  # fmt: skip
 
 
-def _tiles(positions: Axes) -> Iterator[Axes]:
-    """Parts of a row, whole rows, or whole planes."""
+def _tiles(positions: Axes, pixels: int) -> Iterator[Axes]:
+    """Parts of a row, at most so many pixels of it, and a register tile; whole rows, or whole planes."""
     depth, height, width = positions
-    for part in itertools.islice(parts_of(width, width), 6):
+    yield 1, 1, min(width, PIXELS)
+    for part in itertools.islice(parts_of(width, pixels), 6):
         yield 1, 1, part
     for part in parts_of(height, height):
         yield 1, part, width

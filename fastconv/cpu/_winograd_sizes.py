@@ -116,10 +116,18 @@ def depth_reach(problem: ConvProblem, op: Op) -> int:
     return (problem.reach[0] - 1) * phases_of(problem, op, 1) * phases_of(problem, op, 2)
 
 
-def is_plain(problem: ConvProblem, op: Op) -> bool:
-    """Whether the elements of a row of the source follow each other, with nothing but padding around."""
-    follow = problem.layout == "channels_first" and problem.dilation[2] == 1
-    return follow and (op is Op.GRAD_INPUT or not folding(problem))
+def gathers(problem: ConvProblem, op: Op) -> bool:
+    """Whether elements of a row of the source are apart, or have more than constant padding around."""
+    return _is_apart(problem) or (op is Op.FORWARD and folding(problem))
+
+
+def scatters(problem: ConvProblem, op: Op) -> bool:
+    """Whether elements of a row of the target are apart, or are added to."""
+    return _is_apart(problem) or (op is Op.GRAD_INPUT and folding(problem))
+
+
+def _is_apart(problem: ConvProblem) -> bool:
+    return problem.layout == "channels_last" or problem.dilation[2] > 1
 
 
 def kinds(problem: ConvProblem) -> list[int]:
@@ -336,7 +344,7 @@ def memory_of(problem: ConvProblem, op: Op, sizes: Sizes) -> Memory:
     elements_pitch = (-(-heights // m_h) * sizes.block[2] // lanes + 2) * lanes
     elements_phase = square.width.products * elements_pitch
     elements_plane = m_h * elements_phase
-    gathered_pitch = 0 if is_plain(problem, op) else heights * widths
+    gathered_pitch = heights * widths if gathers(problem, op) else 0
     together = max(1, ELEMENTS_BYTES // problem.real_bytes // (elements_plane + gathered_pitch))
     is_last = problem.layout == "channels_last"
     gathered = lanes if is_last else together

@@ -107,8 +107,6 @@ class Blocks(NamedTuple):
     target_axis_d: int
     target_axis_h: int
     target_axis_w: int
-    plain: int  # whether elements of a row of the source follow each other, with nothing but padding around
-    plain_target: int  # whether those of the target do, and are not added to
     accumulates: int  # whether the target is added to
     activation: int
     has_residual: int
@@ -144,8 +142,10 @@ def plane_of(g, number):
 
 
 @subroutine
-def transform_block(kind, workspace, geometry, source, source_at, channels, block, constants):
+def transform_block(kind, gathers, workspace, geometry, source, source_at, channels, block, constants):
     """workspace[data_at + (e, c, d, tile)] = point e of the padded source around a tile, for c < channels.
+
+    gathers: None where rows are read in place (`fastconv.cpu._winograd_sizes.gathers`): then no gathering is compiled.
 
     The elements of some planes at a time stand at the begin of the workspace, as `transform_data` wants them. Reading
     what has just been written waits for all that was written before: one plane at a time took twice as long.
@@ -158,13 +158,13 @@ def transform_block(kind, workspace, geometry, source, source_at, channels, bloc
         plane = _source_plane(g, geometry, source_at, block, d)
         for c in range(0, channels, g.channels_together):
             end_of_gathered = min(c + g.channels_together, channels)
-            if not g.plain:
+            if gathers is not None:
                 _gather_planes(workspace, geometry, source, plane, c, end_of_gathered, constants, block)
             for begin in range(c, end_of_gathered, g.planes_together):
                 end = min(begin + g.planes_together, end_of_gathered)
                 gathered_at = g.gathered_at + (begin - c) * g.gathered_pitch
                 _separate_planes(
-                    kind, workspace, geometry, source, plane, begin, end, gathered_at, constants, block
+                    kind, gathers, workspace, geometry, source, plane, begin, end, gathered_at, constants, block
                 )  # fmt: skip
                 for channel in range(begin, end):
                     at = (channel - begin) * g.elements_plane
@@ -238,8 +238,8 @@ def _gather_planes(workspace, geometry, source, plane, begin, end, constants, bl
 
 
 @subroutine
-def _separate_planes(kind, workspace, geometry, source, plane, begin, end, gathered_at, constants, block):
-    """Take planes apart into the elements of tiles, out of the source or, where they are not plain, as gathered."""
+def _separate_planes(kind, gathers, workspace, geometry, source, plane, begin, end, gathered_at, constants, block):
+    """Take planes apart into the elements of tiles, out of the source or as they were gathered."""
     literally(kind)
     g = header(geometry)
     rows, columns = _extent(g, block)
@@ -248,19 +248,21 @@ def _separate_planes(kind, workspace, geometry, source, plane, begin, end, gathe
         to = (c - begin) * g.elements_plane
         if not plane.is_inside:
             fill(workspace, to, g.elements_plane, constants[constants.size - 1])
-        elif g.plain:
+        elif gathers is None:
             first, last = inner(geometry, plane.plane_w, position, columns)
             at = plane.begin + c * g.source_c + place(geometry, plane.plane_w, position + first) - first
             _separate_rows(
-                kind, workspace, to, geometry, source, at, plane.plane_h, rows, first, last, constants, block
-            )
+                kind, gathers, workspace, to, geometry, source, at, plane.plane_h, rows, first, last, constants, block
+            )  # fmt: skip
         else:
             at = gathered_at + (c - begin) * g.gathered_pitch
-            _separate_rows(kind, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
+            _separate_rows(kind, gathers, workspace, to, geometry, workspace, at, 0, rows, 0, columns, constants, block)
 
 
 @subroutine
-def _separate_rows(kind, workspace, to, geometry, source, source_at, plane_h, rows, first, last, constants, block):
+def _separate_rows(
+    kind, gathers, workspace, to, geometry, source, source_at, plane_h, rows, first, last, constants, block
+):  # fmt: skip
     """workspace[to + i % m * elements_phase + e * elements_pitch + i // m * tiles + t] = element e of tile t of row i.
 
     Columns from `first` to `last` of a row are there, and around them is the last of the constants. Rows of the source
@@ -270,12 +272,12 @@ def _separate_rows(kind, workspace, to, geometry, source, source_at, plane_h, ro
     g = header(geometry)
     step = lanes(workspace)
     outside = splat(constants, constants.size - 1, 1)
-    stride = g.source_h if g.plain else last
+    stride = g.source_h if gathers is None else last
     for row in range(rows):
-        in_h = place(geometry, plane_h, block.p * g.outputs_h + row) if g.plain else row
+        in_h = place(geometry, plane_h, block.p * g.outputs_h + row) if gathers is None else row
         begin = source_at + in_h * stride
         end = last if in_h >= 0 else first
-        if g.plain:
+        if gathers is None:
             for i in range(first, end, step):
                 prefetch(source, begin + g.source_c + i)
         at = to + row % g.outputs_h * g.elements_phase + row // g.outputs_h * block.width
@@ -315,10 +317,11 @@ def transform_weights(kind, flipped, filters, filters_at, geometry, weights, wei
 
 
 @subroutine
-def store_block(kind, target, target_at, workspace, geometry, channel, rows, block, finish, greatest):
+def store_block(kind, scatters, target, target_at, workspace, geometry, channel, rows, block, finish, greatest):
     """Store what the sums of a block give, finished; gives the greatest magnitudes before that, and of `greatest`.
 
-    target_at: element 0 of the image; channel: the first of the rows.
+    scatters: None where rows are stored in place (`fastconv.cpu._winograd_sizes.scatters`); target_at: element 0 of the
+    image; channel: the first of the rows.
     """
     literally(kind)
     never_inlined()
@@ -350,7 +353,7 @@ def store_block(kind, target, target_at, workspace, geometry, channel, rows, blo
                 row = to + in_h * g.target_h
                 if in_h < 0:
                     continue
-                if g.plain_target:
+                if scatters is None:
                     # The next channel's row, as stores that wait for a far cache hold up what follows: 512x56x56 to 512
                     # in 32 groups took 2.04 ms without, and 1.96 so.
                     for i in range(0, count, lanes(workspace)):

@@ -77,6 +77,16 @@ def test_images(shape, extent, parameters):
     check(shape, "float32", lambda out: fastconv.conv2d(x, weight, **options, out=out))
 
 
+@pytest.mark.parametrize("parameters", [{}, {"bias": normal(64)}], ids=["plain", "bias"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("extents", EXTENTS, ids=str)
+def test_wide_images_of_few_channels(extents, dtype, parameters):
+    x, weight = normal((1, 3, *extents), dtype), normal((64, 3, 3, 3), dtype, seed=1)
+    parameters = {name: value.astype(dtype) for name, value in parameters.items()}
+    options = {"padding": "same", "algorithm": "direct", "num_threads": 2, **parameters}
+    check(planes(extents, "channels_first"), dtype, lambda out: fastconv.conv2d(x, weight, **options, out=out))
+
+
 @pytest.mark.parametrize("ahead", range(17))
 def test_registers_of_channels_begin_where_they_do_in_x(ahead):
     """And then not where they do in y."""

@@ -22,6 +22,7 @@ from ..core.jit import subroutine
 from ..core.problem import ConvProblem
 from ._geometry import even_split
 from ._kernel import never_inlined
+from ._past_caches import store_away
 from ._simd import INDEX, REGISTER_BYTES, Emitter, cpu_features, element, index, lanes
 
 
@@ -92,6 +93,12 @@ def vector_steps(problem: ConvProblem) -> int:
     return problem.real_products
 
 
+class Result(NamedTuple):
+    """Says in the place of `Product.fresh` that the sums are set, and where they go."""
+
+    past_caches: bool  # vectors, to places that begin registers (`fastconv.cpu._past_caches`)
+
+
 class Product(NamedTuple):
     """sums[k, i] = or += sum over j of left[row[k] + taken[j]] * right[offset[j] + i].
 
@@ -110,7 +117,7 @@ class Product(NamedTuple):
     taken_at: int
     offset_at: int
     terms: int
-    fresh: bool  # whether the sums are set, not added to
+    fresh: bool | Result  # whether the sums are set, not added to
 
 
 @subroutine
@@ -233,6 +240,8 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held, fetched, 
         else:
             fetched = None
         count = count if isinstance(signature.args[7], types.Integer) else None
+        if isinstance(kinds.fresh, types.BaseTuple):
+            values = values._replace(fresh=Result(*cgutils.unpack_tuple(builder, values.fresh)))
         emitter = Emitter(builder, kinds.sums.dtype, 1 if width else 0.5)
         at = builder.add(values.sums_at, builder.add(builder.mul(k, values.pitch), column))
         sums = element(context, builder, kinds.sums, values.sums, at)
@@ -265,8 +274,10 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fet
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
     places = [builder.gep(target, [column]) for target in targets for column in columns]
-    for place in places:  # written at the end: a line that has to come from far is there by then
-        emitter.prefetch(place, writing=True)
+    through_caches = builder.not_(values.fresh.past_caches) if isinstance(values.fresh, Result) else cgutils.true_bit
+    with builder.if_then(through_caches):
+        for place in places:  # written at the end: a line that has to come from far is there by then
+            emitter.prefetch(place, writing=True)
     begun = [emitter.zero] * len(places)
     before, loop, after = builder.block, *map(builder.append_basic_block, ("terms", "store"))
     builder.branch(loop)
@@ -298,7 +309,7 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fet
 
 
 def _emit_end(emitter, fresh, places, added, count):
-    """Store the sums, or add them to what is at the places.
+    """Store the sums, through the caches or past them, or add them to what is at the places.
 
     Added at the end, the rounding errors of many tiles grow with their number and not with that of all terms.
     """
@@ -313,14 +324,21 @@ def _emit_end(emitter, fresh, places, added, count):
         else:
             emitter.store_first(value, place, count)
 
-    storing, adding, done = map(builder.append_basic_block, ("fresh", "add", "done"))
-    builder.cbranch(fresh, storing, adding)
-    builder.position_at_end(storing)
-    for place, value in zip(places, added, strict=True):
-        store(value, place)
-    builder.branch(done)
-    builder.position_at_end(adding)
-    for place, value in zip(places, added, strict=True):
+    def store_past_caches(value, place):
+        store_away(emitter, value, place)
+
+    def add(value, place):
         store(emitter.add(load(place), value), place)
-    builder.branch(done)
+
+    if not isinstance(fresh, Result):
+        condition, endings = fresh, (store, add)
+    else:
+        condition, endings = fresh.past_caches, (store_past_caches if count is None else store, store)
+    *blocks, done = map(builder.append_basic_block, ("then", "else", "done"))
+    builder.cbranch(condition, *blocks)
+    for block, ending in zip(blocks, endings, strict=True):
+        builder.position_at_end(block)
+        for place, value in zip(places, added, strict=True):
+            ending(value, place)
+        builder.branch(done)
     builder.position_at_end(done)

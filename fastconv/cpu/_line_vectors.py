@@ -224,7 +224,8 @@ def store_lines_past_caches(typing_context, array, at, line, values):
         emitter = Emitter(builder, values.dtype.dtype, values.dtype.vectors)
         begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
         for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
-            store_away(emitter, packed, builder.gep(begin, [builder.mul(arguments[2], index(number))]))
+            place = builder.gep(begin, [builder.mul(arguments[2], index(number))])
+            store_away(emitter, emitter.unpack(packed), place)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, values), codegen

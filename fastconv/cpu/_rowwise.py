@@ -7,15 +7,20 @@ belong. In GRAD_WEIGHT a vector holds neighbouring pixels, and y is read as it i
 
 from __future__ import annotations
 
-from ..core.jit import kernel
+from ..core.arrays import LINE_BYTES
+from ..core.jit import kernel, subroutine
 from ..core.problem import Op
 from . import _dots
 from ._dots import Lines, multiply_by_dots, multiply_lines
-from ._gemm import Product, multiply, multiply_last
+from ._gemm import Product, Result, multiply, multiply_last
 from ._kernel import views
+from ._past_caches import LEAST_BYTES_OF_PRODUCTS, caches_passed, goes_past_caches
 from ._rows import Finish, changes, finish_runs
-from ._simd import lanes
+from ._simd import REGISTER_BYTES, lanes
 from ._strips import block_of, gather_strips, header, tile_of, weight_block_of
+
+# Whether a vector is a whole cache line: others would be written in parts, with a row of products in between.
+FILLS_LINES = REGISTER_BYTES % LINE_BYTES == 0
 
 
 @kernel
@@ -31,24 +36,37 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
     is_changed = changes(finish, block.channel, block.rows)
     gather_strips(workspace, geometry, x, block.source_at, g.sources, tile, constants, True)
-    terms, offsets_at, taken_at = geometry[g.phases_at], geometry[g.phases_at + 1], geometry[g.phases_at + 2]
-    left = tile.width % lanes(y)
+    left, has_passed = tile.width % lanes(y), False
+    may_pass = FILLS_LINES and left == 0 and not is_changed
     for p in range(tile.height):
         at = (
             block.image * g.target_n + block.channel * g.target_c + tile.z * g.target_d + (tile.p + p) * g.target_h
             + tile.q
         )  # fmt: skip
-        product = Product(
-            y, at, g.target_c, w, block.weights_at, workspace, p * g.strip_w,
-            geometry, g.rows_at, taken_at, offsets_at, g.sources * terms, True,
-        )  # fmt: skip
-        multiply(product, block.rows, tile.width - left)
+        passes = may_pass and goes_past_caches(y, at, g.target_c, LEAST_BYTES_OF_PRODUCTS)
+        has_passed |= passes
+        row = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, Result(passes))
+        multiply(row, block.rows, tile.width - left)
+        rest = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, True)
         if left > _dots.MOST:
-            multiply_last(product, block.rows, tile.width - left, left)
+            multiply_last(rest, block.rows, tile.width - left, left)
         elif left:
-            multiply_by_dots(product, g.dots_at, g.dots_pitch, block.rows, tile.width - left, left)
+            multiply_by_dots(rest, g.dots_at, g.dots_pitch, block.rows, tile.width - left, left)
         if is_changed:
             finish_runs(y, at, g.target_c, block.rows, tile.width, block.channel, 1, finish)
+    if has_passed:
+        caches_passed()
+
+
+@subroutine
+def _row(geometry, weights, weights_at, strips, strip, sums, sums_at, fresh):
+    """A row of output pixels, whose source begins at `strip`."""
+    g = header(geometry)
+    terms, offsets_at, taken_at = geometry[g.phases_at], geometry[g.phases_at + 1], geometry[g.phases_at + 2]
+    return Product(
+        sums, sums_at, g.target_c, weights, weights_at, strips, strip,
+        geometry, g.rows_at, taken_at, offsets_at, g.sources * terms, fresh,
+    )  # fmt: skip
 
 
 @kernel

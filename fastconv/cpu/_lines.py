@@ -430,11 +430,15 @@ def _compute_lines(plane, sums, jump):
     never_inlined()
     step = lanes_of_value(sums[0])
     past_caches = plane.past_caches and plane.width % step == 0
+    share = len(sums) * plane.source.line * step // plane.width
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
-            _prefetch(plane, group, p, len(sums))
+            ahead = _to_fetch(plane, group, p, len(sums))
             for q in range(0, plane.width, step):
+                for i in range(0, share, lanes(plane.weights)):
+                    prefetch(plane.source.array, ahead + i)
+                ahead += share
                 sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
                 at = plane.target_at + group * plane.target_step + p * plane.pitch + q
                 if past_caches:
@@ -450,11 +454,15 @@ def _compute_pairs(plane, sums):
     """`_compute_lines` of two phases, whose sums are stored by turns."""
     never_inlined()
     step = lanes_of_value(sums[0])
+    share = 2 * len(sums) * plane.source.line * step // plane.width
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
-            _prefetch(plane, group, p, len(sums))
+            ahead = _to_fetch(plane, group, p, len(sums))
             for q in range(0, -(-plane.width // 2), step):
+                for i in range(0, share, lanes(plane.weights)):
+                    prefetch(plane.source.array, ahead + i)
+                ahead += share
                 even, odd = sums, sums
                 for runs_at in (plane.runs_at, plane.other_runs_at):
                     even, odd = odd, _sums_over(plane, sums, tuple_of(plane.p, 1), runs_at, group, p, q)
@@ -466,12 +474,16 @@ def _compute_pairs(plane, sums):
 
 
 @subroutine
-def _prefetch(plane, group, p, lines):
-    """Begin to fetch what comes AHEAD of some lines of the source, if these follow each other."""
+def _to_fetch(plane, group, p, lines):
+    """Where what is fetched begins while these lines are worked on: AHEAD of them, or behind long ones.
+
+    As many elements follow as these lines take, a share of them with each part of a line: 2048x2048 with 3x3 took 1.38
+    ms on two threads where all were fetched before any line was worked on, and takes 1.04.
+    """
+    always_inlined()
     source = plane.source
-    source_at = source.place + group * source.step + plane.z * source.depth + (plane.p + p) * source.line
-    for i in range(AHEAD, AHEAD + lines * source.line, lanes(plane.weights)):
-        prefetch(source.array, source_at + i)
+    begin = source.place + group * source.step + plane.z * source.depth + (plane.p + p) * source.line
+    return begin + max(AHEAD, (lines + 1) * source.line)
 
 
 @subroutine

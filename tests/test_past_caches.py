@@ -87,6 +87,16 @@ def test_wide_images_of_few_channels(extents, dtype, parameters):
     check(planes(extents, "channels_first"), dtype, lambda out: fastconv.conv2d(x, weight, **options, out=out))
 
 
+@pytest.mark.parametrize("parameters", [{}, {"bias": normal(64)}], ids=["plain", "bias"])
+@pytest.mark.parametrize("extents", EXTENTS, ids=str)
+def test_depthwise_filters(extents, parameters):
+    shape = planes(extents, "channels_first")
+    x, weight = normal(shape), normal((64, 1, 3, 3), seed=1)
+    options = {"padding": 1, "groups": 64, "algorithm": "direct", "num_threads": 2, **parameters}
+    check(shape, "float32", lambda out: fastconv.conv2d(x, weight, **options, out=out))
+    check(shape, "float32", lambda out: fastconv.conv_transpose2d(x, weight, **options, out=out))
+
+
 @pytest.mark.parametrize("ahead", range(17))
 def test_registers_of_channels_begin_where_they_do_in_x(ahead):
     """And then not where they do in y."""

@@ -33,6 +33,7 @@ from ._geometry import Tables, with_sizes
 from ._kernel import always_inlined, first_integers, never_inlined, views
 from ._launch import Launch
 from ._line_vectors import by_turns, half_of, load_inside, store_inside
+from ._past_caches import caches_passed, goes_past_caches, store_left
 from ._rows import Finish, changes, finish_runs
 from ._simd import fma, lanes_of_value, prefetch, splat, store_first, totals_of, zeros
 from ._tiles import WAITING, parts_of
@@ -134,11 +135,12 @@ def _filter_planes(task, source, w, target, residual, constants, geometry, strid
     for plane in range(task * g.block, min((task + 1) * g.block, g.images * g.groups)):
         source_at, target_at = plane * g.source_h * g.source_w, plane * g.target_h * g.target_w
         channel = plane % g.groups
+        is_changed = changes(finish, channel, 1)
         if strided is None:
-            _filter(g, source, source_at, w, 9 * channel, target, target_at)
+            _filter(g, source, source_at, w, 9 * channel, target, target_at, not is_changed)
         else:
             _filter_strided(g, source, source_at, w, 9 * channel, target, target_at)
-        if changes(finish, channel, 1):
+        if is_changed:
             finish_runs(target, target_at, 0, 1, g.target_h * g.target_w, channel, 0, finish)
 
 
@@ -161,13 +163,14 @@ def _within(lane, lanes):
 
 
 @subroutine
-def _filter(g, source, source_at, w, w_at, target, target_at):
+def _filter(g, source, source_at, w, w_at, target, target_at, may_pass):
     """A plane with a stride of 1."""
     never_inlined()
     zero = zeros(target, 1)
     f = _weights_of(w, w_at + 8 if g.turned else w_at, -1 if g.turned else 1, zero)
     step = lanes_of_value(zero)
     following = source_at + g.source_h * g.source_w
+    past_caches = may_pass and goes_past_caches(target, target_at, g.target_w)
     for q in range(0, g.target_w, step):
         low = g.before_w - q
         held = min(step, g.target_w - q)
@@ -184,7 +187,9 @@ def _filter(g, source, source_at, w, w_at, target, target_at):
             here = fma(f.w02, right, fma(f.w01, middle, f.w00 * left))
             p = h + g.before_h - 2
             if p >= 0:
-                store_first(target, target_at + p * g.target_w + q, held, done)
+                store_left(target, target_at + p * g.target_w + q, held, done, past_caches)
+    if past_caches:
+        caches_passed()
 
 
 @subroutine

@@ -36,6 +36,7 @@ from ._gemm import (
     TILE_CYCLES,
     VECTORS,
     Product,
+    Result,
     lanes_of,
     multiply,
     multiply_by_columns,
@@ -45,6 +46,7 @@ from ._gemm import (
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, integers_at, never_inlined, number, views
 from ._launch import Launch
+from ._past_caches import caches_passed, products_pass_caches
 from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of, line_at, spread_lines
 from ._rows import Finish, changes, copy, finish_runs, transpose_all
 from ._simd import lanes
@@ -144,11 +146,16 @@ def _multiply_channels(task, source, weights, target, residual, constants, works
         sums, sums_at, pitch = workspace, g.lines_at, g.lines_pitch
     left = pixels % lanes(workspace)
     whole = pixels - left
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
+    is_changed = changes(finish, channel, rows)
+    passes = not g.spreads and not is_changed and products_pass_caches(sums, sums_at, pitch)
     product = Product(
         sums, sums_at, pitch, weights, weights_at, right, right_at,
-        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, True,
+        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, Result(passes),
     )  # fmt: skip
     multiply_by_columns(product, rows, whole)
+    if passes:
+        caches_passed()
     if left and g.by_dots and left <= _dots.MOST:
         _copy_left(workspace, geometry, g, right, right_at + whole, left)
         product = Product(
@@ -162,8 +169,7 @@ def _multiply_channels(task, source, weights, target, residual, constants, works
             copy(sums, sums_at + k * pitch + whole, workspace, g.sums_at + k * g.pitch, left)
     if g.spreads:
         spread_lines(target, target_at, g.target_c, workspace, g.lines_at, pitch, rows, first_line, end_line, grid)
-    finish = Finish(constants, residual, g.has_residual, g.activation, None)
-    if changes(finish, channel, rows):
+    if is_changed:
         finish_runs(target, target_at + begin, g.target_c, rows, end - begin, channel, 1, finish)
 
 

@@ -7,20 +7,16 @@ belong. In GRAD_WEIGHT a vector holds neighbouring pixels, and y is read as it i
 
 from __future__ import annotations
 
-from ..core.arrays import LINE_BYTES
 from ..core.jit import kernel, subroutine
 from ..core.problem import Op
 from . import _dots
 from ._dots import Lines, multiply_by_dots, multiply_lines
 from ._gemm import Product, Result, multiply, multiply_last
 from ._kernel import views
-from ._past_caches import LEAST_BYTES_OF_PRODUCTS, caches_passed, goes_past_caches
+from ._past_caches import caches_passed, products_pass_caches
 from ._rows import Finish, changes, finish_runs
-from ._simd import REGISTER_BYTES, lanes
+from ._simd import lanes
 from ._strips import block_of, gather_strips, header, tile_of, weight_block_of
-
-# Whether a vector is a whole cache line: others would be written in parts, with a row of products in between.
-FILLS_LINES = REGISTER_BYTES % LINE_BYTES == 0
 
 
 @kernel
@@ -37,13 +33,13 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
     is_changed = changes(finish, block.channel, block.rows)
     gather_strips(workspace, geometry, x, block.source_at, g.sources, tile, constants, True)
     left, has_passed = tile.width % lanes(y), False
-    may_pass = FILLS_LINES and left == 0 and not is_changed
+    may_pass = left == 0 and not is_changed
     for p in range(tile.height):
         at = (
             block.image * g.target_n + block.channel * g.target_c + tile.z * g.target_d + (tile.p + p) * g.target_h
             + tile.q
         )  # fmt: skip
-        passes = may_pass and goes_past_caches(y, at, g.target_c, LEAST_BYTES_OF_PRODUCTS)
+        passes = may_pass and products_pass_caches(y, at, g.target_c)
         has_passed |= passes
         row = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, Result(passes))
         multiply(row, block.rows, tile.width - left)

@@ -407,9 +407,9 @@ TASK_CYCLES = 75
 # Longer lines lie so far apart that few of them stay in the first-level cache together: 8x384x384 took 0.26 ms, and
 # 0.40 in `fastconv.cpu._lines`; 8x512x512 took 0.94 ms, and 0.75 there.
 LINE_BYTES_MOST = 1536
-# Bytes of the tensors from which planes are fetched beforehand: GRAD_INPUT of 64x112x112, 6.4 MB, took 0.142 ms without
-# and 0.145 so, of two such images 0.307 and 0.242; the weight gradient of 32x112x112, 3.2 MB, 0.049 and 0.060.
-FAR_BYTES = 8 << 20
+# Bytes of the tensors from which planes are fetched beforehand: 64x112x112, 6.4 MB, took 0.228 ms without and 0.172 so,
+# its GRAD_INPUT 0.153 and 0.136, the weight gradient 0.175 and 0.127; 32x112x112, 3.2 MB, as long both.
+FAR_BYTES = 4 << 20
 # Fewer channels would leave threads idle.
 GROUPS_LEAST = 8
 

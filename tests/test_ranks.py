@@ -14,8 +14,9 @@ import fastconv
 from fastconv import functional, pooling
 from fastconv.grad import convolution as convolution_gradients
 from fastconv.grad import pooling as pooling_gradients
+from fastconv.grad import transposed
 
-MODULES = [functional, pooling, convolution_gradients, pooling_gradients]
+MODULES = [functional, pooling, convolution_gradients, transposed, pooling_gradients]
 MEMBERS = [(module, name) for module in MODULES for name in module.__all__]
 
 

@@ -80,12 +80,14 @@ def test_images(shape, extent, parameters):
 @pytest.mark.parametrize("parameters", [{}, {"bias": normal(64)}], ids=["plain", "bias"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("extent", [1, 3])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("extents", EXTENTS, ids=str)
-def test_wide_images_of_few_channels(extents, extent, dtype, parameters):
-    x, weight = normal((1, 3, *extents), dtype), normal((64, 3, extent, extent), dtype, seed=1)
+def test_wide_images_of_few_channels(extents, layout, extent, dtype, parameters):
+    shape = (1, 3, *extents) if layout == "channels_first" else (1, *extents, 3)
+    x, weight = normal(shape, dtype), normal((64, 3, extent, extent), dtype, seed=1)
     parameters = {name: value.astype(dtype) for name, value in parameters.items()}
-    options = {"padding": "same", "algorithm": "direct", "num_threads": 2, **parameters}
-    check(planes(extents, "channels_first"), dtype, lambda out: fastconv.conv2d(x, weight, **options, out=out))
+    options = {"padding": "same", "algorithm": "direct", "layout": layout, "num_threads": 2, **parameters}
+    check(planes(extents, layout), dtype, lambda out: fastconv.conv2d(x, weight, **options, out=out))
 
 
 @pytest.mark.parametrize("parameters", [{}, {"bias": normal(64)}], ids=["plain", "bias"])

@@ -37,10 +37,23 @@ from ._channels import (
     gather_pixels,
     store_pixels,
 )
-from ._gemm import FEW_ROWS, ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps
+from ._gemm import (
+    FEW_ROWS,
+    ROWS,
+    SPARE_ROWS,
+    TILE_CYCLES,
+    VECTORS,
+    Ending,
+    Product,
+    lanes_of,
+    multiply,
+    padded,
+    row_steps,
+)
 from ._geometry import Integers, Tables, even_split, with_sizes
 from ._kernel import views
 from ._launch import Launch, SummedLaunch
+from ._past_caches import caches_passed, products_pass_caches
 from ._phases import Phase, axes_and_phases, fields_of, offsets_of, pixels_of
 from ._pixelwise import PANEL_BYTES, row_blocks
 from ._rows import TRANSPOSED_CYCLES, VECTOR_CYCLES, Finish, changes, copy, fill, transpose_all
@@ -112,6 +125,7 @@ def _multiply_pixels(task, source, weights, target, residual, constants, workspa
     taps = min(g.weight_source, g.weight_target)
     _turn_weights(workspace, g, weights, group * g.weight_group + begin * g.weight_target, rows, taps)
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
+    may_pass, has_passed = g.channel_block >= g.sources and not changes(finish, channel, rows), False
     for item in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, g.images * tiles)):
         image, number = divmod(item, tiles)
         tile = tile_of(g, number)
@@ -125,13 +139,15 @@ def _multiply_pixels(task, source, weights, target, residual, constants, workspa
                 gather_pixels(workspace, geometry, source, left_at, channels, tile, constants)
                 left, left_at = workspace, 0
             # Rows of sums behind the last are written unless these fill short register tiles.
-            to_target = g.in_place and rows % lanes(target) == 0 and pixels % FEW_ROWS <= 2
+            to_target = g.in_place != 0 and rows % lanes(target) == 0 and pixels % FEW_ROWS <= 2
             for phase in range(g.phases):
                 entry, sums, sums_at, pitch = g.phases_at + phase * PHASE, workspace, g.sums_at, g.columns_pitch
                 sums_at += phase * g.phase_pitch
                 if to_target:
                     sums, sums_at, pitch = target, image * g.target_n + channel, g.target_w
                     sums_at += tile.z * g.target_d + tile.p * g.target_h + tile.q * g.target_w
+                passes = to_target and may_pass and products_pass_caches(target, sums_at, pitch)
+                has_passed |= passes
                 terms = channels * geometry[entry]
                 if terms == 0:
                     fill(workspace, sums_at, pixels * pitch, 0)
@@ -140,7 +156,8 @@ def _multiply_pixels(task, source, weights, target, residual, constants, workspa
                         sums, sums_at, pitch,
                         left, left_at,
                         workspace, g.panel_at + first * taps * g.columns_pitch,
-                        geometry, g.pixels_at, geometry[entry + 1], geometry[entry + 2], terms, first == 0,
+                        geometry, g.pixels_at, geometry[entry + 1], geometry[entry + 2], terms,
+                        Ending(first == 0, passes),
                     )  # fmt: skip
                     multiply(product, pixels, rows)
         for phase in range(g.phases):
@@ -152,6 +169,8 @@ def _multiply_pixels(task, source, weights, target, residual, constants, workspa
                 )  # fmt: skip
             elif changes(finish, channel, rows):
                 finish_pixels(target, image * g.target_n, channel, rows, geometry, tile, finish)
+    if has_passed:
+        caches_passed()
 
 
 @subroutine

@@ -93,10 +93,11 @@ def vector_steps(problem: ConvProblem) -> int:
     return problem.real_products
 
 
-class Result(NamedTuple):
-    """Says in the place of `Product.fresh` that the sums are set, and where they go."""
+class Ending(NamedTuple):
+    """What happens to sums, in the place of `Product.fresh` alone."""
 
-    past_caches: bool  # vectors, to places that begin registers (`fastconv.cpu._past_caches`)
+    fresh: bool
+    past_caches: bool  # whether vectors are set past the caches, at places that begin registers
 
 
 class Product(NamedTuple):
@@ -117,7 +118,7 @@ class Product(NamedTuple):
     taken_at: int
     offset_at: int
     terms: int
-    fresh: bool | Result  # whether the sums are set, not added to
+    fresh: bool | Ending  # whether the sums are set, not added to
 
 
 @subroutine
@@ -241,7 +242,7 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held, fetched, 
             fetched = None
         count = count if isinstance(signature.args[7], types.Integer) else None
         if isinstance(kinds.fresh, types.BaseTuple):
-            values = values._replace(fresh=Result(*cgutils.unpack_tuple(builder, values.fresh)))
+            values = values._replace(fresh=Ending(*cgutils.unpack_tuple(builder, values.fresh)))
         emitter = Emitter(builder, kinds.sums.dtype, 1 if width else 0.5)
         at = builder.add(values.sums_at, builder.add(builder.mul(k, values.pitch), column))
         sums = element(context, builder, kinds.sums, values.sums, at)
@@ -274,7 +275,7 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fet
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
     places = [builder.gep(target, [column]) for target in targets for column in columns]
-    through_caches = builder.not_(values.fresh.past_caches) if isinstance(values.fresh, Result) else cgutils.true_bit
+    through_caches = builder.not_(values.fresh.past_caches) if isinstance(values.fresh, Ending) else cgutils.true_bit
     with builder.if_then(through_caches):
         for place in places:  # written at the end: a line that has to come from far is there by then
             emitter.prefetch(place, writing=True)
@@ -308,8 +309,8 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fet
     _emit_end(emitter, values.fresh, places, added, count)
 
 
-def _emit_end(emitter, fresh, places, added, count):
-    """Store the sums, through the caches or past them, or add them to what is at the places.
+def _emit_end(emitter, ending, places, added, count):
+    """Set the sums, through the caches or past them, or add them to what is at the places.
 
     Added at the end, the rounding errors of many tiles grow with their number and not with that of all terms.
     """
@@ -324,21 +325,23 @@ def _emit_end(emitter, fresh, places, added, count):
         else:
             emitter.store_first(value, place, count)
 
-    def store_past_caches(value, place):
-        store_away(emitter, value, place)
+    def store_or_add(fresh):
+        with builder.if_else(fresh) as (setting, adding):
+            with setting:
+                for place, value in zip(places, added, strict=True):
+                    store(value, place)
+            with adding:
+                for place, value in zip(places, added, strict=True):
+                    store(emitter.add(load(place), value), place)
 
-    def add(value, place):
-        store(emitter.add(load(place), value), place)
-
-    if not isinstance(fresh, Result):
-        condition, endings = fresh, (store, add)
+    if not isinstance(ending, Ending):
+        store_or_add(ending)
+    elif count is not None:
+        store_or_add(ending.fresh)
     else:
-        condition, endings = fresh.past_caches, (store_past_caches if count is None else store, store)
-    *blocks, done = map(builder.append_basic_block, ("then", "else", "done"))
-    builder.cbranch(condition, *blocks)
-    for block, ending in zip(blocks, endings, strict=True):
-        builder.position_at_end(block)
-        for place, value in zip(places, added, strict=True):
-            ending(value, place)
-        builder.branch(done)
-    builder.position_at_end(done)
+        with builder.if_else(ending.past_caches) as (far, near):
+            with far:
+                for place, value in zip(places, added, strict=True):
+                    store_away(emitter, value, place)
+            with near:
+                store_or_add(ending.fresh)

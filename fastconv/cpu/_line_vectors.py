@@ -126,13 +126,13 @@ def add_lines(
         factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
         lines = _Lines(emitter, begin, arguments[5:10], jump.count)
 
-        def added(totals, count):
+        def added(totals, count, load):
             weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
             for i in range(len(totals) + count - 1):
                 reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
                 before = builder.block
                 with builder.if_then(lines.is_inside(i), likely=True):
-                    loaded = lines.load(i)
+                    loaded = load(i)
                     sums = [
                         emitter.pack(emitter.fma(weights[r], loaded, emitter.unpack(totals[i - r]))) for r in reached
                     ]
@@ -142,25 +142,33 @@ def add_lines(
             return totals
 
         return context.make_tuple(
-            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], added)
+            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], lines, added)
         )
 
     return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
 
 
-def _by_length(builder, taps, packed, added):
-    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS."""
+def _by_length(builder, taps, packed, lines, added):
+    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS.
+
+    And for vectors that exist as a whole, which need no mask: 96x56x56, 7x7, took 0.352 ms with one, and 0.333 without.
+    To choose line by line took 18 % longer for 14x14, of which no vector is whole, when the core was shared.
+    """
     values = _unpacked(builder, packed)
     end = builder.append_basic_block("end")
     ways = []
+
+    def go(count, load):
+        ways.append((added(list(values), count, load), builder.block))
+        builder.branch(end)
+
     for count in RUNS:
-        if count == RUNS[-1]:
-            ways.append((added(list(values), count), builder.block))
-            builder.branch(end)
-        else:
-            with builder.if_then(builder.icmp_signed("==", taps, index(count))):
-                ways.append((added(list(values), count), builder.block))
-                builder.branch(end)
+        condition = builder.icmp_signed("==", taps, index(count)) if count != RUNS[-1] else cgutils.true_bit
+        with builder.if_then(condition):
+            with builder.if_then(lines.are_whole):
+                go(count, lines.load)
+            go(count, lines.load_between)
+    builder.unreachable()
     builder.position_at_end(end)
     return [_either(builder, *((way[0][place], way[1]) for way in ways)) for place in range(len(values))]
 
@@ -189,15 +197,23 @@ class _Lines:
         self._emitter, self._begin, self._line, self._first = emitter, begin, line, first
         self._count = emitter.builder.sub(last, first)
         self._between = low, high, jump
+        ends = emitter.builder.icmp_signed("==", high, index(emitter.lanes))
+        begins = emitter.builder.icmp_signed("==", low, index(0))
+        self.are_whole = emitter.builder.and_(begins, ends) if jump == 1 else cgutils.false_bit
 
     def is_inside(self, i):
         builder = self._emitter.builder
         return builder.icmp_unsigned("<", builder.sub(index(i), self._first), self._count)
 
     def load(self, i):
+        return self._emitter.load(self._place(i))
+
+    def load_between(self, i):
+        return _load_between(self._emitter, self._place(i), *self._between)
+
+    def _place(self, i):
         builder = self._emitter.builder
-        place = builder.gep(self._begin, [builder.mul(self._line, index(i))])
-        return _load_between(self._emitter, place, *self._between)
+        return builder.gep(self._begin, [builder.mul(self._line, index(i))])
 
 
 @intrinsic

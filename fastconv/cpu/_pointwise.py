@@ -35,8 +35,8 @@ from ._gemm import (
     SPARE_ROWS,
     TILE_CYCLES,
     VECTORS,
+    Ending,
     Product,
-    Result,
     lanes_of,
     multiply,
     multiply_by_columns,
@@ -151,7 +151,7 @@ def _multiply_channels(task, source, weights, target, residual, constants, works
     passes = not g.spreads and not is_changed and products_pass_caches(sums, sums_at, pitch)
     product = Product(
         sums, sums_at, pitch, weights, weights_at, right, right_at,
-        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, Result(passes),
+        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, Ending(True, passes),
     )  # fmt: skip
     multiply_by_columns(product, rows, whole)
     if passes:

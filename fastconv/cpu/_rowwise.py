@@ -11,7 +11,7 @@ from ..core.jit import kernel, subroutine
 from ..core.problem import Op
 from . import _dots
 from ._dots import Lines, multiply_by_dots, multiply_lines
-from ._gemm import Product, Result, multiply, multiply_last
+from ._gemm import Ending, Product, multiply, multiply_last
 from ._kernel import views
 from ._past_caches import caches_passed, products_pass_caches
 from ._rows import Finish, changes, finish_runs
@@ -41,7 +41,7 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
         )  # fmt: skip
         passes = may_pass and products_pass_caches(y, at, g.target_c)
         has_passed |= passes
-        row = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, Result(passes))
+        row = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, Ending(True, passes))
         multiply(row, block.rows, tile.width - left)
         rest = _row(geometry, w, block.weights_at, workspace, p * g.strip_w, y, at, True)
         if left > _dots.MOST:

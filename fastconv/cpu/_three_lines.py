@@ -407,8 +407,8 @@ TASK_CYCLES = 75
 # Longer lines lie so far apart that few of them stay in the first-level cache together: 8x384x384 took 0.26 ms, and
 # 0.40 in `fastconv.cpu._lines`; 8x512x512 took 0.94 ms, and 0.75 there.
 LINE_BYTES_MOST = 1536
-# Bytes of the tensors from which planes are fetched beforehand: 64x112x112, 6.4 MB, took 0.228 ms without and 0.172 so,
-# its GRAD_INPUT 0.153 and 0.136, the weight gradient 0.175 and 0.127; 32x112x112, 3.2 MB, as long both.
+# Bytes of the tensors from which planes are fetched beforehand: 64x112x112, 6.4 MB, took 7 to 15 % less so, in the mean
+# of both orders in which two versions take turns; 32x112x112, 3.2 MB, as long.
 FAR_BYTES = 4 << 20
 # Fewer channels would leave threads idle.
 GROUPS_LEAST = 8

@@ -430,15 +430,13 @@ def _compute_lines(plane, sums, jump):
     never_inlined()
     step = lanes_of_value(sums[0])
     past_caches = plane.past_caches and plane.width % step == 0
-    share = len(sums) * plane.source.line * step // plane.width
+    share = _share(plane, len(sums), step)
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
             ahead = _to_fetch(plane, group, p, len(sums))
             for q in range(0, plane.width, step):
-                for i in range(0, share, lanes(plane.weights)):
-                    prefetch(plane.source.array, ahead + i)
-                ahead += share
+                ahead = _fetch(plane, ahead, share)
                 sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
                 at = plane.target_at + group * plane.target_step + p * plane.pitch + q
                 if past_caches:
@@ -454,15 +452,13 @@ def _compute_pairs(plane, sums):
     """`_compute_lines` of two phases, whose sums are stored by turns."""
     never_inlined()
     step = lanes_of_value(sums[0])
-    share = 2 * len(sums) * plane.source.line * step // plane.width
+    share = _share(plane, len(sums), 2 * step)
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
             p = min(h, plane.height - len(sums))
             ahead = _to_fetch(plane, group, p, len(sums))
             for q in range(0, -(-plane.width // 2), step):
-                for i in range(0, share, lanes(plane.weights)):
-                    prefetch(plane.source.array, ahead + i)
-                ahead += share
+                ahead = _fetch(plane, ahead, share)
                 even, odd = sums, sums
                 for runs_at in (plane.runs_at, plane.other_runs_at):
                     even, odd = odd, _sums_over(plane, sums, tuple_of(plane.p, 1), runs_at, group, p, q)
@@ -484,6 +480,22 @@ def _to_fetch(plane, group, p, lines):
     source = plane.source
     begin = source.place + group * source.step + plane.z * source.depth + (plane.p + p) * source.line
     return begin + max(AHEAD, (lines + 1) * source.line)
+
+
+@subroutine
+def _share(plane, lines, part):
+    """Elements that are fetched with each part of some lines: all of them take as much as the lines do."""
+    always_inlined()
+    return lines * plane.source.line * min(part, plane.width) // max(1, plane.width)
+
+
+@subroutine
+def _fetch(plane, at, count):
+    """Begin to fetch so many elements of the source; gives where the next ones begin."""
+    always_inlined()
+    for i in range(at, at + count, lanes(plane.weights)):
+        prefetch(plane.source.array, i)
+    return at + count
 
 
 @subroutine

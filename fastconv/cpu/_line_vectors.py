@@ -5,6 +5,8 @@ A line ends anywhere, and around it there are zeros: a mask tells which lanes of
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -108,13 +110,25 @@ def store_inside(typing_context, array, at, low, high, value):
 RUNS = (7, 5, 3, 2, 1)
 
 
+class Runs(NamedTuple):
+    """For each of RUNS True, or None, for which no code is made."""
+
+    seven: bool | None
+    five: bool | None
+    three: bool | None
+    two: bool | None
+    one: bool | None
+
+
 @intrinsic
 def add_lines(
-    typing_context, sums, taps, jump, array, at, line, first, last, low, high, factors, factors_at, factors_step
+    typing_context, sums, taps, lengths, jump, array, at, line, first, last, low, high,
+    factors, factors_at, factors_step,
 ):  # fmt: skip
     """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
 
-    sums: a tuple, of lines one below the other; taps: one of RUNS; jump: any tuple of length 1 or 2, how far apart the
+    sums: a tuple, of lines one below the other; taps: one of RUNS, and of `lengths`, which are
+    `Runs`; jump: any tuple of length 1 or 2, how far apart the
     elements lie that are read. What is loaded serves all sums that it reaches. Lines p + r outside first, ...,
     last - 1 are left out, elements outside low, ..., high - 1 count as zeros; neither is read.
     """
@@ -122,12 +136,13 @@ def add_lines(
 
     def codegen(context, builder, signature, arguments):
         emitter = _emitter(builder, sums.dtype)
-        begin = element(context, builder, signature.args[3], arguments[3], arguments[4])
-        factor = element(context, builder, signature.args[10], arguments[10], arguments[11])
-        lines = _Lines(emitter, begin, arguments[5:10], jump.count)
+        begin = element(context, builder, signature.args[4], arguments[4], arguments[5])
+        factor = element(context, builder, signature.args[11], arguments[11], arguments[12])
+        lines = _Lines(emitter, begin, arguments[6:11], jump.count)
+        made = [length for length, kind in zip(RUNS, lengths.types, strict=True) if kind is not types.none]
 
         def added(totals, count, load):
-            weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[12], index(r))])) for r in range(count)]
+            weights = [emitter.splat(builder.gep(factor, [builder.mul(arguments[13], index(r))])) for r in range(count)]
             for i in range(len(totals) + count - 1):
                 reached = range(max(0, i - len(totals) + 1), min(count, i + 1))
                 before = builder.block
@@ -142,14 +157,14 @@ def add_lines(
             return totals
 
         return context.make_tuple(
-            builder, signature.return_type, _by_length(builder, arguments[1], arguments[0], lines, added)
+            builder, signature.return_type, _by_length(builder, arguments[1], made, arguments[0], lines, added)
         )
 
-    return sums(sums, integer, jump, array, *[integer] * 6, factors, integer, integer), codegen
+    return sums(sums, integer, lengths, jump, array, *[integer] * 6, factors, integer, integer), codegen
 
 
-def _by_length(builder, taps, packed, lines, added):
-    """What `added` makes of the values of a tuple, by code of its own for each number of taps in RUNS.
+def _by_length(builder, taps, lengths, packed, lines, added):
+    """What `added` makes of the values of a tuple, by code of its own for each of these numbers of taps.
 
     And for vectors that exist as a whole, which need no mask: 96x56x56, 7x7, took 0.352 ms with one, and 0.333 without.
     To choose line by line took 18 % longer for 14x14, of which no vector is whole, when the core was shared.
@@ -162,8 +177,8 @@ def _by_length(builder, taps, packed, lines, added):
         ways.append((added(list(values), count, load), builder.block))
         builder.branch(end)
 
-    for count in RUNS:
-        condition = builder.icmp_signed("==", taps, index(count)) if count != RUNS[-1] else cgutils.true_bit
+    for count in lengths:
+        condition = builder.icmp_signed("==", taps, index(count)) if count != lengths[-1] else cgutils.true_bit
         with builder.if_then(condition):
             with builder.if_then(lines.are_whole):
                 go(count, lines.load)
@@ -217,19 +232,20 @@ class _Lines:
 
 
 @intrinsic
-def store_first_of_lines(typing_context, array, at, line, count, values):
-    """Write the first `count` lanes of each value of a tuple from array[at] on, then from array[at + line] on, ..."""
+def store_first_of_lines(typing_context, array, at, line, lines, count, values):
+    """Write the first `count` lanes of the first `lines` values of a tuple, from array[at] on, each `line` further."""
     value, integer = values.dtype, types.int64
 
     def codegen(context, builder, signature, arguments):
         emitter = Emitter(builder, value.dtype, value.vectors)
         begin = element(context, builder, signature.args[0], arguments[0], arguments[1])
-        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[4])):
+        for number, packed in enumerate(cgutils.unpack_tuple(builder, arguments[5])):
             address = builder.gep(begin, [builder.mul(arguments[2], index(number))])
-            emitter.store_first(emitter.unpack(packed), address, arguments[3])
+            with builder.if_then(builder.icmp_signed("<", index(number), arguments[3]), likely=True):
+                emitter.store_first(emitter.unpack(packed), address, arguments[4])
         return context.get_dummy_value()
 
-    return types.void(array, integer, integer, integer, values), codegen
+    return types.void(array, integer, integer, integer, integer, values), codegen
 
 
 @intrinsic
@@ -277,6 +293,18 @@ def cleared(typing_context, values):
         return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
 
     return values(values), codegen
+
+
+@intrinsic
+def halved(typing_context, values):
+    """Zeros of half the lanes in the place of the values of a tuple."""
+    half = Vector(values.dtype.dtype, values.dtype.vectors / 2)
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, half.dtype, half.vectors)
+        return context.make_tuple(builder, signature.return_type, [emitter.pack(emitter.zero)] * values.count)
+
+    return types.UniTuple(half, values.count)(values), codegen
 
 
 @intrinsic

@@ -17,7 +17,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,15 +33,18 @@ from ._geometry import even_split
 from ._kernel import always_inlined, inner, never_inlined, number, place, plane_at, views
 from ._line_vectors import (
     RUNS,
+    Runs,
     add_lines,
     cleared,
+    halved,
     interleave_lines,
     store_first_of_lines,
     store_lines_past_caches,
 )
 from ._past_caches import caches_passed, goes_past_caches
+from ._phases import Phase
 from ._rows import Finish, changes, fill, finish_runs, gather_row, store_row
-from ._simd import REGISTERS, lanes, lanes_of_value, prefetch, tuple_of, zeros
+from ._simd import REGISTER_BYTES, REGISTERS, lanes, lanes_of_value, prefetch, tuple_of, zeros
 from ._strips import PHASE, header, tile_of
 from ._tiles import (
     Tiling,
@@ -71,8 +74,9 @@ LINE_PIXELS = 4096
 TALL_PIXELS = 256
 # Lines that are computed at once: their sums, the weights of the longest run and a line that is loaded take 16
 # registers or, where there are 32, 22. Seven divide the planes of many networks, of 7, 14, 28, 56 or 112 lines. Where
-# sixteen waste fewer they take their place: 96x64x64 with 7x7 took 0.25 ms in fourteen, and 0.23 ms so. One or two
-# lines at once take WIDE vectors each. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
+# sixteen waste fewer they take their place: 96x64x64 with 7x7 took 0.25 ms in fourteen, and 0.23 ms so. Two lines at
+# once take WIDE vectors each. A kernel has one of these numbers: the first call with 7x7 took 5.6 s with code for four,
+# and takes 4.0 s. With a stride of two, FEW_LINES: 8x64x112x112 with 3x3 took 1.3 ms, and
 # 2.4 ms with seven, whose lines come from too many places at once.
 MOST_LINES, SEVEN_LINES, FEW_LINES = 14 if REGISTERS == 32 else 7, 7, 4
 SIXTEEN_LINES = 16
@@ -96,7 +100,7 @@ def reads_source(problem: ConvProblem, op: Op) -> bool:
     Not where its lines all begin at the same place of a page, and more of them are read at once than fit there.
     """
     source = problem.output if op is Op.GRAD_INPUT else problem.input
-    if source[2] * np.dtype(problem.dtype).itemsize % PAGE_BYTES == 0 and max(run_lengths(problem)) >= TALL:
+    if source[2] * np.dtype(problem.dtype).itemsize % PAGE_BYTES == 0 and _is_tall(problem):
         return False
     return op is Op.GRAD_INPUT or (problem.stride[2] <= 2 and problem.pad_value == 0 and not folding(problem))
 
@@ -104,60 +108,58 @@ def reads_source(problem: ConvProblem, op: Op) -> bool:
 # ---- kernels
 
 
-# Each compiles what it may need, and no more: all of it would take six seconds, not the four of `_forward`.
+class Form(NamedTuple):
+    """What is compiled into a kernel; for all forms it would take ten seconds."""
+
+    lengths: Runs  # of taps, one below the other
+    lines: int  # that are computed at once, each `vectors` wide
+    vectors: int = 1
+    strided: bool | None = None  # True, or None: whether elements of the source may be two apart
+    turns: bool | None = None  # whether phases of the target take turns in its lines
+    scattered: bool | None = None  # whether elements of the target are no neighbours, or are added to
+    halves: bool | None = None  # whether ends of lines may be computed in half a vector
 
 
-@kernel
-def _forward(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, None, task, x, w, y, residual, constants, workspace, geometry)
+@cache
+def _forward(form: Form) -> Kernel:
+    (seven, five, three, two, one), lines, vectors, strided, turns, scattered, halves = form
+
+    @kernel
+    def correlate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        sums, lengths = tuple_of(zeros(w, vectors), lines), Runs(seven, five, three, two, one)
+        _correlate(
+            sums, lengths, strided, turns, scattered, halves, task, x, w, y, residual, constants, workspace, geometry
+        )  # fmt: skip
+
+    return correlate
 
 
-@kernel
-def _forward_in_sixteens(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, True, task, x, w, y, residual, constants, workspace, geometry)
+@cache
+def _grad_input(form: Form) -> Kernel:
+    """The same with x and y in each other's place."""
+    (seven, five, three, two, one), lines, vectors, strided, turns, scattered, halves = form
 
+    @kernel
+    def correlate(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        sums, lengths = tuple_of(zeros(w, vectors), lines), Runs(seven, five, three, two, one)
+        _correlate(
+            sums, lengths, strided, turns, scattered, halves, task, y, w, x, residual, constants, workspace, geometry
+        )  # fmt: skip
 
-@kernel
-def _forward_strided(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(True, None, None, None, task, x, w, y, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, None, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_in_sixteens(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, None, True, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_by_turns(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, True, None, None, task, y, w, x, residual, constants, workspace, geometry)
-
-
-@kernel
-def _grad_input_scattered(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(None, None, True, None, task, y, w, x, residual, constants, workspace, geometry)
+    return correlate
 
 
 @subroutine
 def _correlate(
-    strided, turns, scattered, sixteens, task, source, weights, target, residual, constants, workspace, geometry
+    sums, lengths, strided, turns, scattered, halves,
+    task, source, weights, target, residual, constants, workspace, geometry,
 ):  # fmt: skip
     """One task: a run of groups and a run of tiles of one image; workspace: the strips of a group, then sums.
 
-    strided, turns, scattered, sixteens: None, or True where elements of the source may be two apart, where phases of
-    the target take turns in its lines, where its elements are no neighbours or are added to, and where SIXTEEN_LINES
-    are computed at once; the types tell what is compiled.
+    sums: a tuple, whose type says how many lines are computed at once, and how wide; all else before `task`: as in
+    `Form`.
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
@@ -182,13 +184,13 @@ def _correlate(
                 entry, table = g.phases_at + phase * PHASE, 1 if in_source else 2
                 if scattered is None:
                     _store_joined(
-                        strided, turns, sixteens, target, image * g.target_n, group, at_once, lines, table, weights,
-                        geometry, tile, entry, finish,
+                        sums, lengths, strided, turns, halves, target, image * g.target_n, group, at_once, lines,
+                        table, weights, geometry, tile, entry, finish,
                     )  # fmt: skip
                 else:
                     _scatter(
-                        target, image * g.target_n, group, at_once, lines, table, weights, workspace, geometry, tile,
-                        entry, finish,
+                        sums, lengths, target, image * g.target_n, group, at_once, lines, table, weights, workspace,
+                        geometry, tile, entry, finish,
                     )  # fmt: skip
 
 
@@ -257,7 +259,8 @@ def _gather(workspace, geometry, source, source_at, tile, constants):
 
 @subroutine
 def _store_joined(
-    strided, turns, sixteens, target, image_at, group, groups, source, table, weights, geometry, tile, entry, finish
+    sums, lengths, strided, turns, halves, target, image_at, group, groups, source, table, weights,
+    geometry, tile, entry, finish,
 ):  # fmt: skip
     """A tile of one phase of the target, or of two that take turns in its lines, for some groups: added up in place."""
     g = header(geometry)
@@ -283,14 +286,14 @@ def _store_joined(
         plane = Plane(
             target, at, g.target_c, past_caches, pitch, height, width, source, tile.z + d, tile.p, tile.q,
             weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], other_runs_at,
-            0, groups,
+            0, groups, lengths,
         )  # fmt: skip
-        if strided is not None:
-            _compute_strided(plane)
-        elif turns is not None:
-            _compute_by_turns(plane)
+        if turns is not None:
+            _compute_pairs(plane, sums)
+        elif strided is not None and source.jump == 2:
+            _compute_lines(plane, sums, tuple_of(plane.p, 2), None)
         else:
-            _compute(plane, sixteens)
+            _compute_lines(plane, sums, tuple_of(plane.p, 1), halves)
         for k in range(groups):
             if changes(finish, group + k, 1):
                 finish_runs(target, at + k * g.target_c, pitch, height, width, group + k, 0, finish)
@@ -298,7 +301,7 @@ def _store_joined(
 
 @subroutine
 def _scatter(
-    target, image_at, group, groups, source, table, weights, workspace, geometry, tile, entry, finish
+    sums, lengths, target, image_at, group, groups, source, table, weights, workspace, geometry, tile, entry, finish
 ):  # fmt: skip
     """`_store_joined` where the elements of a phase are no neighbours or are added to: from sums in the workspace."""
     g = header(geometry)
@@ -310,8 +313,9 @@ def _scatter(
             plane = Plane(
                 workspace, g.sums_at, 0, False, g.line_pitch, tile.height, tile.width, source, tile.z + d, tile.p,
                 tile.q, weights, group * g.weight_group, g.weight_group, geometry, geometry[entry + table], -1, k, 1,
+                lengths,
             )  # fmt: skip
-            _compute(plane, None)
+            _compute_lines(plane, sums, tuple_of(plane.p, 1), None)
             at = image_at + (group + k) * g.target_c + in_d * g.target_d
             _scatter_plane(target, at, workspace, geometry, tile, entry, group + k, finish)
 
@@ -358,93 +362,49 @@ class Plane(NamedTuple):
     other_runs_at: int
     first: int  # of the groups, and how many there are
     groups: int
+    lengths: Runs
 
 
 @subroutine
-def _compute_strided(plane):
-    """All sums of a `Plane` whose elements are two apart, unless a weight that is no number needs a strip."""
-    one = zeros(plane.weights, 1)
-    if plane.source.jump == 1:
-        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.p, 1))
-    elif plane.height >= FEW_LINES:
-        _compute_lines(plane, tuple_of(one, FEW_LINES), tuple_of(plane.p, 2))
-    else:
-        _compute_lines(plane, tuple_of(one, 1), tuple_of(plane.p, 2))
+def _compute_lines(plane, sums, jump, halves):
+    """All sums of a `Plane`, as many lines at once as the tuple has sums, whose type says how wide.
 
-
-@subroutine
-def _compute_by_turns(plane):
-    """All sums of a `Plane` of two phases by turns."""
-    one = zeros(plane.weights, 1)
-    if plane.height >= SEVEN_LINES:
-        _compute_pairs(plane, tuple_of(one, SEVEN_LINES))
-    else:
-        _compute_pairs(plane, tuple_of(one, 1))
-
-
-@subroutine
-def _compute(plane, sixteens):
-    """All sums of a `Plane` whose elements are neighbours."""
-    never_inlined()
-    one, wide = zeros(plane.weights, 1), zeros(plane.weights, WIDE)
-    by_one = tuple_of(plane.p, 1)
-    is_tall = number(plane.table, plane.runs_at) > 0 and number(plane.table, plane.runs_at + RUN) >= TALL
-    vectors = -(-plane.width // lanes(plane.weights))
-    if sixteens is None:
-        at_once = lines_at_once(plane.height, vectors, is_tall, MOST_LINES)
-    else:
-        at_once = lines_at_once(plane.height, vectors, is_tall, SIXTEEN_LINES)
-    if at_once == SEVEN_LINES:
-        _compute_lines(plane, tuple_of(one, SEVEN_LINES), by_one)
-    elif at_once > SEVEN_LINES:
-        if sixteens is None:
-            _compute_lines(plane, tuple_of(one, MOST_LINES), by_one)
-        else:
-            _compute_lines(plane, tuple_of(one, SIXTEEN_LINES), by_one)
-    elif at_once == 2:
-        _compute_lines(plane, tuple_of(wide, 2), by_one)
-    else:
-        _compute_lines(plane, tuple_of(wide, 1), by_one)
-
-
-@subroutine
-def lines_at_once(height, vectors, is_tall, most):
-    """Lines that are computed at once, of a plane of this height and so many vectors: the most that waste the fewest.
-
-    For a filter that is not tall what matters is the memory, which prefers few lines with long segments: pairs.
-    """
-    if height < SEVEN_LINES or not (is_tall or vectors <= WIDE // 2):
-        return min(height, 2)
-    found = SEVEN_LINES
-    if height >= most and -(-height // most) * most <= -(-height // found) * found:
-        found = most
-    return found
-
-
-@subroutine
-def _compute_lines(plane, sums, jump):
-    """`_compute`, as many lines at once as the tuple has sums, whose type says how wide.
-
-    The last lines are computed with those before them once more, rather than in fewer at once.
+    jump: a tuple of as many elements as those of the source are apart, 1 or 2; halves: None, or True where the end of a
+    line that fills no more than half of a value is computed in half of one. The last lines are computed with those
+    before them once more, rather than in fewer at once; where there are too few of them, what would follow is computed,
+    too, and not stored.
     """
     never_inlined()
     step = lanes_of_value(sums[0])
-    past_caches = plane.past_caches and plane.width % step == 0
-    share = _share(plane, len(sums), step)
+    past_caches = plane.past_caches and plane.width % step == 0 and plane.height >= len(sums)
+    lines = min(len(sums), plane.height)
+    share = _share(plane, lines, step)
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
-            p = min(h, plane.height - len(sums))
-            ahead = _to_fetch(plane, group, p, len(sums))
+            p = max(0, min(h, plane.height - len(sums)))
+            ahead = _to_fetch(plane, group, p, lines)
             for q in range(0, plane.width, step):
                 ahead = _fetch(plane, ahead, share)
-                sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
-                at = plane.target_at + group * plane.target_step + p * plane.pitch + q
-                if past_caches:
-                    store_lines_past_caches(plane.target, at, plane.pitch, sums)
+                if halves is not None and 2 * (plane.width - q) <= step:
+                    _put_lines(plane, halved(sums), jump, group, p, q, False)
                 else:
-                    store_first_of_lines(plane.target, at, plane.pitch, min(step, plane.width - q), sums)
+                    _put_lines(plane, sums, jump, group, p, q, past_caches)
     if past_caches:
         caches_passed()
+
+
+@subroutine
+def _put_lines(plane, sums, jump, group, p, q, past_caches):
+    """As many lines as there are sums, from (p, q) of the target on: as much of them as a sum holds, and exists."""
+    always_inlined()
+    step = lanes_of_value(sums[0])
+    sums = _sums_over(plane, sums, jump, plane.runs_at, group, p, q)
+    at = plane.target_at + group * plane.target_step + p * plane.pitch + q
+    if past_caches:
+        store_lines_past_caches(plane.target, at, plane.pitch, sums)
+    else:
+        held = min(step, plane.width - q)
+        store_first_of_lines(plane.target, at, plane.pitch, plane.height - p, held, sums)
 
 
 @subroutine
@@ -452,11 +412,12 @@ def _compute_pairs(plane, sums):
     """`_compute_lines` of two phases, whose sums are stored by turns."""
     never_inlined()
     step = lanes_of_value(sums[0])
-    share = _share(plane, len(sums), 2 * step)
+    lines = min(len(sums), plane.height)
+    share = _share(plane, lines, 2 * step)
     for group in range(plane.first, plane.first + plane.groups):
         for h in range(0, plane.height, len(sums)):
-            p = min(h, plane.height - len(sums))
-            ahead = _to_fetch(plane, group, p, len(sums))
+            p = max(0, min(h, plane.height - len(sums)))
+            ahead = _to_fetch(plane, group, p, lines)
             for q in range(0, -(-plane.width // 2), step):
                 ahead = _fetch(plane, ahead, share)
                 even, odd = sums, sums
@@ -465,8 +426,10 @@ def _compute_pairs(plane, sums):
                 at = plane.target_at + group * plane.target_step + p * plane.pitch + 2 * q
                 left = plane.width - 2 * q
                 first, second = interleave_lines(even, odd)
-                store_first_of_lines(plane.target, at, plane.pitch, min(step, left), first)
-                store_first_of_lines(plane.target, at + step, plane.pitch, max(0, min(step, left - step)), second)
+                store_first_of_lines(plane.target, at, plane.pitch, plane.height - p, min(step, left), first)
+                store_first_of_lines(
+                    plane.target, at + step, plane.pitch, plane.height - p, max(0, min(step, left - step)), second
+                )  # fmt: skip
 
 
 @subroutine
@@ -509,7 +472,7 @@ def _sums_over(plane, sums, jump, runs_at, group, p, q):
         run = _run_of(plane, group, p, q, entry, step)
         if run.low < run.high and run.first < len(sums) + run.taps - 1 and run.last > 0:
             sums = add_lines(
-                sums, run.taps, jump, plane.source.array, run.source_at, plane.source.line,
+                sums, run.taps, plane.lengths, jump, plane.source.array, run.source_at, plane.source.line,
                 run.first, run.last, run.low, run.high, plane.weights, run.weights_at, run.weights_step,
             )  # fmt: skip
         entry += RUN
@@ -533,36 +496,49 @@ class _Run(NamedTuple):
 def _run_of(plane, group, p, q, entry, lanes):
     """The run that is described from `entry` on, for (p, q) of the target."""
     always_inlined()
+    source, table, taps = plane.source, plane.table, number(plane.table, entry + 9)
+    below = plane.height - p + taps - 1  # lines behind those that reach the plane, of which a strip has none
     z, p, q = plane.z, plane.p + p, plane.q + q
-    source, table = plane.source, plane.table
-    first, last = number(table, entry + 3) - p, number(table, entry + 4) - p
+    first = number(table, entry + 3) - p
+    last = max(first, min(number(table, entry + 4) - p, below))
     if z < number(table, entry + 1) or z >= number(table, entry + 2):
         last = first
     return _Run(
         source.place + group * source.step + number(table, entry)
         + z * source.depth + p * source.line + q * source.jump,
-        number(table, entry + 9), first, last,
+        taps, first, last,
         max(0, number(table, entry + 5) - q), min(lanes, number(table, entry + 6) - q),
         plane.weights_at + group * plane.weight_step + number(table, entry + 7), number(table, entry + 8),
     )  # fmt: skip
 
 
-def kernel_of(problem: ConvProblem, op: Op, is_joined: bool) -> Kernel:
-    """The kernel that serves; is_joined: whether the sums of a tile are added up in the target."""
-    if op is Op.FORWARD:
-        if problem.stride[2] == 2 and reads_source(problem, op):
-            return _forward_strided
-        return _forward_in_sixteens if _in_sixteens(problem, op) else _forward
-    if not is_joined:
-        return _grad_input_scattered
-    if together(problem, op) == 2:
-        return _grad_input_by_turns
-    return _grad_input_in_sixteens if _in_sixteens(problem, op) else _grad_input
-
-
-def _in_sixteens(problem: ConvProblem, op: Op) -> bool:
+def kernel_of(problem: ConvProblem, op: Op, phases: list[Phase], is_joined: bool) -> Kernel:
+    """The kernel that serves; phases: of the target; is_joined: whether the sums of a tile are added up in it."""
+    make, lengths = _forward if op is Op.FORWARD else _grad_input, _lengths(phases)
+    if _is_strided(problem, op):
+        return make(Form(lengths, FEW_LINES, strided=True))
+    if is_joined and together(problem, op) == 2:
+        return make(Form(lengths, SEVEN_LINES, turns=True))
     tile = tiling(problem, op).tile
-    return _at_once(problem, tile, -(-tile[2] // lanes_of(problem.dtype))) == SIXTEEN_LINES
+    lines, vectors = _at_once(problem, tile)
+    if not is_joined:
+        return make(Form(lengths, lines, vectors, scattered=True))
+    return make(Form(lengths, lines, vectors, halves=_has_halves(lines, vectors) or None))
+
+
+def _lengths(phases: list[Phase]) -> Runs:
+    """The lengths of the runs that there are, and 1, so that there is one."""
+    lengths = {length for phase in phases for *_, length in _columns(phase.taps[1])} | {1}
+    return Runs(*(length in lengths or None for length in RUNS))
+
+
+def _is_strided(problem: ConvProblem, op: Op) -> bool:
+    """Whether elements that are two apart are read where they lie."""
+    return op is Op.FORWARD and problem.stride[2] == 2 and reads_source(problem, op)
+
+
+def _is_tall(problem: ConvProblem) -> bool:
+    return max(run_lengths(problem)) >= TALL
 
 
 # ---- sizes
@@ -680,27 +656,42 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
 
 def _part_of_line(problem: ConvProblem, width: int, lanes: int) -> int:
     """Pixels of the equal parts, of whole vectors, that lines are cut into."""
-    most = TALL_PIXELS if max(run_lengths(problem)) >= TALL else LINE_PIXELS
+    most = TALL_PIXELS if _is_tall(problem) else LINE_PIXELS
     return min(width, -(-even_split(width, most) // lanes) * lanes)
 
 
-def _at_once(problem: ConvProblem, tile: Axes, vectors: int) -> int:
-    """Lines of a tile that are computed at once; sixteen where the registers suffice and fewer lines are wasted."""
-    is_tall = max(run_lengths(problem)) >= TALL
-    found: int = lines_at_once.py_func(tile[1], vectors, is_tall, MOST_LINES)
-    more: int = lines_at_once.py_func(tile[1], vectors, is_tall, SIXTEEN_LINES)
-    is_less = -(-tile[1] // more) * more < -(-tile[1] // found) * found
-    return more if REGISTERS == 32 and is_less else found
+def _at_once(problem: ConvProblem, tile: Axes) -> tuple[int, int]:
+    """Lines of a tile that are computed at once, and vectors of each.
+
+    For a filter that is not tall what matters is the memory, which prefers few lines with long segments; for others,
+    and narrow tiles, the most lines that waste the fewest.
+    """
+    height, vectors = tile[1], -(-tile[2] // lanes_of(problem.dtype))
+    if not _is_tall(problem) and (height < SEVEN_LINES or vectors > WIDE // 2):
+        return 2, WIDE
+    choices = (SIXTEEN_LINES, MOST_LINES, SEVEN_LINES) if REGISTERS == 32 else (MOST_LINES, SEVEN_LINES)
+    return min(choices, key=lambda lines: (-(-height // lines) * lines, lines != MOST_LINES, -lines)), 1
+
+
+def _has_halves(lines: int, vectors: int) -> bool:
+    """Whether the ends of lines are computed in half a vector where that suffices, if so many are computed at once.
+
+    Two halves of 64 bytes take as long as one whole on the machine of docs/performance.md: 96x56x56 with 7x7 took 0.33
+    ms on one thread without, and takes 0.29 so, 512x7x7 with 5x5 33 and 29 us. Processors with smaller vectors compute
+    both at the same rate.
+    """
+    return REGISTER_BYTES == 64 and vectors == 1 and lines <= MOST_LINES
 
 
 def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> float:
     """Of one tile of one target channel, its gathering aside."""
     sources, _ = channels_of(problem, op)
     vectors, lengths = -(-tile[2] // lanes), run_lengths(problem)
-    at_once = _at_once(problem, tile, vectors)
-    wide = 1 if at_once > 2 else WIDE
-    segments = tile[0] * -(-tile[1] // at_once) * -(-vectors // wide)
+    at_once, wide = _at_once(problem, tile)
+    is_half = 0 < 2 * (tile[2] % lanes) <= lanes and _has_halves(at_once, wide)
+    lines, parts = tile[0] * -(-tile[1] // at_once), -(-vectors // wide)
+    filled = parts - 0.5 * is_half
     runs = problem.taps // problem.filter[1] * sum(len(list(split(length))) for length in lengths)
     products = problem.taps * at_once * wide * LINE_CYCLES * vector_steps(problem)
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
-    return segments * (sources * (products + runs * RUN_CYCLES) + phases * SEGMENT_CYCLES)
+    return lines * (sources * (filled * products + parts * runs * RUN_CYCLES) + parts * phases * SEGMENT_CYCLES)

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
-from ..core.jit import Kernel, kernel, subroutine
+from ..core.jit import kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from . import (
@@ -327,7 +327,10 @@ def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     parts, tasks = sizes.parts, sizes.tasks
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    kernel = _line_kernel(problem, op, joined) if by_lines else (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op]
+    if by_lines:
+        kernel = _line_weights.grad_weight if op is Op.GRAD_WEIGHT else _lines.kernel_of(problem, op, phases, joined)
+    else:
+        kernel = (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op]
     launch = Launch(kernel, tasks, problem.dtype, geometry, memory.elements)
 
     def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:
@@ -369,10 +372,6 @@ def _tiling(problem: ConvProblem, op: Op) -> Tiling:
     if not _by_lines(problem, op):
         return tiling(problem, op)
     return _line_weights.tiling(problem) if op is Op.GRAD_WEIGHT else _lines.tiling(problem, op)
-
-
-def _line_kernel(problem: ConvProblem, op: Op, joined: bool) -> Kernel:
-    return _line_weights.grad_weight if op is Op.GRAD_WEIGHT else _lines.kernel_of(problem, op, joined)
 
 
 def _by_lines(problem: ConvProblem, op: Op) -> bool:

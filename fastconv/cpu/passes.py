@@ -29,7 +29,7 @@ from ._gemm import lanes_of, padded
 from ._geometry import Tables, even_split, sized
 from ._kernel import first_integers, never_inlined, number, views
 from ._launch import Launch
-from ._line_vectors import RUNS, add_lines, behind_boundary, squared, store_transposed
+from ._line_vectors import RUNS, Runs, add_lines, behind_boundary, squared, store_transposed
 from ._rows import copy, fill
 from ._simd import lanes, load, store, tuple_of
 
@@ -161,7 +161,7 @@ def _pass(source, weights, weights_at, taps, target, lines):
     lines: of the target, at most the lanes. The blocks of a line of the source lie below each other in the target.
     """
     never_inlined()
-    step = lanes(weights)
+    step, lengths = lanes(weights), Runs(True, True, True, True, True)
     for block in range(-(-min(source.last, target.last) // step)):
         sums = squared(weights)
         at, done = source.at + block * source.step, 0
@@ -169,8 +169,8 @@ def _pass(source, weights, weights_at, taps, target, lines):
         while done < taps:
             run = _run(taps - done)
             sums = add_lines(
-                sums, run, tuple_of(done, 1), source.array, at + done * source.line, source.line, 0, FAR, low, high,
-                weights, weights_at + done, 1,
+                sums, run, lengths, tuple_of(done, 1), source.array, at + done * source.line, source.line,
+                0, FAR, low, high, weights, weights_at + done, 1,
             )  # fmt: skip
             done += run
         low, high = _inside(target, block)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.algorithm import Array, Epilogue, KeptWeight, Plan, Run
-from ..core.jit import kernel
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from . import _fft_dense, _fft_dense_weight, _fft_planes
@@ -33,7 +33,7 @@ from ._gemm import lanes_of
 from ._geometry import Integers, Tables, even_split, named, with_sizes
 from ._kernel import views
 from ._launch import Launch, scratch
-from ._strips import Strips, Tile, gather_strips, header
+from ._strips import Strips, Tile, for_both_ways, gather_strips, header
 from ._tiles import role_fields
 
 WAYS = (_fft_planes, _fft_dense, _fft_dense_weight)
@@ -43,10 +43,10 @@ TASK_ROWS = 32
 COPIED_CYCLES = 12
 
 
-@kernel
-def _separate(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _take_apart(plain, task, tensors):
     """One task: some rows of all phases of a channel. y: (N, C, phases, H, W), written."""
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, _, y, _, constants, _, geometry = tensors
     s = header(geometry)
     blocks = -(-s.strip_h // s.row_block)
     row, block = divmod(task, blocks)
@@ -54,7 +54,18 @@ def _separate(task, x, w, y, residual, constants, workspace, geometry):
     first = block * s.row_block
     tile = Tile(0, first, 0, s.strip_d, min(s.row_block, s.strip_h - first), s.strip_w)
     at = row * s.channel_pitch + first * s.strip_w
-    gather_strips(y[at:], geometry, x, image * s.source_n + channel * s.source_c, 1, tile, constants, True)
+    gather_strips(plain, y[at:], geometry, x, image * s.source_n + channel * s.source_c, 1, tile, constants, True)
+
+
+def _separate(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _take_apart(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
+KERNELS = for_both_ways(_separate)
 
 
 @lru_cache(maxsize=1024)
@@ -126,11 +137,11 @@ def _copying(problem: ConvProblem, op: Op, separated: ConvProblem) -> Launch:
         **named("tile_{}", "zpq", separated.input),
         "channel_pitch": separated.C // problem.C * depth * height * width,
         **named("source_axis_{}", "dhw", [tables.add(axis.packed()) for axis in axes]),
-        "plain": not folding(problem) and problem.stride[2] <= 2,
     }
     vector: Integers = tables.partial_vector(**fields)
     with_sizes(vector, problem, op, math.prod(problem.w_shape), 1, math.prod(separated.x_shape))
-    return Launch(_separate, problem.N * problem.C * -(-height // rows), problem.dtype, vector, 1)
+    kernel = KERNELS[not folding(problem) and problem.stride[2] <= 2]
+    return Launch(kernel, problem.N * problem.C * -(-height // rows), problem.dtype, vector, 1)
 
 
 def _with_phases(run: Run, separate: Launch, separated: ConvProblem) -> Run:

@@ -17,14 +17,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.problem import ConvProblem, Op
 from ._gemm import lanes_of, vector_steps
 from ._geometry import even_split
 from ._kernel import first_integers, views
 from ._rows import ROW_CYCLES
 from ._simd import add_first_products, add_products, lanes, load, load_first, totals_of, tuple_of, zeros
-from ._strips import gather_strips, header, tile_of
+from ._strips import for_both_ways, gather_strips, header, tile_of
 from ._tiles import (
     TASK_CYCLES,
     TASKS_LEAST,
@@ -51,13 +51,13 @@ DOT_CYCLES = 1.7
 LINE_PIXELS = 4096
 
 
-@kernel
-def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _correlate(plain, task, tensors):
     """One task: a run of groups and a run of tiles of all images.
 
     w: (runs, groups, C / groups, taps), to be added up over the runs; workspace: strips of a block of groups.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, w, y, _, constants, workspace, geometry = tensors
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     entry = g.phases_at
@@ -74,7 +74,7 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
             tile = tile_of(g, tile_number)
             source_at = image * g.source_n + begin * g.sources * g.source_c
             gather_strips(
-                workspace, geometry, x, source_at, groups * g.sources, tile, constants,
+                plain, workspace, geometry, x, source_at, groups * g.sources, tile, constants,
                 tiles > 1 or (begin == start and item == first_item),
             )  # fmt: skip
             for group in range(begin, begin + groups):
@@ -84,6 +84,17 @@ def grad_weight(task, x, w, y, residual, constants, workspace, geometry):
                     w, (run * g.groups + group) * terms, terms, y, y_at, workspace, strip,
                     g, geometry, geometry[entry + 1], tile, item == first_item,
                 )  # fmt: skip
+
+
+def _grad_weight(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _correlate(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
+KERNELS = for_both_ways(_grad_weight)
 
 
 @subroutine

@@ -14,7 +14,6 @@ from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activation_code
 from ._axes import Axis, Tap, input_axis, output_axis, transposed_axes
 from ._geometry import Tables, named
-from ._strips import is_plain
 from ._tiles import Tiling, role_fields, together
 
 
@@ -97,7 +96,6 @@ def fields_of(
         "pitch": sizes.pitch,
         **named("source_axis_{}", "dhw", source_at),
         **named("target_axis_{}", "dhw", target_at),
-        "plain": is_plain(problem, op, sizes.gap),
         "activation": activation_code(epilogue, problem.dtype),
         "has_residual": epilogue.residual,
         "pixels_at": tables.add(pixels_of(sizes)),

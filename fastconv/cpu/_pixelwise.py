@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..core.algorithm import Epilogue, Plan
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import ConvProblem, Op
 from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps
@@ -39,7 +39,7 @@ from ._rows import (
     transpose_all,
 )
 from ._simd import REGISTER_BYTES, lanes
-from ._strips import Strips, block_of, gather_strips, header, store_tile, tile_of
+from ._strips import Strips, block_of, for_both_ways, gather_strips, header, is_plain, store_tile, tile_of
 from ._tiles import (
     CALL_TILES,
     TASK_CYCLES,
@@ -69,13 +69,13 @@ STRIP_BYTES = 256 << 10
 # ---- the kernel
 
 
-@kernel
-def forward(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _correlate(plain, task, tensors):
     """One task: a run of tiles, one block of target channels of one group of one image.
 
     x, y: channels first; w: (K, C / groups, taps); workspace: strips, weights, sums, and sums turned around.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, w, y, residual, constants, workspace, geometry = tensors
     g = header(geometry)
     block = block_of(g, task)
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
@@ -90,7 +90,7 @@ def forward(task, x, w, y, residual, constants, workspace, geometry):
         for first in range(0, g.sources, g.channel_block):
             channels = min(g.channel_block, g.sources - first)
             source_at = block.source_at + first * g.source_c
-            gather_strips(workspace, geometry, x, source_at, channels, tile, constants, first == 0)
+            gather_strips(plain, workspace, geometry, x, source_at, channels, tile, constants, first == 0)
             product = Product(
                 workspace, g.sums_at, g.columns_pitch,
                 workspace, 0,
@@ -99,6 +99,17 @@ def forward(task, x, w, y, residual, constants, workspace, geometry):
             )  # fmt: skip
             multiply(product, pixels, block.rows)
         _store(y, workspace, g, geometry, block, tile, pixels, finish)
+
+
+def _forward(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _correlate(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
+KERNELS = for_both_ways(_forward)
 
 
 @subroutine
@@ -226,7 +237,7 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
         problem=whole,
         op=op,
         workspace_bytes=workspace(problem, op),
-        run=Launch(forward, sizes.tasks, problem.dtype, geometry, memory.elements),
+        run=Launch(KERNELS[is_plain(problem, op, sizes.gap)], sizes.tasks, problem.dtype, geometry, memory.elements),
         tiles={
             "pixels": math.prod(sizes.tile),
             "channels": sizes.channel_block,

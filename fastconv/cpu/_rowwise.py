@@ -7,7 +7,7 @@ belong. In GRAD_WEIGHT a vector holds neighbouring pixels, and y is read as it i
 
 from __future__ import annotations
 
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.problem import Op
 from . import _dots
 from ._dots import Lines, multiply_by_dots, multiply_lines
@@ -16,22 +16,22 @@ from ._kernel import views
 from ._past_caches import caches_passed, products_pass_caches
 from ._rows import Finish, changes, finish_runs
 from ._simd import lanes
-from ._strips import block_of, gather_strips, header, tile_of, weight_block_of
+from ._strips import block_of, for_both_ways, gather_strips, header, tile_of, weight_block_of
 
 
-@kernel
-def _forward(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _multiply_rows(plain, task, tensors):
     """One task: a tile of a single plane, one block of target channels of one group of one image.
 
     x, y: channels first; w: (K, C / groups, taps); workspace: strips.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, w, y, residual, constants, workspace, geometry = tensors
     g = header(geometry)
     block = block_of(g, task)
     tile = tile_of(g, block.run)
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
     is_changed = changes(finish, block.channel, block.rows)
-    gather_strips(workspace, geometry, x, block.source_at, g.sources, tile, constants, True)
+    gather_strips(plain, workspace, geometry, x, block.source_at, g.sources, tile, constants, True)
     left, has_passed = tile.width % lanes(y), False
     may_pass = left == 0 and not is_changed
     for p in range(tile.height):
@@ -54,6 +54,14 @@ def _forward(task, x, w, y, residual, constants, workspace, geometry):
         caches_passed()
 
 
+def _forward(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _multiply_rows(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
 @subroutine
 def _row(geometry, weights, weights_at, strips, strip, sums, sums_at, fresh):
     """A row of output pixels, whose source begins at `strip`."""
@@ -65,13 +73,13 @@ def _row(geometry, weights, weights_at, strips, strip, sums, sums_at, fresh):
     )  # fmt: skip
 
 
-@kernel
-def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _multiply_weights(plain, task, tensors):
     """One task: a run of tiles of all images, one block of input and one of output channels of one group.
 
     x, y: channels first; w: (runs, K, C / groups, taps), to be added up over the runs; workspace: strips.
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, w, y, _, constants, workspace, geometry = tensors
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
@@ -86,7 +94,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         y_at = (
             image * g.target_n + channel * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
         )  # fmt: skip
-        gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
+        gather_strips(plain, workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
         product = Product(
             w, w_at, width, y, y_at, workspace, 0,
             geometry, g.rows_at, 0, offsets_at, tile.width, item == begin,
@@ -94,4 +102,12 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         multiply_lines(product, rows, channels * taps, Lines(tile.height, g.target_h, g.strip_w))
 
 
-KERNELS = {Op.FORWARD: _forward, Op.GRAD_WEIGHT: _grad_weight}
+def _grad_weight(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _multiply_weights(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
+KERNELS = {Op.FORWARD: for_both_ways(_forward), Op.GRAD_WEIGHT: for_both_ways(_grad_weight)}

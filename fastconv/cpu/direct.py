@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..core.algorithm import Algorithm, Array, Epilogue, Plan, running_sum_error
-from ..core.jit import kernel, subroutine
+from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine, local_machine
 from ..core.problem import ConvProblem, Op
 from . import (
@@ -67,8 +67,10 @@ from ._strips import (
     Strips,
     block_of,
     columns_of,
+    for_both_ways,
     gather_strips,
     header,
+    is_plain,
     pack_panel,
     store_tile,
     tile_of,
@@ -86,24 +88,31 @@ ALIGNMENT = 16
 # ---- kernels
 
 
-@kernel
-def _forward(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, x, w, y, residual, constants, workspace, geometry, None)
+def _forward(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        _correlate(plain, task, x, w, y, residual, constants, workspace, geometry, None)
+
+    return run
 
 
-@kernel
-def _grad_input(task, x, w, y, residual, constants, workspace, geometry):
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-    _correlate(task, y, w, x, residual, constants, workspace, geometry, header(geometry).accumulates)
+def _grad_input(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        accumulates = header(geometry).accumulates
+        _correlate(plain, task, y, w, x, residual, constants, workspace, geometry, accumulates)
+
+    return run
 
 
 @subroutine
-def _correlate(task, source, weights, target, residual, constants, workspace, geometry, accumulates):
+def _correlate(plain, task, source, weights, target, residual, constants, workspace, geometry, accumulates):
     """One task: a run of tiles, one block of target channels of one group of one image.
 
-    source, target: tensors in either layout; weights: (K, C / groups, taps); workspace: strips, a panel, sums;
-    accumulates: as in `Finish`.
+    plain: as in `gather_strips`; source, target: tensors in either layout; weights: (K, C / groups, taps); workspace:
+    strips, a panel, sums; accumulates: as in `Finish`.
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
@@ -115,9 +124,8 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
         columns = columns_of(g, tile)
         for first in range(0, g.sources, g.channel_block):
             channels = min(g.channel_block, g.sources - first)
-            gather_strips(
-                workspace, geometry, source, source_at + first * g.source_c, channels, tile, constants, first == 0
-            )  # fmt: skip
+            begin = source_at + first * g.source_c
+            gather_strips(plain, workspace, geometry, source, begin, channels, tile, constants, first == 0)
             for phase in range(0, g.phases, g.together):
                 if g.packed:
                     for part in range(g.together):
@@ -164,13 +172,13 @@ def _correlate(task, source, weights, target, residual, constants, workspace, ge
                         )  # fmt: skip
 
 
-@kernel
-def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
+@subroutine
+def _correlate_weights(plain, task, tensors):
     """One task: a run of tiles of all images, one block of input and one of output channels of one group.
 
     w: (runs, K, C / groups, taps), to be added up over the runs; workspace: strips, y transposed, sums (c, tap, k).
     """
-    x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+    x, w, y, _, constants, workspace, geometry = tensors
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     taps, offsets_at = geometry[g.phases_at], geometry[g.phases_at + 1]
@@ -180,7 +188,7 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
         image, number = divmod(item, tiles)
         tile = tile_of(g, number)
         source_at = image * g.source_n + (group * g.sources + first) * g.source_c
-        gather_strips(workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
+        gather_strips(plain, workspace, geometry, x, source_at, channels, tile, constants, item == begin or tiles > 1)
         transpose_tile(workspace, g, y, image * g.target_n, channel, rows, tile)
         product = Product(
             workspace, g.sums_at, g.pitch,
@@ -195,7 +203,19 @@ def _grad_weight(task, x, w, y, residual, constants, workspace, geometry):
     transpose_all(w, w_at, width, workspace, g.sums_at, g.pitch, channels * taps, rows)
 
 
-KERNELS = {Op.FORWARD: _forward, Op.GRAD_INPUT: _grad_input, Op.GRAD_WEIGHT: _grad_weight}
+def _grad_weight(plain: bool | None) -> Kernel:
+    @kernel
+    def run(task, x, w, y, residual, constants, workspace, geometry):
+        _correlate_weights(plain, task, views(x, w, y, residual, constants, workspace, geometry))
+
+    return run
+
+
+KERNELS = {
+    Op.FORWARD: for_both_ways(_forward),
+    Op.GRAD_INPUT: for_both_ways(_grad_input),
+    Op.GRAD_WEIGHT: for_both_ways(_grad_weight),
+}
 
 
 # ---- plans
@@ -327,10 +347,12 @@ def _plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     parts, tasks = sizes.parts, sizes.tasks
     geometry = with_sizes(vector, problem, op, parts * math.prod(problem.w_shape), memory.elements)
 
-    if by_lines:
-        kernel = _line_weights.grad_weight if op is Op.GRAD_WEIGHT else _lines.kernel_of(problem, op, phases, joined)
+    if by_lines and op is Op.GRAD_WEIGHT:
+        kernel = _line_weights.KERNELS[is_plain(problem, op, sizes.gap)]
+    elif by_lines:
+        kernel = _lines.kernel_of(problem, op, phases, joined)
     else:
-        kernel = (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op]
+        kernel = (_rowwise.KERNELS if sizes.row_by_row else KERNELS)[op][is_plain(problem, op, sizes.gap)]
     launch = Launch(kernel, tasks, problem.dtype, geometry, memory.elements)
 
     def add_to_bias(x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> None:

@@ -692,6 +692,8 @@ def _product_cycles(problem: ConvProblem, op: Op, tile: Axes, lanes: int) -> flo
     lines, parts = tile[0] * -(-tile[1] // at_once), -(-vectors // wide)
     filled = parts - 0.5 * is_half
     runs = problem.taps // problem.filter[1] * sum(len(list(split(length))) for length in lengths)
-    products = problem.taps * at_once * wide * LINE_CYCLES * vector_steps(problem)
+    # Of lines that do not exist only those products are computed whose source lines do.
+    computed = min(at_once, tile[1] + (max(lengths) - 1) / 2)
+    products = problem.taps * computed * wide * LINE_CYCLES * vector_steps(problem)
     phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
     return lines * (sources * (filled * products + parts * runs * RUN_CYCLES) + parts * phases * SEGMENT_CYCLES)

@@ -32,11 +32,12 @@ SHAPES = [
     "x=1x64x40x40 w=64x64x3x3 p=1",
 ]
 # They need all that SHAPES do: both drivers, every way of fft, and winograd's kernels of three by three and of seven
-# taps, of the latter those that reflect too.
+# taps, of the latter those that reflect too, as do strips.
 SEEN = [
     SHAPES[0],
     "x=1x1x40 w=1x1x7",
     "x=1x1x40 w=1x1x7 p=same mode=reflect",
+    "x=1x2x40 w=2x2x7 p=same mode=reflect",
     "x=1x6x19x14 w=4x3x2x5 s=2 p=1 d=1x2 g=2",
     "x=1x2x6x7x8 w=3x2x3x3x3",
     SHAPES[-1],

@@ -127,10 +127,10 @@ def add_lines(
 ):  # fmt: skip
     """sums[p] plus, for r < taps, factors[factors_at + r * factors_step] times array from [at + (p + r) * line] on.
 
-    sums: a tuple, of lines one below the other; taps: one of RUNS, and of `lengths`, which are
-    `Runs`; jump: any tuple of length 1 or 2, how far apart the
-    elements lie that are read. What is loaded serves all sums that it reaches. Lines p + r outside first, ...,
-    last - 1 are left out, elements outside low, ..., high - 1 count as zeros; neither is read.
+    sums: a tuple, of lines one below the other; taps: one of RUNS that `lengths`, which are `Runs`, hold; jump: any
+    tuple of length 1 or 2, how far apart the elements lie that are read. What is loaded serves all sums that it
+    reaches. Lines p + r outside first, ..., last - 1 are left out, elements outside low, ..., high - 1 count as zeros;
+    neither is read.
     """
     integer = types.int64
 

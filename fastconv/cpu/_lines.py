@@ -121,31 +121,18 @@ class Form(NamedTuple):
 
 
 @cache
-def _forward(form: Form) -> Kernel:
+def _kernel(op: Op, form: Form) -> Kernel:
     (seven, five, three, two, one), lines, vectors, strided, turns, scattered, halves = form
+    exchanges = op is Op.GRAD_INPUT
 
     @kernel
     def correlate(task, x, w, y, residual, constants, workspace, geometry):
         x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
+        source, target = (y, x) if exchanges else (x, y)
         sums, lengths = tuple_of(zeros(w, vectors), lines), Runs(seven, five, three, two, one)
         _correlate(
-            sums, lengths, strided, turns, scattered, halves, task, x, w, y, residual, constants, workspace, geometry
-        )  # fmt: skip
-
-    return correlate
-
-
-@cache
-def _grad_input(form: Form) -> Kernel:
-    """The same with x and y in each other's place."""
-    (seven, five, three, two, one), lines, vectors, strided, turns, scattered, halves = form
-
-    @kernel
-    def correlate(task, x, w, y, residual, constants, workspace, geometry):
-        x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
-        sums, lengths = tuple_of(zeros(w, vectors), lines), Runs(seven, five, three, two, one)
-        _correlate(
-            sums, lengths, strided, turns, scattered, halves, task, y, w, x, residual, constants, workspace, geometry
+            sums, lengths, strided, turns, scattered, halves,
+            task, source, w, target, residual, constants, workspace, geometry,
         )  # fmt: skip
 
     return correlate
@@ -514,16 +501,16 @@ def _run_of(plane, group, p, q, entry, lanes):
 
 def kernel_of(problem: ConvProblem, op: Op, phases: list[Phase], is_joined: bool) -> Kernel:
     """The kernel that serves; phases: of the target; is_joined: whether the sums of a tile are added up in it."""
-    make, lengths = _forward if op is Op.FORWARD else _grad_input, _lengths(phases)
+    lengths = _lengths(phases)
     if _is_strided(problem, op):
-        return make(Form(lengths, FEW_LINES, strided=True))
+        return _kernel(op, Form(lengths, FEW_LINES, strided=True))
     if is_joined and together(problem, op) == 2:
-        return make(Form(lengths, SEVEN_LINES, turns=True))
+        return _kernel(op, Form(lengths, SEVEN_LINES, turns=True))
     tile = tiling(problem, op).tile
     lines, vectors = _at_once(problem, tile)
     if not is_joined:
-        return make(Form(lengths, lines, vectors, scattered=True))
-    return make(Form(lengths, lines, vectors, halves=_has_halves(lines, vectors) or None))
+        return _kernel(op, Form(lengths, lines, vectors, scattered=True))
+    return _kernel(op, Form(lengths, lines, vectors, halves=_has_halves(lines, vectors) or None))
 
 
 def _lengths(phases: list[Phase]) -> Runs:

@@ -7,6 +7,7 @@ without, 16x570x570 to 16 7.1 and 6.5, 256x14x14 to 256 0.65 and 0.61.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from numba import uint64
 from ..core.algorithm import Array
 from ..core.arrays import extreme
 from ..core.jit import kernel
+from ..core.problem import ConvProblem, Op
 from ._kernel import SIZES, views
 from ._launch import Launch
 from ._simd import Emitter
@@ -38,6 +40,11 @@ def is_extreme(array: Array, limit: float, threads: int) -> bool:
     found = np.empty(parts, reals.dtype)
     launch(reals, found, found, found, np.array([limit], reals.dtype), threads)
     return bool(found.any())
+
+
+def limit_of(problem: ConvProblem, op: Op, growth: float) -> float:
+    """Magnitude of elements below which no sum of products overflows, where sums may grow by this factor."""
+    return math.sqrt(float(np.finfo(problem.dtype).max) / problem.terms(op) / growth)
 
 
 @kernel

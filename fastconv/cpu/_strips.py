@@ -115,6 +115,7 @@ class Strips(NamedTuple):
     panel_rows_at: int  # the rows of a panel
     copied_at: int  # those of pixels that are copied there, where others are read in place
     pixels_at: int  # the pixels of a tile, as positions in the strip
+    pairs_at: int  # what `fastconv.cpu._winograd_pairs` knows beside this
     phases: int
     together: int  # phases that are stored together: 2 where they take turns in the rows of the target
     phases_at: int  # for each phase: taps, source offsets and taken weights in the vector, target slots in d, h, w

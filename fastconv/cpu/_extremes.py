@@ -12,12 +12,14 @@ from functools import lru_cache
 
 import numpy as np
 from llvmlite import ir
-from numba import uint64
+from numba import types, uint64
+from numba.extending import intrinsic
 
 from ..core.algorithm import Array
 from ..core.arrays import extreme
 from ..core.jit import kernel
 from ..core.problem import ConvProblem, Op
+from ._gemm import lanes_of
 from ._kernel import SIZES, views
 from ._launch import Launch
 from ._simd import Emitter
@@ -86,6 +88,25 @@ def greatest_bits(emitter: Emitter, values: list[ir.Value], count: ir.Value, gre
     return builder.bitcast(builder.select(emitter.first(count), greater(found, known), known), emitter.part)
 
 
-def reaches(greatest: Array, limit: float) -> bool:
-    """Whether one of the greatest magnitudes is NaN, infinite or at least `limit`."""
-    return not greatest.max() < limit  # NumPy's maximum is NaN where there is one
+@intrinsic
+def greatest_magnitudes(typing_context, value, count, greatest):
+    """Lane by lane the greatest of `greatest` and of magnitudes of a value of one register, for the first `count`."""
+
+    def codegen(context, builder, signature, arguments):
+        emitter = Emitter(builder, value.dtype)
+        return greatest_bits(emitter, [arguments[0]], arguments[1], arguments[2])
+
+    return greatest(value, types.int64, greatest), codegen
+
+
+class NoticingLaunch:
+    """A launch whose tasks write a vector each, of the greatest magnitudes that they met, in the residual's place."""
+
+    def __init__(self, launch: Launch, vectors: int, dtype: str, limit: float) -> None:
+        self._launch, self._size, self._dtype, self._limit = launch, vectors * lanes_of(dtype), dtype, limit
+
+    def __call__(self, x: Array, w: Array, y: Array, residual: Array, constants: Array, threads: int) -> bool:
+        """Run every task, and tell whether a magnitude is NaN, infinite or at least the limit."""
+        greatest = np.empty(self._size, self._dtype)
+        self._launch(x, w, y, greatest, constants, threads)
+        return not greatest.max() < self._limit  # NumPy's maximum is NaN where there is one

@@ -28,17 +28,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.algorithm import Epilogue, Plan, running_sum_error
+from ..core.algorithm import Epilogue, Plan, Run, running_sum_error
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._activation import activate_row
 from ._axes import folding
-from ._extremes import is_extreme, limit_of
+from ._extremes import NoticingLaunch, greatest_magnitudes, is_extreme, limit_of
 from ._gemm import (
     ROWS,
     SPARE_ROWS,
-    TILE_CYCLES,
     VECTORS,
     Product,
     lanes_of,
@@ -51,9 +50,7 @@ from ._kernel import integers_at, never_inlined, number, views
 from ._launch import Launch
 from ._pairs import ADDED, NEGATED, Kind, Output, PairedAxis, paired_axis
 from ._phases import axes_and_phases, fields_of
-from ._pixelwise import row_blocks
 from ._rows import (
-    STORED_CYCLES,
     STORED_ROW_CYCLES,
     TRANSPOSED_CYCLES,
     VECTOR_CYCLES,
@@ -66,6 +63,7 @@ from ._strips import Strips, block_of, for_both_ways, gather_strips, header, is_
 from ._tiles import (
     CALL_TILES,
     TASK_CYCLES,
+    UNALIGNED,
     Tiling,
     channels_of,
     gather_cycles,
@@ -73,20 +71,20 @@ from ._tiles import (
     parts_of,
     planes_of,
     positions_of,
-    rows_are_joined,
     whole_rows_strip,
 )
 
 # Bytes of the strips, the panel and the sums of a task, about a second-level cache of 1 MiB together. On one thread
 # 128x56x56 to 128, 3x3, took 1.76 ms with 350, 128 and 477 KiB, 1.80 to 1.99 with 400 to 500, 256 and 280 to 350.
-STRIP_BYTES = 400 << 10
+STRIP_BYTES = 440 << 10
 PANEL_BYTES = 256 << 10
-SUMS_BYTES = 720 << 10
+SUMS_BYTES = 1300 << 10
 # Cycles for each vector of differences, and of taps that are added.
-DIFFERENCE_CYCLES = 3
-KIND_CYCLES = 3
+DIFFERENCE_CYCLES = 5
+KIND_CYCLES = 7
 # Cycles for each vector of a sum that goes into an output.
 TOTAL_CYCLES = 2
+REGISTER_TILE_CYCLES = 50
 
 
 class Pairs(NamedTuple):
@@ -121,6 +119,7 @@ class Pairs(NamedTuple):
     target_q: int
     turned_at: int  # taps turned around, and with the kinds along H, in the workspace
     kinds_at: int
+    notices: int  # whether tasks tell the greatest magnitudes, in the place of the residual
     totals_at: int  # results of a group of rows and a vector of target channels, a pixel after the other
     lines_at: int  # and a channel after the other
 
@@ -180,7 +179,10 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
                 geometry, g.pixels_at, geometry[entry], geometry[entry + 1], channels * geometry[entry + 2], first == 0,
             )  # fmt: skip
             multiply(product, groups, block.rows)
-    _store(target, workspace, geometry, block, tile, Finish(constants, residual, g.has_residual, g.activation, None))
+    finish = Finish(constants, residual, g.has_residual, g.activation, None)
+    greatest = _store(target, workspace, geometry, block, tile, finish)
+    if pairs.notices:
+        store(residual, task * lanes(residual), greatest)
 
 
 @subroutine
@@ -267,16 +269,19 @@ def _fill_kind(workspace, into, into_pitch, at, tap_pitch, pitch, channels, geom
 
 @subroutine
 def _store(target, workspace, geometry, block, tile, finish):
-    """Add up what makes each result, and store it finished; in channels first turned around.
+    """Add up what makes each result, and store it finished; give the greatest magnitudes before that.
 
-    All phases of the target that belong to a group of rows are stored together, as they follow each other there.
+    All phases of the target that belong to a group of rows are stored together, as they follow each other there; in
+    channels first turned around.
     """
+    never_inlined()
     g, pairs = header(geometry), _pairs(geometry)
     step = lanes(workspace)
     pitch = g.tile_q * pairs.phases_w
     p, q = tile.p * pairs.phases_h, tile.q * pairs.phases_w
     columns = min(pitch, pairs.target_q - q)
     height = pairs.together_h * pairs.phases_h
+    greatest = zeros(target, 1)
     at = block.image * g.target_n + tile.z * g.target_d + p * g.target_h + q * g.target_w
     for k in range(0, block.rows, step):
         held, channel = min(step, block.rows - k), block.channel + k
@@ -284,12 +289,15 @@ def _store(target, workspace, geometry, block, tile, finish):
             rows = min(height, pairs.target_p - p - line * height)
             for row in range(rows):
                 _add_up(workspace, geometry, line, row, k)
+                if pairs.notices:
+                    greatest = _greatest(workspace, pairs.totals_at + row * pitch * step, columns, held, greatest)
             to = at + line * height * g.target_h + channel * g.target_c
             if g.target_c == 1:
                 for row in range(rows):
+                    totals = pairs.totals_at + row * pitch * step
                     _store_pixels(
-                        target, to + row * g.target_h, workspace, geometry, row, columns, channel, held, finish
-                    )
+                        target, to + row * g.target_h, g.target_w, workspace, totals, columns, channel, held, finish
+                    )  # fmt: skip
             else:
                 transpose_all(
                     workspace, pairs.lines_at, height * pitch, workspace, pairs.totals_at, step, rows * pitch, step
@@ -300,6 +308,15 @@ def _store(target, workspace, geometry, block, tile, finish):
                         target, to + i * g.target_c, g.target_h, workspace, pairs.lines_at + i * height * pitch, pitch,
                         1 if is_joined else rows, rows * pitch if is_joined else columns, channel + i, 0, finish,
                     )  # fmt: skip
+    return greatest
+
+
+@subroutine
+def _greatest(totals, at, count, channels, greatest):
+    """`greatest` or the magnitudes of the first channels of so many pixels, lane by lane."""
+    for q in range(count):
+        greatest = greatest_magnitudes(load(totals, at + q * lanes(totals), 1), channels, greatest)
+    return greatest
 
 
 @subroutine
@@ -334,16 +351,13 @@ def _add_up(workspace, geometry, line, row, k):
 
 
 @subroutine
-def _store_pixels(target, target_at, workspace, geometry, row, count, channel, channels, finish):
-    """Store a row of pixels of neighbouring channels in channels_last, finished."""
+def _store_pixels(target, target_at, pitch, totals, at, count, channel, channels, finish):
+    """Store pixels of neighbouring channels, `pitch` apart in channels_last, finished."""
     never_inlined()
-    g, pairs = header(geometry), _pairs(geometry)
-    step = lanes(workspace)
     bias = load_first(finish.constants, channel, channels, 1)
-    at = pairs.totals_at + row * g.tile_q * pairs.phases_w * step
     for q in range(count):
-        to = target_at + q * g.target_w
-        value = load(workspace, at + q * step, 1) + bias
+        to = target_at + q * pitch
+        value = load(totals, at + q * lanes(totals), 1) + bias
         if finish.has_residual:
             value = value + load_first(finish.residual, to, channels, 1)
         store_first(target, to, channels, value)
@@ -404,7 +418,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     for lines, groups_w, row_block in itertools.product(
         itertools.islice(parts_of(grid[0], grid[0]), 24),
         itertools.islice(parts_of(grid[1], grid[1]), 6),
-        row_blocks(targets, lanes, targets + lanes),
+        {lanes * even_split(-(-targets // lanes), most) for most in range(2, -(-targets // lanes) + 1)} or {lanes},
     ):
         groups, columns = lines * groups_w, -(-row_block // lanes)
         tile = 1, lines * heights.together, groups_w * widths.together
@@ -421,14 +435,13 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         gather += sources * -(-channel // lanes) * DIFFERENCE_CYCLES
         taps = problem.filter[1] * problem.filter[2]
         panel = taps * TRANSPOSED_CYCLES + (len(heights.kinds) * problem.filter[2] + kinds) * KIND_CYCLES
-        product = sources * products * row_steps(groups) * columns
+        product = sources * products * row_steps(groups) * columns * UNALIGNED
         register_tiles = blocks * (-(-groups // ROWS) * -(-columns // VECTORS) + CALL_TILES)
-        product += sums * register_tiles * TILE_CYCLES
-        again = 2 * VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
+        product += sums * register_tiles * REGISTER_TILE_CYCLES
+        again = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
         pixels = tile[1] * tile[2]
-        runs = 1 if rows_are_joined(problem, op, tile, True) else tile[1]
         store = phases * pixels * columns * (4 * TOTAL_CYCLES + TRANSPOSED_CYCLES)
-        store += row_block * phases * (runs * STORED_ROW_CYCLES + -(-pixels // lanes) * STORED_CYCLES)
+        store += row_block * (lines * STORED_ROW_CYCLES + phases * -(-pixels // lanes) * VECTOR_CYCLES)
         tiles = positions[0] * -(-positions[1] // tile[1]) * -(-positions[2] // tile[2])
         tasks = problem.N * problem.groups * -(-targets // row_block) * tiles
         yield Tiling(
@@ -503,6 +516,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
         workspace_bytes=workspace(problem, op),
         run=_launch(problem, op, sizes, epilogue),
         limit=limit_of(problem, op, _growth(problem, op)),
+        notices=not epilogue.residual,
         is_extreme=is_extreme,
         tiles={
             "outputs": max(each.together for each in axes_of(problem, op)),
@@ -514,7 +528,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
     )
 
 
-def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> Launch:
+def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> Run:
     memory = _memory(problem, op)
     source_axes, target_axes, _ = axes_and_phases(problem, op, sizes)
     tables = Tables(Strips)
@@ -525,11 +539,17 @@ def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> 
         "panel_at": memory.panel_at,
         "sums_at": memory.sums_at,
         "pixels_at": tables.add(_pixels(problem, op, sizes)),
-        "pairs_at": tables.add(_fields(tables, problem, op, sizes, memory)),
+        "pairs_at": tables.add(_fields(tables, problem, op, epilogue, sizes, memory)),
     }
-    geometry = with_sizes(tables.partial_vector(**fields), problem, op, math.prod(problem.w_shape), memory.elements)
-    launched = KERNELS[op][is_plain(problem, op, sizes.gap)]
-    return Launch(launched, sizes.tasks, problem.dtype, geometry, memory.elements)
+    notices = not epilogue.residual
+    geometry = with_sizes(
+        tables.partial_vector(**fields), problem, op, math.prod(problem.w_shape), memory.elements,
+        residual_size=sizes.tasks * lanes_of(problem.dtype) if notices else None,
+    )  # fmt: skip
+    kernel_of = KERNELS[op][is_plain(problem, op, sizes.gap)]
+    launch = Launch(kernel_of, sizes.tasks, problem.dtype, geometry, memory.elements)
+    limit = limit_of(problem, op, _growth(problem, op))
+    return NoticingLaunch(launch, sizes.tasks, problem.dtype, limit) if notices else launch
 
 
 def _pixels(problem: ConvProblem, op: Op, sizes: Tiling) -> Integers:
@@ -540,7 +560,9 @@ def _pixels(problem: ConvProblem, op: Op, sizes: Tiling) -> Integers:
     return (lines[:, None] * sizes.strip[2] + groups).reshape(-1)
 
 
-def _fields(tables: Tables, problem: ConvProblem, op: Op, sizes: Tiling, memory: _Memory) -> list[int]:
+def _fields(
+    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: Tiling, memory: _Memory
+) -> list[int]:
     """The numbers of `Pairs`."""
     heights, widths = axes_of(problem, op)
     plane, planes = math.prod(sizes.strip), sizes.planes[1]
@@ -591,6 +613,7 @@ def _fields(tables: Tables, problem: ConvProblem, op: Op, sizes: Tiling, memory:
             target_q=(problem.input if op is Op.GRAD_INPUT else problem.output)[2],
             turned_at=memory.turned_at,
             kinds_at=memory.kinds_at,
+            notices=not epilogue.residual,
             totals_at=memory.totals_at,
             lines_at=memory.lines_at,
         )

@@ -37,7 +37,7 @@ from ..core.problem import ConvProblem, Op
 from . import _winograd_pairs, _winograd_weights
 from ._activation import activation_code
 from ._axes import folding
-from ._extremes import is_extreme, limit_of, reaches
+from ._extremes import NoticingLaunch, is_extreme, limit_of
 from ._gemm import Product, lanes_of, multiply
 from ._geometry import Integers, Tables, initialise, named, with_sizes
 from ._kernel import views
@@ -200,18 +200,19 @@ class _Launches:
     def __init__(self, problem: ConvProblem, op: Op, sizes: Sizes, epilogue: Epilogue) -> None:
         self._problem, self._op, self._sizes = problem, op, sizes
         vector, self._memory = _vector(problem, op, sizes, epilogue)
-        self._greatest = None if epilogue.residual else sizes.tasks * lanes_of(problem.dtype)
-        self._limit = _limit(problem, op, sizes.square)
-        self._convolve = self._launch(vector, sizes.tasks)
+        notices = not epilogue.residual
+        launch = self._launch(vector, sizes.tasks, sizes.tasks * lanes_of(problem.dtype) if notices else None)
+        limit = _limit(problem, op, sizes.square)
+        self._convolve: Run = NoticingLaunch(launch, sizes.tasks, problem.dtype, limit) if notices else launch
         vector = vector.copy()
         vector[Blocks._fields.index("prepares")] = 1
         self._prepare = self._launch(vector, problem.groups * -(-channels_of(problem, op)[1] // PREPARED_ROWS))
 
-    def _launch(self, vector: Integers, tasks: int) -> Launch:
+    def _launch(self, vector: Integers, tasks: int, residual_size: int | None = None) -> Launch:
         problem, op = self._problem, self._op
         weight_size = self._memory.prepared_elements or math.prod(problem.w_shape)
         geometry = with_sizes(
-            vector, problem, op, weight_size, self._memory.elements, residual_size=self._greatest
+            vector, problem, op, weight_size, self._memory.elements, residual_size=residual_size
         )  # fmt: skip
         kernel = KERNELS[op, gathers(problem, op), scatters(problem, op)][self._sizes.kind]
         return Launch(kernel, tasks, problem.dtype, geometry, self._memory.elements)
@@ -220,12 +221,7 @@ class _Launches:
         """`Plan.run`; w: the weight, or what `transform` makes of it if the sizes say so."""
         if self._op is Op.GRAD_INPUT and folding(self._problem):
             initialise(x, self._problem, constants)
-        if self._greatest is None:
-            self._convolve(x, w, y, residual, constants, threads)
-            return None
-        greatest = np.empty(self._greatest, self._problem.dtype)
-        self._convolve(x, w, y, greatest, constants, threads)
-        return reaches(greatest, self._limit)
+        return self._convolve(x, w, y, residual, constants, threads)
 
     def transform(self, w: Array, threads: int) -> Array:
         """The transformed filters, which do not depend on the extents of x."""

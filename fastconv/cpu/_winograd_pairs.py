@@ -389,14 +389,14 @@ def refusal(problem: ConvProblem, op: Op) -> str | None:
     targets, lanes = channels_of(problem, op)[1], lanes_of(problem.dtype)
     if targets < lanes:
         return f"with a stride it serves groups of at least {lanes} output channels, which fill a vector"
-    return None if next(_tilings(problem, op), None) else "its sums would not fit a cache"
+    return None if next(tilings(problem, op), None) else "its sums would not fit a cache"
 
 
 @lru_cache(maxsize=1024)
 def sizes_of(problem: ConvProblem, op: Op) -> Tiling:
     """The sizes that take the least time; `pitch` is that of the totals turned around."""
     threads = local_machine().threads
-    return min(_tilings(problem, op), key=lambda each: each.time(threads))
+    return min(tilings(problem, op), key=lambda each: each.time(threads))
 
 
 def _strip_of(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int]:
@@ -407,7 +407,7 @@ def _strip_of(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int
     return planes_of(problem, op), (depth, height, width), 0
 
 
-def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
+def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     heights, widths = axes_of(problem, op)
     sources, targets = channels_of(problem, op)
     positions, size, lanes = positions_of(problem, op), np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)

@@ -78,12 +78,12 @@ from ._tiles import (
 # 128x56x56 to 128, 3x3, took 1.76 ms with 350, 128 and 477 KiB, 1.80 to 1.99 with 400 to 500, 256 and 280 to 350.
 STRIP_BYTES = 440 << 10
 PANEL_BYTES = 256 << 10
-SUMS_BYTES = 1300 << 10
+SUMS_BYTES = 720 << 10
 # Cycles for each vector of differences, and of taps that are added.
 DIFFERENCE_CYCLES = 5
 KIND_CYCLES = 7
 # Cycles for each vector of a sum that goes into an output.
-TOTAL_CYCLES = 2
+TOTAL_CYCLES = 4
 REGISTER_TILE_CYCLES = 50
 
 
@@ -434,7 +434,9 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         gather = sources * gather_cycles(problem, (1, planes[1] - len(heights.differing), 1), strip, lanes)
         gather += sources * -(-channel // lanes) * DIFFERENCE_CYCLES
         taps = problem.filter[1] * problem.filter[2]
-        panel = taps * TRANSPOSED_CYCLES + (len(heights.kinds) * problem.filter[2] + kinds) * KIND_CYCLES
+        # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
+        turned = taps if op is Op.FORWARD else 2 * padded(taps, problem.dtype)
+        panel = turned * TRANSPOSED_CYCLES + (len(heights.kinds) * problem.filter[2] + kinds) * KIND_CYCLES
         product = sources * products * row_steps(groups) * columns * UNALIGNED
         register_tiles = blocks * (-(-groups // ROWS) * -(-columns // VECTORS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.cpu._axes import Tap
-from fastconv.cpu._pairs import ADDED, NEGATED, paired_axis, sums_of
+from fastconv.cpu._pairs import paired_axis, sums_of
 
 
 def value_of(kind, taps):
     """What a kind makes of taps."""
-    if kind.form == ADDED:
-        return taps[kind.first] + taps[kind.second]
-    return -taps[kind.first] if kind.form == NEGATED else taps[kind.first]
+    return taps[kind.first] + (taps[kind.second] if kind.is_sum else 0)
 
 
 @given(
@@ -41,8 +39,8 @@ def test_outputs_are_what_their_taps_say(filters, step, seed):
     def total(terms):
         result = Fraction(0)
         for term in terms:
-            plane = planes[term.slot]
-            element = plane[term.shift] - (plane[term.shift + step] if term.is_difference else 0)
+            slot, shift, less = axis.elements[term.element]
+            element = planes[slot][shift] - (planes[slot][shift + less] if less else 0)
             result += element * value_of(axis.kinds[term.kind], taps)
         return result
 
@@ -78,4 +76,5 @@ def test_nothing_is_shared_where_no_taps_meet_neighbours(line):
     axis = paired_axis(problem, Op.FORWARD, 2, 1)
     assert axis.together == 1
     assert axis.products == problem.filter[2]
-    assert not axis.differing
+    assert not any(kind.is_sum for kind in axis.kinds)
+    assert not any(element.less for element in axis.elements)

@@ -100,6 +100,12 @@ class Ending(NamedTuple):
     past_caches: bool  # whether vectors are set past the caches, at places that begin registers
 
 
+class Near(NamedTuple):
+    """In the place of `Product.fresh`, for sums that stand in a cache, where nothing is gained by fetching them."""
+
+    fresh: bool
+
+
 class Product(NamedTuple):
     """sums[k, i] = or += sum over j of left[row[k] + taken[j]] * right[offset[j] + i].
 
@@ -118,7 +124,7 @@ class Product(NamedTuple):
     taken_at: int
     offset_at: int
     terms: int
-    fresh: bool | Ending  # whether the sums are set, not added to
+    fresh: bool | Ending | Near  # whether the sums are set, not added to
 
 
 @subroutine
@@ -241,8 +247,9 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held, fetched, 
         else:
             fetched = None
         count = count if isinstance(signature.args[7], types.Integer) else None
-        if isinstance(kinds.fresh, types.BaseTuple):
-            values = values._replace(fresh=Ending(*cgutils.unpack_tuple(builder, values.fresh)))
+        if isinstance(kinds.fresh, types.BaseNamedTuple):
+            parts = cgutils.unpack_tuple(builder, values.fresh)
+            values = values._replace(fresh=kinds.fresh.instance_class(*parts))
         emitter = Emitter(builder, kinds.sums.dtype, 1 if width else 0.5)
         at = builder.add(values.sums_at, builder.add(builder.mul(k, values.pitch), column))
         sums = element(context, builder, kinds.sums, values.sums, at)
@@ -275,8 +282,11 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, fet
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
     places = [builder.gep(target, [column]) for target in targets for column in columns]
-    through_caches = builder.not_(values.fresh.past_caches) if isinstance(values.fresh, Ending) else cgutils.true_bit
-    with builder.if_then(through_caches):
+    if isinstance(values.fresh, Ending):
+        is_fetched = builder.not_(values.fresh.past_caches)
+    else:
+        is_fetched = cgutils.false_bit if isinstance(values.fresh, Near) else cgutils.true_bit
+    with builder.if_then(is_fetched):
         for place in places:  # written at the end: a line that has to come from far is there by then
             emitter.prefetch(place, writing=True)
     begun = [emitter.zero] * len(places)
@@ -335,7 +345,7 @@ def _emit_end(emitter, ending, places, added, count):
                     store(emitter.add(load(place), value), place)
 
     if not isinstance(ending, Ending):
-        store_or_add(ending)
+        store_or_add(ending.fresh if isinstance(ending, Near) else ending)
     elif count is not None:
         store_or_add(ending.fresh)
     else:

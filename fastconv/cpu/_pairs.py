@@ -3,7 +3,7 @@
 If two taps a and b of a filter meet the elements d0, d1, d2 for two neighbouring outputs, the latter are::
 
     y0 = a * d0 + b * d1 = a * (d0 - d1) + (a + b) * d1
-    y1 = a * d1 + b * d2 = (a + b) * d1 - b * (d1 - d2)
+    y1 = a * d1 + b * d2 = (a + b) * d1 + b * (d2 - d1)
 
 so that three products serve for four. Taps without such a neighbour are products of their own. With a stride of 2 the
 first and the third tap of a filter are such taps, as they meet elements of the same phase: five products serve for six
@@ -21,24 +21,30 @@ from typing import NamedTuple
 from ..core.problem import ConvProblem, Op
 from ._axes import Tap, input_axis, transposed_axes
 
-# What is made of taps: the first, the sum of both, or the first with its sign turned.
-AS_IT_IS, ADDED, NEGATED = range(3)
-
 
 class Kind(NamedTuple):
-    """What is multiplied in the place of a tap."""
+    """What is multiplied in the place of a tap: the first, or the sum of two where there is a second."""
 
     first: int
-    second: int
-    form: int
+    second: int = -1
+
+    @property
+    def is_sum(self) -> bool:
+        return self.second >= 0
 
 
-class Term(NamedTuple):
-    """One product of a sum: an element, or its difference from the next, times a kind of taps."""
+class Element(NamedTuple):
+    """What is multiplied in the place of an element: this one, or what remains of it less another."""
 
     slot: int  # of the plane of the source
     shift: int  # positions in it from that of the first output of a pair
-    is_difference: bool
+    less: int = 0  # positions from the element to the one that is taken away, or 0
+
+
+class Term(NamedTuple):
+    """One product of a sum: an element times a kind of taps, by their numbers."""
+
+    element: int
     kind: int
 
 
@@ -59,8 +65,8 @@ class PairedAxis:
         Neighbouring outputs that are computed together: 2, or 1 where no products are shared.
     step
         Positions of the source from one output to the next.
-    kinds
-        All that is made of taps.
+    elements, kinds
+        All that is made of elements, and of taps.
     sums
         The terms of each sum.
     outputs
@@ -69,14 +75,20 @@ class PairedAxis:
 
     together: int
     step: int
+    elements: tuple[Element, ...]
     kinds: tuple[Kind, ...]
     sums: tuple[tuple[Term, ...], ...]
     outputs: tuple[tuple[Output, ...], ...]
 
     @property
-    def differing(self) -> list[int]:
-        """Slots of the planes whose differences are met."""
-        return sorted({term.slot for terms in self.sums for term in terms if term.is_difference})
+    def period(self) -> int:
+        """Positions of the source from one pair of outputs to the next."""
+        return self.step * self.together
+
+    @property
+    def further(self) -> int:
+        """Groups of outputs further on into which those of one reach."""
+        return max(each.shift + max(0, each.less) for each in self.elements) // self.period
 
     @property
     def products(self) -> int:
@@ -97,12 +109,13 @@ def sums_of(phases: Sequence[Sequence[tuple[int, Tap]]], step: int, is_paired: b
     """The sums of the taps that meet each phase of the target, which are numbered; not in pairs where none has one."""
     chosen = [_partners(taps, step) if is_paired else {} for taps in phases]
     together = 2 if any(chosen) else 1
+    elements: dict[Element, int] = {}
     kinds: dict[Kind, int] = {}
     sums: list[list[Term]] = []
     outputs = []
 
-    def term(slot: int, shift: int, is_difference: bool, kind: Kind) -> Term:
-        return Term(slot, shift, is_difference, kinds.setdefault(kind, len(kinds)))
+    def term(element: Element, kind: Kind) -> Term:
+        return Term(elements.setdefault(element, len(elements)), kinds.setdefault(kind, len(kinds)))
 
     def add(terms: list[Term]) -> int:
         sums.append(terms)
@@ -112,21 +125,18 @@ def sums_of(phases: Sequence[Sequence[tuple[int, Tap]]], step: int, is_paired: b
         places = dict(taps)
         alone = [number for number in places if number not in partners and number not in partners.values()]
         owns = [
-            [
-                term(places[each].slot, places[each].shift + turn * step, False, Kind(each, each, AS_IT_IS))
-                for each in alone
-            ]
+            [term(Element(places[each].slot, places[each].shift + turn * step), Kind(each)) for each in alone]
             for turn in range(together)
         ]
         shared = []
         for first, second in partners.items():
             slot, shift = places[first]
-            owns[0].append(term(slot, shift, True, Kind(first, first, AS_IT_IS)))
-            owns[1].append(term(slot, shift + step, True, Kind(second, second, NEGATED)))
-            shared.append(term(slot, shift + step, False, Kind(first, second, ADDED)))
+            owns[0].append(term(Element(slot, shift, step), Kind(first)))
+            owns[1].append(term(Element(slot, shift + 2 * step, -step), Kind(second)))
+            shared.append(term(Element(slot, shift + step), Kind(first, second)))
         both = add(shared) if shared else -1
         outputs.append(tuple(Output(add(own), both) for own in owns))
-    return PairedAxis(together, step, tuple(kinds), tuple(map(tuple, sums)), tuple(outputs))
+    return PairedAxis(together, step, tuple(elements), tuple(kinds), tuple(map(tuple, sums)), tuple(outputs))
 
 
 def _partners(taps: Sequence[tuple[int, Tap]], step: int) -> dict[int, int]:

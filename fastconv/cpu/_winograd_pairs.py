@@ -1,14 +1,12 @@
 """Winograd's F(2, 2) for filters with a stride of 2: neighbouring outputs share products (`fastconv.cpu._pairs`).
 
-Along both axes 25 products serve for 36 of a 3x3 filter. Data are not transformed point by point, as larger tiles are
-(`fastconv.cpu.winograd`): there are four times as many elements for each output as with a stride of 1, and the
-differences that are needed are those of whole rows, which follow each other in a strip. A task, some outputs of some
-target channels, does this for one block of source channels after the other::
+Along both axes 25 products serve for 36 of a 3x3 filter. A task, some outputs of some target channels, does this for
+one block of source channels after the other::
 
-    strip[plane]     = the padded source, with phases along H apart        (`fastconv.cpu._strips`)
-    strip[other]     = strip[plane, h] - strip[plane, h + 1], then of all of these strip[w] - strip[w + step]
-    panel[c, m, n]   = the taps of a source channel, or sums of them, along H and W; target channels side by side
-    sums[i, j]      += panel rows * strip elements, of pairs of outputs     (`fastconv.cpu._gemm.multiply`)
+    strip[plane]    = the padded source of a few channels, with phases along H apart    (`fastconv.cpu._strips`)
+    data[e, c, i]   = element e of source channel c for pair i of outputs, or what remains of it less its neighbours
+    panel[c, m, n]  = the taps of a source channel, and sums of them, along H and W; target channels side by side
+    sums[i, j]     += panel rows * elements, of pairs of outputs     (`fastconv.cpu._gemm.multiply`)
 
 A vector holds target channels, so that a pixel is a single element and a stride costs nothing. Of the sums that make
 an output, up to four, the total is turned around as it is stored.
@@ -39,16 +37,18 @@ from ._gemm import (
     ROWS,
     SPARE_ROWS,
     VECTORS,
+    Near,
     Product,
     lanes_of,
     multiply,
+    multiply_by_columns,
     padded,
     row_steps,
 )
 from ._geometry import Integers, Tables, even_split, with_sizes
 from ._kernel import integers_at, never_inlined, number, views
 from ._launch import Launch
-from ._pairs import ADDED, NEGATED, Kind, Output, PairedAxis, paired_axis
+from ._pairs import Kind, PairedAxis, paired_axis
 from ._phases import axes_and_phases, fields_of
 from ._rows import (
     STORED_ROW_CYCLES,
@@ -58,12 +58,11 @@ from ._rows import (
     store_runs,
     transpose_all,
 )
-from ._simd import lanes, load, load_first, store, store_first, zeros
+from ._simd import every_second, lanes, load, load_first, prefetch, store, store_first, zeros
 from ._strips import Strips, block_of, for_both_ways, gather_strips, header, is_plain, tile_of
 from ._tiles import (
     CALL_TILES,
     TASK_CYCLES,
-    UNALIGNED,
     Tiling,
     channels_of,
     gather_cycles,
@@ -74,14 +73,19 @@ from ._tiles import (
     whole_rows_strip,
 )
 
-# Bytes of the strips, the panel and the sums of a task, about a second-level cache of 1 MiB together. On one thread
-# 128x56x56 to 128, 3x3, took 1.76 ms with 350, 128 and 477 KiB, 1.80 to 1.99 with 400 to 500, 256 and 280 to 350.
-STRIP_BYTES = 440 << 10
-PANEL_BYTES = 256 << 10
-SUMS_BYTES = 720 << 10
-# Cycles for each vector of differences, and of taps that are added.
+# Bytes of the data and the panel of a task, and of its sums, about a second-level cache of 1 MiB together.
+OPERAND_BYTES = 600 << 10
+SUMS_BYTES = 1400 << 10
+# Bytes of planes that are gathered before they are separated: half of a first-level cache of 32 KiB.
+GATHERED_BYTES = 16 << 10
+# Elements from one group of outputs to the next in a row that are separated in vectors.
+PERIODS = 1, 2, 4
+# Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
+# the data, and for each of taps that are added.
+SEPARATED_CYCLES = 3
+SINGLE_CYCLES = 6
 DIFFERENCE_CYCLES = 5
-KIND_CYCLES = 7
+ADDITION_CYCLES = 2
 # Cycles for each vector of a sum that goes into an output.
 TOTAL_CYCLES = 4
 REGISTER_TILE_CYCLES = 50
@@ -92,40 +96,56 @@ class Pairs(NamedTuple):
 
     together_h: int  # outputs of a group, along each axis
     together_w: int
-    planes: int  # of a channel in the strip, differences along H included
-    plane: int  # elements of one of them
-    differing: int  # planes with differences along H
-    differing_at: int  # for each of them its plane and that of its differences
-    differs_w: int  # whether there are differences along W
-    step_w: int  # elements from one to the other
-    further_at: int  # where they stand in the workspace: from here on as the planes from its begin
-    taps_h: int
-    taps_w: int
-    kinds_h: int
-    kinds_w: int
-    panel_pitch: int  # elements of the panel from one source channel to the next
-    kinds_h_at: int  # tables of `fastconv.cpu._pairs.Kind`
-    kinds_w_at: int
+    groups: int  # elements of a tile's groups of outputs, and groups in a row of it
+    groups_w: int
+    strip_channels: int  # channels in the strip at once
+    period_w: int  # elements of the strip from one group to the next
+    apart_at: int  # planes of the strip taken apart, in the workspace
+    apart_channel: int  # from one channel to the next, from one phase along H, along W, and from one line
+    apart_rows: int
+    apart_plane: int
+    apart_line: int
+    elements: int  # of a group
+    elements_at: int  # table of `Read`
+    data_at: int  # where they stand in the workspace
+    data_pitch: int  # from one element to the next
+    taps: int
+    additions: int  # sums of taps
+    additions_at: int  # table of `Addition`
     sums: int  # sums along both axes, and along W
     sums_w: int
     sums_pitch: int  # elements of one of them
-    sums_entries_at: int  # for each its elements of the strip, its rows of the panel, and products of a channel
+    terms_at: int  # for each its data, its rows of the panel, and products of a channel
     phases_h: int  # of the target
     phases_w: int
     outputs_h_at: int  # tables of `fastconv.cpu._pairs.Output`
     outputs_w_at: int
-    groups_w: int  # groups of outputs in a row of a tile
     target_p: int  # rows and columns of the target
     target_q: int
-    turned_at: int  # taps turned around, and with the kinds along H, in the workspace
-    kinds_at: int
     notices: int  # whether tasks tell the greatest magnitudes, in the place of the residual
     totals_at: int  # results of a group of rows and a vector of target channels, a pixel after the other
     lines_at: int  # and a channel after the other
 
 
-# Numbers of them, of what is known of a sum, of a kind of taps and of an output.
-PAIRS, ENTRY, KIND, OUTPUT = len(Pairs._fields), 3, len(Kind._fields), len(Output._fields)
+class Read(NamedTuple):
+    """An element of the first group in a channel taken apart, and from there to what is taken away, or 0."""
+
+    at: int
+    less_h: int
+    less_w: int
+
+
+class Addition(NamedTuple):
+    """Rows of the panel, from one source channel to the next, of which one is the sum of two."""
+
+    into: int
+    first: int
+    second: int
+    pitch: int  # from one channel to the next, of those that are added
+
+
+# Numbers of them, of what is known of a sum, and of an output.
+PAIRS, READ, ADDITION, TERMS, OUTPUT = len(Pairs._fields), len(Read._fields), len(Addition._fields), 3, 2
 
 
 # ---- kernels
@@ -163,26 +183,45 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
     pairs = _pairs(geometry)
     block = block_of(g, task)
     tile = tile_of(g, block.run)
-    groups = -(-tile.height // pairs.together_h) * pairs.groups_w
+    lines = -(-tile.height // pairs.together_h)
+    groups = lines * pairs.groups_w
     for first in range(0, g.sources, g.channel_block):
         channels = min(g.channel_block, g.sources - first)
-        source_at = block.source_at + first * g.source_c
-        gather_strips(plain, workspace, geometry, source, source_at, channels, tile, constants, first == 0)
-        _subtract(workspace, geometry, channels, g.strip_w)
+        for c in range(0, channels, pairs.strip_channels):
+            held = min(pairs.strip_channels, channels - c)
+            source_at = block.source_at + (first + c) * g.source_c
+            gather_strips(plain, workspace, geometry, source, source_at, held, tile, constants, first + c == 0)
+            _separate(workspace, geometry, held, tile.height + g.strip_h - g.tile_p)
+            _subtract(workspace, geometry, c, held, lines * pairs.apart_line)
         _fill_panel(workspace, geometry, weights, block.weights_at + first * g.weight_source, channels, block.rows)
         for n in range(pairs.sums):
-            entry = pairs.sums_entries_at + ENTRY * n
+            entry = pairs.terms_at + TERMS * n
             product = Product(
                 workspace, g.sums_at + n * pairs.sums_pitch, g.columns_pitch,
-                workspace, 0,
+                workspace, pairs.data_at,
                 workspace, g.panel_at,
-                geometry, g.pixels_at, geometry[entry], geometry[entry + 1], channels * geometry[entry + 2], first == 0,
+                geometry, g.pixels_at, geometry[entry], geometry[entry + 1], channels * geometry[entry + 2],
+                Near(first == 0),
             )  # fmt: skip
-            multiply(product, groups, block.rows)
+            _multiply(product, groups, block.rows)
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
     greatest = _store(target, workspace, geometry, block, tile, finish)
     if pairs.notices:
         store(residual, task * lanes(residual), greatest)
+
+
+@subroutine
+def _multiply(product, rows, columns):
+    """A `Product`, a few columns at a time: their part of the panel stays in a first-level cache for whole tiles."""
+    whole = rows // ROWS * ROWS
+    multiply_by_columns(product, whole, -(-columns // lanes(product.sums)) * lanes(product.sums))
+    if whole < rows:
+        rest = Product(
+            product.sums, product.sums_at + whole * product.pitch, product.pitch,
+            product.left, product.left_at, product.right, product.right_at,
+            product.table, product.row_at + whole, product.taken_at, product.offset_at, product.terms, product.fresh,
+        )  # fmt: skip
+        multiply(rest, rows - whole, columns)
 
 
 @subroutine
@@ -191,80 +230,112 @@ def _pairs(geometry):
 
 
 @subroutine
-def _subtract(workspace, geometry, channels, line):
-    """Differences of neighbouring rows of the planes of some channels, then of neighbours in all rows."""
+def _separate(workspace, geometry, channels, rows):
+    """workspace[apart_at + (c, plane, phase_h, phase_w, line, group)] = the strip, taken apart into groups of outputs.
+
+    rows: of each plane, of which each has `together_h` phases.
+    """
     never_inlined()
-    pairs = _pairs(geometry)
-    pitch = pairs.planes * pairs.plane
+    g, pairs = header(geometry), _pairs(geometry)
+    step = lanes(workspace)
     for c in range(channels):
-        for n in range(pairs.differing):
-            begin = c * pitch + number(geometry, pairs.differing_at + 2 * n) * pairs.plane
-            into = c * pitch + number(geometry, pairs.differing_at + 2 * n + 1) * pairs.plane
-            _subtract_next(workspace, into, begin, line, pairs.plane - line)
-    if pairs.differs_w:
-        _subtract_next(workspace, pairs.further_at, 0, pairs.step_w, channels * pitch - pairs.step_w)
+        for plane in range(g.planes_h):
+            begin = c * g.channel_pitch + plane * g.strip_h * g.strip_w
+            into = pairs.apart_at + c * pairs.apart_channel + plane * pairs.apart_rows * pairs.together_h
+            for row in range(rows):
+                line, phase = divmod(row, pairs.together_h)
+                # What is written behind the last group is written over by the next line, or lies in a spare vector.
+                at, to = begin + row * g.strip_w, into + phase * pairs.apart_rows + line * pairs.apart_line
+                for i in range(0, pairs.apart_line, step):
+                    _separate_vectors(workspace, to + i, pairs.apart_plane, at + i * pairs.period_w, pairs.period_w)
 
 
 @subroutine
-def _subtract_next(workspace, into, begin, distance, count):
-    """workspace[into + i] = workspace[begin + i] - workspace[begin + distance + i] for i < count."""
+def _separate_vectors(workspace, to, pitch, at, period):
+    """workspace[to + phase * pitch + i] = workspace[at + i * period + phase] for a register of i and every phase."""
     step = lanes(workspace)
-    i = 0
-    while i + step <= count:
-        at = begin + i
-        store(workspace, into + i, load(workspace, at, 1) - load(workspace, at + distance, 1))
-        i += step
-    if i < count:
-        at, held = begin + i, count - i
-        value = load_first(workspace, at, held, 1) - load_first(workspace, at + distance, held, 1)
-        store_first(workspace, into + i, held, value)
+    if period == 4:
+        first, second = load(workspace, at, 1), load(workspace, at + step, 1)
+        third, fourth = load(workspace, at + 2 * step, 1), load(workspace, at + 3 * step, 1)
+        even, other = every_second(first, second, 0), every_second(third, fourth, 0)
+        store(workspace, to, every_second(even, other, 0))
+        store(workspace, to + 2 * pitch, every_second(even, other, 1))
+        even, other = every_second(first, second, 1), every_second(third, fourth, 1)
+        store(workspace, to + pitch, every_second(even, other, 0))
+        store(workspace, to + 3 * pitch, every_second(even, other, 1))
+    elif period == 2:
+        first, second = load(workspace, at, 1), load(workspace, at + step, 1)
+        store(workspace, to, every_second(first, second, 0))
+        store(workspace, to + pitch, every_second(first, second, 1))
+    elif period == 1:
+        store(workspace, to, load(workspace, at, 1))
+    else:
+        for phase in range(period):
+            for i in range(step):
+                store_first(workspace, to + phase * pitch + i, 1, load_first(workspace, at + i * period + phase, 1, 1))
+
+
+@subroutine
+def _subtract(workspace, geometry, first, channels, count):
+    """workspace[data_at + (e, first + c, group)] = element e of `count` groups, of the channels taken apart."""
+    never_inlined()
+    pairs, step = _pairs(geometry), lanes(workspace)
+    for c in range(channels):
+        for e in range(pairs.elements):
+            read = Read(*integers_at(geometry, pairs.elements_at + READ * e, READ))
+            at = pairs.apart_at + c * pairs.apart_channel + read.at
+            into = pairs.data_at + e * pairs.data_pitch + (first + c) * pairs.groups
+            if read.less_h and read.less_w:
+                for i in range(0, count, step):
+                    above = _difference(workspace, at + i, read.less_w)
+                    store(workspace, into + i, above - _difference(workspace, at + read.less_h + i, read.less_w))
+            elif read.less_h or read.less_w:
+                for i in range(0, count, step):
+                    store(workspace, into + i, _difference(workspace, at + i, read.less_h + read.less_w))
+            else:
+                for i in range(0, count, step):
+                    store(workspace, into + i, load(workspace, at + i, 1))
+
+
+@subroutine
+def _difference(workspace, at, less):
+    return load(workspace, at, 1) - load(workspace, at + less, 1)
+
+
+@subroutine
+def _fetch(array, at, runs, pitch, count):
+    """Begin to fetch runs of elements."""
+    for run in range(runs):
+        for i in range(0, count, lanes(array)):
+            prefetch(array, at + run * pitch + i)
 
 
 @subroutine
 def _fill_panel(workspace, geometry, weights, weights_at, channels, rows):
-    """workspace[panel_at + ((c, m, n), k)] = kinds m along H and n along W of the taps of source c and target k."""
+    """workspace[panel_at + ((c, tap), k)] = the taps of source c and target k; behind them sums of these."""
     never_inlined()
     g, pairs = header(geometry), _pairs(geometry)
-    step, taps = lanes(workspace), pairs.taps_h * pairs.taps_w
-    lines = pairs.kinds_h * pairs.taps_w
-    at_once = channels if g.weight_source == taps else 1
+    step = lanes(workspace)
+    at_once = channels if g.weight_source == pairs.taps else 1
     for k in range(0, rows, step):
+        following = k + step
+        begin = following * g.weight_target if following < rows else channels * g.weight_source
+        if at_once > 1:
+            _fetch(weights, weights_at + begin, step, g.weight_target, channels * pairs.taps)
+        else:
+            _fetch(weights, weights_at + begin, channels, g.weight_source, step * pairs.taps)
         for c in range(0, channels, at_once):
             transpose_all(
-                workspace, pairs.turned_at + c * taps * step, step,
+                workspace, g.panel_at + k + c * pairs.taps * g.columns_pitch, g.columns_pitch,
                 weights, weights_at + k * g.weight_target + c * g.weight_source, g.weight_target,
-                min(step, rows - k), at_once * taps,
+                min(step, rows - k), at_once * pairs.taps,
             )  # fmt: skip
-        for m in range(pairs.kinds_h):
-            for s in range(pairs.taps_w):
-                _fill_kind(
-                    workspace, pairs.kinds_at + (m * pairs.taps_w + s) * step, lines * step, pairs.turned_at + s * step,
-                    pairs.taps_w * step, taps * step, channels, geometry, pairs.kinds_h_at + KIND * m,
-                )  # fmt: skip
-            for n in range(pairs.kinds_w):
-                _fill_kind(
-                    workspace, g.panel_at + k + (m * pairs.kinds_w + n) * g.columns_pitch, pairs.panel_pitch,
-                    pairs.kinds_at + m * pairs.taps_w * step, step, lines * step, channels,
-                    geometry, pairs.kinds_w_at + KIND * n,
-                )  # fmt: skip
-
-
-@subroutine
-def _fill_kind(workspace, into, into_pitch, at, tap_pitch, pitch, channels, geometry, kind):
-    """workspace[into + c * into_pitch] = what is made of the taps at + c * pitch + tap * tap_pitch, in vectors."""
-    first = at + number(geometry, kind) * tap_pitch
-    second = at + number(geometry, kind + 1) * tap_pitch
-    form = number(geometry, kind + 2)
-    if form == ADDED:
-        for c in range(channels):
-            value = load(workspace, first + c * pitch, 1) + load(workspace, second + c * pitch, 1)
-            store(workspace, into + c * into_pitch, value)
-    elif form == NEGATED:
-        for c in range(channels):
-            store(workspace, into + c * into_pitch, zeros(workspace, 1) - load(workspace, first + c * pitch, 1))
-    else:
-        for c in range(channels):
-            store(workspace, into + c * into_pitch, load(workspace, first + c * pitch, 1))
+        for n in range(pairs.additions):
+            added = Addition(*integers_at(geometry, pairs.additions_at + ADDITION * n, ADDITION))
+            for c in range(channels):
+                at = g.panel_at + k + c * added.pitch
+                value = load(workspace, at + added.first, 1) + load(workspace, at + added.second, 1)
+                store(workspace, g.panel_at + k + added.into + c * g.columns_pitch, value)
 
 
 @subroutine
@@ -281,17 +352,22 @@ def _store(target, workspace, geometry, block, tile, finish):
     p, q = tile.p * pairs.phases_h, tile.q * pairs.phases_w
     columns = min(pitch, pairs.target_q - q)
     height = pairs.together_h * pairs.phases_h
+    lines = -(-tile.height // pairs.together_h)
     greatest = zeros(target, 1)
     at = block.image * g.target_n + tile.z * g.target_d + p * g.target_h + q * g.target_w
     for k in range(0, block.rows, step):
         held, channel = min(step, block.rows - k), block.channel + k
-        for line in range(-(-tile.height // pairs.together_h)):
+        found = zeros(target, 1)
+        for line in range(lines):
             rows = min(height, pairs.target_p - p - line * height)
-            for row in range(rows):
-                _add_up(workspace, geometry, line, row, k)
-                if pairs.notices:
-                    greatest = _greatest(workspace, pairs.totals_at + row * pitch * step, columns, held, greatest)
             to = at + line * height * g.target_h + channel * g.target_c
+            if g.target_c != 1:
+                if line + 1 < lines:
+                    _fetch(target, to + height * g.target_h, held, g.target_c, height * g.target_h)
+                else:
+                    _fetch(target, at + (channel + step) * g.target_c, held, g.target_c, height * g.target_h)
+            for row in range(rows):
+                found = _add_up(workspace, geometry, line, row, k, columns, found)
             if g.target_c == 1:
                 for row in range(rows):
                     totals = pairs.totals_at + row * pitch * step
@@ -308,20 +384,17 @@ def _store(target, workspace, geometry, block, tile, finish):
                         target, to + i * g.target_c, g.target_h, workspace, pairs.lines_at + i * height * pitch, pitch,
                         1 if is_joined else rows, rows * pitch if is_joined else columns, channel + i, 0, finish,
                     )  # fmt: skip
+        if pairs.notices:
+            greatest = greatest_magnitudes(found, held, greatest)
     return greatest
 
 
 @subroutine
-def _greatest(totals, at, count, channels, greatest):
-    """`greatest` or the magnitudes of the first channels of so many pixels, lane by lane."""
-    for q in range(count):
-        greatest = greatest_magnitudes(load(totals, at + q * lanes(totals), 1), channels, greatest)
-    return greatest
+def _add_up(workspace, geometry, line, row, k, count, greatest):
+    """workspace[totals_at + (row, pixel, lane)] = `count` results of a row of a group, for target channels from k on.
 
-
-@subroutine
-def _add_up(workspace, geometry, line, row, k):
-    """workspace[totals_at + (row, pixel, lane)] = results of a row of a group, for the target channels from k on."""
+    Gives the greatest magnitudes of them and of `greatest`, lane by lane.
+    """
     never_inlined()
     g, pairs = header(geometry), _pairs(geometry)
     step = lanes(workspace)
@@ -337,7 +410,7 @@ def _add_up(workspace, geometry, line, row, k):
         own_w = number(geometry, output_w) * pairs.sums_pitch
         shared_w = number(geometry, output_w + 1) * pairs.sums_pitch
         into = pairs.totals_at + (row * columns * pairs.groups_w + column) * step
-        for q in range(pairs.groups_w):
+        for q in range(-(-(count - column) // columns)):
             i = q * g.columns_pitch
             total = load(workspace, own + own_w + i, 1)
             if shared_w >= 0:
@@ -347,7 +420,9 @@ def _add_up(workspace, geometry, line, row, k):
                 if shared_w >= 0:
                     further = further + load(workspace, shared + shared_w + i, 1)
                 total = total + further
+            greatest = greatest_magnitudes(total, step, greatest)
             store(workspace, into + q * columns * step, total)
+    return greatest
 
 
 @subroutine
@@ -412,9 +487,9 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
     sources, targets = channels_of(problem, op)
     positions, size, lanes = positions_of(problem, op), np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
     grid = -(-positions[1] // heights.together), -(-positions[2] // widths.together)
-    kinds, sums = len(heights.kinds) * len(widths.kinds), len(heights.sums) * len(widths.sums)
-    products = heights.products * widths.products
-    phases = len(heights.outputs) * len(widths.outputs)
+    sums, additions = len(heights.sums) * len(widths.sums), _sums_of_taps(problem, op)
+    elements, products = len(heights.elements) * len(widths.elements), heights.products * widths.products
+    phases, taps = len(heights.outputs) * len(widths.outputs), problem.filter[1] * problem.filter[2]
     for lines, groups_w, row_block in itertools.product(
         itertools.islice(parts_of(grid[0], grid[0]), 24),
         itertools.islice(parts_of(grid[1], grid[1]), 6),
@@ -423,22 +498,23 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         groups, columns = lines * groups_w, -(-row_block // lanes)
         tile = 1, lines * heights.together, groups_w * widths.together
         planes, strip, gap = _strip_of(problem, op, tile)
-        planes = (planes[0], planes[1] + len(heights.differing), planes[2])
-        plane, copies = math.prod(strip), 2 if widths.differing else 1
-        channel = math.prod(planes) * plane
-        most = min(STRIP_BYTES // (channel * copies), PANEL_BYTES // (kinds * columns * lanes)) // size
+        rows, line = planes[1] * strip[1], groups_w + widths.further
+        most = OPERAND_BYTES // ((elements * lines * line + (taps + additions) * columns * lanes) * size)
         if most == 0 or sums * groups * columns * lanes * size > SUMS_BYTES:
             continue
         block = even_split(sources, most)
         blocks = -(-sources // block)
-        gather = sources * gather_cycles(problem, (1, planes[1] - len(heights.differing), 1), strip, lanes)
-        gather += sources * -(-channel // lanes) * DIFFERENCE_CYCLES
-        taps = problem.filter[1] * problem.filter[2]
+        gather = sources * gather_cycles(problem, planes, strip, lanes)
+        if widths.period in PERIODS:
+            gather += sources * rows * -(-line // lanes) * widths.period * SEPARATED_CYCLES
+        else:
+            gather += sources * rows * line * widths.period * SINGLE_CYCLES
+        gather += sources * elements * -(-lines * line // lanes) * DIFFERENCE_CYCLES
         # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
         turned = taps if op is Op.FORWARD else 2 * padded(taps, problem.dtype)
-        panel = turned * TRANSPOSED_CYCLES + (len(heights.kinds) * problem.filter[2] + kinds) * KIND_CYCLES
-        product = sources * products * row_steps(groups) * columns * UNALIGNED
-        register_tiles = blocks * (-(-groups // ROWS) * -(-columns // VECTORS) + CALL_TILES)
+        panel = turned * TRANSPOSED_CYCLES + additions * ADDITION_CYCLES
+        product = sources * products * row_steps(groups) * columns
+        register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES
         again = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
         pixels = tile[1] * tile[2]
@@ -452,15 +528,26 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         )  # fmt: skip
 
 
+def _sums_of_taps(problem: ConvProblem, op: Op) -> int:
+    """Kinds of taps along H and W but for the taps themselves."""
+    both = axes_of(problem, op)
+    return math.prod(len(each.kinds) for each in both) - math.prod(
+        sum(not kind.is_sum for kind in each.kinds) for each in both
+    )
+
+
 @dataclass(frozen=True)
 class _Memory:
-    """Places in the workspace, in elements."""
+    """Places in the workspace, in elements, behind the strip."""
 
-    further_at: int
-    turned_at: int
-    kinds_at: int
+    strip_channels: int
+    apart_at: int
+    apart_plane: int
+    apart_line: int
+    data_at: int
+    data_pitch: int
     panel_at: int
-    panel_pitch: int
+    sums_of_taps_at: int
     columns_pitch: int
     sums_at: int
     sums_pitch: int
@@ -471,24 +558,34 @@ class _Memory:
 
 def _memory(problem: ConvProblem, op: Op) -> _Memory:
     sizes, (heights, widths) = sizes_of(problem, op), axes_of(problem, op)
-    lanes, columns_pitch = lanes_of(problem.dtype), padded(sizes.row_block, problem.dtype)
-    pixels = sizes.tile[1] * sizes.tile[2]
-    groups = pixels // (heights.together * widths.together)
-    strips = padded(sizes.channel_block * sizes.channel_pitch, problem.dtype)
-    turned_at = strips * (2 if widths.differing else 1)
-    kinds_at = turned_at + sizes.channel_block * problem.filter[1] * problem.filter[2] * lanes
-    panel_at = kinds_at + sizes.channel_block * len(heights.kinds) * problem.filter[2] * lanes
-    # No multiple of 4096 bytes, or what is stored for all channels in turn would share a few lines of the cache.
-    panel_pitch = len(heights.kinds) * len(widths.kinds) * columns_pitch + lanes
-    sums_at = panel_at + sizes.channel_block * panel_pitch
+    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
+    columns_pitch = padded(sizes.row_block, problem.dtype)
+    apart_line, groups = _groups(sizes, heights, widths)
+    # As many as are turned around at once, or as stay in a first-level cache until they are separated.
+    together = lanes if problem.layout == "channels_last" else max(1, GATHERED_BYTES // (sizes.channel_pitch * size))
+    strip_channels = min(sizes.channel_block, together)
+    # As far behind the last row as vectors of every fourth element read.
+    apart_at = padded(strip_channels * sizes.channel_pitch, problem.dtype) + max(PERIODS) * lanes
+    apart_plane = padded(-(-sizes.strip[1] // heights.period) * apart_line, problem.dtype) + lanes
+    data_at = apart_at + strip_channels * sizes.planes[1] * heights.period * widths.period * apart_plane
+    data_pitch = padded(sizes.channel_block * groups, problem.dtype) + lanes
+    panel_at = data_at + len(heights.elements) * len(widths.elements) * data_pitch
+    sums_of_taps_at = panel_at + sizes.channel_block * problem.taps * columns_pitch
+    sums_at = sums_of_taps_at + sizes.channel_block * _sums_of_taps(problem, op) * columns_pitch
     sums_pitch = (groups + SPARE_ROWS) * columns_pitch
     totals_at = sums_at + len(heights.sums) * len(widths.sums) * sums_pitch
     results = heights.together * len(heights.outputs) * sizes.tile[2] * len(widths.outputs) * lanes
     lines_at = totals_at + results
     return _Memory(
-        strips, turned_at, kinds_at, panel_at, panel_pitch, columns_pitch, sums_at, sums_pitch, totals_at, lines_at,
-        lines_at + results,
+        strip_channels, apart_at, apart_plane, apart_line, data_at, data_pitch, panel_at, sums_of_taps_at,
+        columns_pitch, sums_at, sums_pitch, totals_at, lines_at, lines_at + results,
     )  # fmt: skip
+
+
+def _groups(sizes: Tiling, heights: PairedAxis, widths: PairedAxis) -> tuple[int, int]:
+    """Elements of a line of groups, with those further on that it reaches, and of the groups of a tile."""
+    line = sizes.tile[2] // widths.together + widths.further
+    return line, sizes.tile[1] // heights.together * line
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
@@ -536,7 +633,6 @@ def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> 
     tables = Tables(Strips)
     fields = fields_of(tables, problem, op, epilogue, sizes, (source_axes, target_axes))
     fields |= {
-        "planes_h": sizes.planes[1] - len(axes_of(problem, op)[0].differing),
         "columns_pitch": memory.columns_pitch,
         "panel_at": memory.panel_at,
         "sums_at": memory.sums_at,
@@ -555,11 +651,10 @@ def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> 
 
 
 def _pixels(problem: ConvProblem, op: Op, sizes: Tiling) -> Integers:
-    """Positions in the strip of the first output of each group."""
+    """Positions in the data of the groups of a tile."""
     heights, widths = axes_of(problem, op)
-    lines = heights.step * heights.together * np.arange(sizes.tile[1] // heights.together)
-    groups = widths.step * widths.together * np.arange(sizes.tile[2] // widths.together)
-    return (lines[:, None] * sizes.strip[2] + groups).reshape(-1)
+    lines = _groups(sizes, heights, widths)[0] * np.arange(sizes.tile[1] // heights.together)
+    return (lines[:, None] + np.arange(sizes.tile[2] // widths.together)).reshape(-1)
 
 
 def _fields(
@@ -567,56 +662,100 @@ def _fields(
 ) -> list[int]:
     """The numbers of `Pairs`."""
     heights, widths = axes_of(problem, op)
-    plane, planes = math.prod(sizes.strip), sizes.planes[1]
-    differing = {slot: planes - len(heights.differing) + n for n, slot in enumerate(heights.differing)}
+    groups = _groups(sizes, heights, widths)[1]
+    rows = widths.period * memory.apart_plane
+
+    def row(slot: int, shift: int) -> int:
+        line, phase = divmod(shift, heights.period)
+        return (slot * heights.period + phase) * rows + line * memory.apart_line
+
+    def column(shift: int) -> int:
+        group, phase = divmod(shift, widths.period)
+        return phase * memory.apart_plane + group
+
+    reads = [
+        Read(
+            row(h.slot, h.shift) + column(w.shift),
+            row(h.slot, h.shift + h.less) - row(h.slot, h.shift),
+            column(w.shift + w.less) - column(w.shift),
+        )
+        for h, w in itertools.product(heights.elements, widths.elements)
+    ]
+    kinds, additions = _kinds(problem, heights, widths, sizes.channel_block, memory)
     channels = np.arange(sizes.channel_block)[:, None]
-    entries: list[int] = []
+    terms: list[int] = []
     for sum_h, sum_w in itertools.product(heights.sums, widths.sums):
-        terms = list(itertools.product(sum_h, sum_w))
-        elements = [
-            (differing[h.slot] if h.is_difference else h.slot) * plane + h.shift * sizes.strip[2]
-            + w.shift + w.is_difference * memory.further_at
-            for h, w in terms
-        ]  # fmt: skip
-        rows = [(h.kind * len(widths.kinds) + w.kind) * memory.columns_pitch for h, w in terms]
-        entries += [
-            tables.add(channels * sizes.channel_pitch + elements),
-            tables.add(channels * memory.panel_pitch + rows),
-            len(terms),
+        pairs = list(itertools.product(sum_h, sum_w))
+        data = [(h.element * len(widths.elements) + w.element) * memory.data_pitch for h, w in pairs]
+        panel_rows, pitches = zip(*[kinds[h.kind, w.kind] for h, w in pairs], strict=True)
+        terms += [
+            tables.add(channels * groups + data),
+            tables.add(channels * np.array(pitches) + panel_rows),
+            len(pairs),
         ]
     return list(
         Pairs(
             together_h=heights.together,
             together_w=widths.together,
-            planes=planes,
-            plane=plane,
-            differing=len(differing),
-            differing_at=tables.add(np.array(list(differing.items()), np.int64)),
-            differs_w=bool(widths.differing),
-            step_w=widths.step,
-            further_at=memory.further_at,
-            taps_h=problem.filter[1],
-            taps_w=problem.filter[2],
-            kinds_h=len(heights.kinds),
-            kinds_w=len(widths.kinds),
-            panel_pitch=memory.panel_pitch,
-            kinds_h_at=tables.add(np.array(heights.kinds)),
-            kinds_w_at=tables.add(np.array(widths.kinds)),
+            groups=groups,
+            groups_w=sizes.tile[2] // widths.together,
+            strip_channels=memory.strip_channels,
+            period_w=widths.period,
+            apart_at=memory.apart_at,
+            apart_channel=sizes.planes[1] * heights.period * rows,
+            apart_rows=rows,
+            apart_plane=memory.apart_plane,
+            apart_line=memory.apart_line,
+            elements=len(reads),
+            elements_at=tables.add(np.array(reads)),
+            data_at=memory.data_at,
+            data_pitch=memory.data_pitch,
+            taps=problem.taps,
+            additions=len(additions),
+            additions_at=tables.add(np.array(additions)),
             sums=len(heights.sums) * len(widths.sums),
             sums_w=len(widths.sums),
             sums_pitch=memory.sums_pitch,
-            sums_entries_at=tables.add(entries),
+            terms_at=tables.add(terms),
             phases_h=len(heights.outputs),
             phases_w=len(widths.outputs),
             outputs_h_at=tables.add(np.array(heights.outputs)),
             outputs_w_at=tables.add(np.array(widths.outputs)),
-            groups_w=sizes.tile[2] // widths.together,
             target_p=(problem.input if op is Op.GRAD_INPUT else problem.output)[1],
             target_q=(problem.input if op is Op.GRAD_INPUT else problem.output)[2],
-            turned_at=memory.turned_at,
-            kinds_at=memory.kinds_at,
             notices=not epilogue.residual,
             totals_at=memory.totals_at,
             lines_at=memory.lines_at,
         )
     )
+
+
+def _kinds(
+    problem: ConvProblem, heights: PairedAxis, widths: PairedAxis, channel_block: int, memory: _Memory
+) -> tuple[dict[tuple[int, int], tuple[int, int]], list[Addition]]:
+    """The row of the panel of each kind along H and W, and its distance from channel to channel; and what makes them.
+
+    Taps stand as they are transposed, all of a channel together, sums of them a kind after the other.
+    """
+    columns, width = memory.columns_pitch, problem.filter[2]
+    rows: dict[tuple[Kind, Kind], tuple[int, int]] = {}
+    additions: list[Addition] = []
+
+    def place(h: Kind, w: Kind) -> tuple[int, int]:
+        """The row of a kind, which is added up along one axis after the other."""
+        if (h, w) in rows:
+            return rows[h, w]
+        if not h.is_sum and not w.is_sum:
+            rows[h, w] = (h.first * width + w.first) * columns, problem.taps * columns
+            return rows[h, w]
+        parts = [(h, Kind(each)) for each in (w.first, w.second)] if w.is_sum else []
+        parts = parts or [(Kind(each), w) for each in (h.first, h.second)]
+        (first, pitch), (second, _) = (place(*part) for part in parts)
+        begin = memory.sums_of_taps_at - memory.panel_at
+        into = begin + len(additions) * channel_block * columns
+        additions.append(Addition(into, first, second, pitch))
+        rows[h, w] = into, columns
+        return rows[h, w]
+
+    numbers = itertools.product(range(len(heights.kinds)), range(len(widths.kinds)))
+    return {(m, n): place(heights.kinds[m], widths.kinds[n]) for m, n in numbers}, additions

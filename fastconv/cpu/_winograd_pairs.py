@@ -74,7 +74,7 @@ from ._tiles import (
 )
 
 # Bytes of the data and the panel of a task, and of its sums, about a second-level cache of 1 MiB together.
-OPERAND_BYTES = 600 << 10
+OPERAND_BYTES = 800 << 10
 SUMS_BYTES = 1400 << 10
 # Bytes of planes that are gathered before they are separated: half of a first-level cache of 32 KiB.
 GATHERED_BYTES = 16 << 10
@@ -82,13 +82,13 @@ GATHERED_BYTES = 16 << 10
 PERIODS = 1, 2, 4
 # Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
 # the data, and for each of taps that are added.
-SEPARATED_CYCLES = 3
+SEPARATED_CYCLES = 9
 SINGLE_CYCLES = 6
-DIFFERENCE_CYCLES = 5
-ADDITION_CYCLES = 2
+DIFFERENCE_CYCLES = 4
+ADDITION_CYCLES = 13
 # Cycles for each vector of a sum that goes into an output.
-TOTAL_CYCLES = 4
-REGISTER_TILE_CYCLES = 50
+TOTAL_CYCLES = 4.5
+REGISTER_TILE_CYCLES = 22
 
 
 class Pairs(NamedTuple):
@@ -242,12 +242,14 @@ def _separate(workspace, geometry, channels, rows):
         for plane in range(g.planes_h):
             begin = c * g.channel_pitch + plane * g.strip_h * g.strip_w
             into = pairs.apart_at + c * pairs.apart_channel + plane * pairs.apart_rows * pairs.together_h
-            for row in range(rows):
-                line, phase = divmod(row, pairs.together_h)
-                # What is written behind the last group is written over by the next line, or lies in a spare vector.
-                at, to = begin + row * g.strip_w, into + phase * pairs.apart_rows + line * pairs.apart_line
-                for i in range(0, pairs.apart_line, step):
-                    _separate_vectors(workspace, to + i, pairs.apart_plane, at + i * pairs.period_w, pairs.period_w)
+            for phase in range(pairs.together_h):
+                to = into + phase * pairs.apart_rows
+                for row in range(phase, rows, pairs.together_h):
+                    # What is written behind the last group is written over by the next, or lies in a spare vector.
+                    for i in range(0, pairs.apart_line, step):
+                        at = begin + row * g.strip_w + i * pairs.period_w
+                        _separate_vectors(workspace, to + i, pairs.apart_plane, at, pairs.period_w)
+                    to += pairs.apart_line
 
 
 @subroutine

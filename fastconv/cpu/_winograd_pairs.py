@@ -55,7 +55,8 @@ from ._rows import (
     TRANSPOSED_CYCLES,
     VECTOR_CYCLES,
     Finish,
-    store_runs,
+    changes,
+    finish_runs,
     transpose_all,
 )
 from ._simd import every_second, lanes, load, load_first, prefetch, store, store_first, zeros
@@ -76,6 +77,10 @@ from ._tiles import (
 # Bytes of the data and the panel of a task, and of its sums, about a second-level cache of 1 MiB together.
 OPERAND_BYTES = 800 << 10
 SUMS_BYTES = 1400 << 10
+# Bytes of both that a second-level cache holds, and cycles for each vector where they are more: 3x224x224 to 64, 7x7,
+# took 1.07 ms in tiles of 14x112 outputs, with 1.5 MB, and 1.03 with 0.9 MB; 1.33 and 1.18 beside a busy process.
+NEAR_BYTES = 1100 << 10
+FAR_CYCLES = 1
 # Bytes of planes that are gathered before they are separated: half of a first-level cache of 32 KiB.
 GATHERED_BYTES = 16 << 10
 # Elements from one group of outputs to the next in a row that are separated in vectors.
@@ -87,7 +92,7 @@ SINGLE_CYCLES = 6
 DIFFERENCE_CYCLES = 4
 ADDITION_CYCLES = 13
 # Cycles for each vector of a sum that goes into an output.
-TOTAL_CYCLES = 4.5
+TOTAL_CYCLES = 4
 REGISTER_TILE_CYCLES = 22
 
 
@@ -124,7 +129,6 @@ class Pairs(NamedTuple):
     target_q: int
     notices: int  # whether tasks tell the greatest magnitudes, in the place of the residual
     totals_at: int  # results of a group of rows and a vector of target channels, a pixel after the other
-    lines_at: int  # and a channel after the other
 
 
 class Read(NamedTuple):
@@ -177,7 +181,7 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
     """One task: a tile, one block of target channels of one group of one image.
 
     plain: as in `gather_strips`; source, target: tensors in either layout; weights: (K, C / groups, taps); workspace:
-    planes, their differences along W, taps turned around, a panel, sums, totals, and totals turned around.
+    a strip, planes taken apart, data, a panel, sums, and totals.
     """
     g = header(geometry)
     pairs = _pairs(geometry)
@@ -345,7 +349,7 @@ def _store(target, workspace, geometry, block, tile, finish):
     """Add up what makes each result, and store it finished; give the greatest magnitudes before that.
 
     All phases of the target that belong to a group of rows are stored together, as they follow each other there; in
-    channels first turned around.
+    channels first turned around, and then finished where they stand.
     """
     never_inlined()
     g, pairs = header(geometry), _pairs(geometry)
@@ -377,15 +381,16 @@ def _store(target, workspace, geometry, block, tile, finish):
                         target, to + row * g.target_h, g.target_w, workspace, totals, columns, channel, held, finish
                     )  # fmt: skip
             else:
-                transpose_all(
-                    workspace, pairs.lines_at, height * pitch, workspace, pairs.totals_at, step, rows * pitch, step
-                )  # fmt: skip
                 is_joined = columns == pitch and columns == g.target_h
-                for i in range(held):
-                    store_runs(
-                        target, to + i * g.target_c, g.target_h, workspace, pairs.lines_at + i * height * pitch, pitch,
-                        1 if is_joined else rows, rows * pitch if is_joined else columns, channel + i, 0, finish,
+                runs, count = (1, rows * pitch) if is_joined else (rows, columns)
+                for run in range(runs):
+                    transpose_all(
+                        target, to + run * g.target_h, g.target_c,
+                        workspace, pairs.totals_at + run * pitch * step, step, count, held,
                     )  # fmt: skip
+                if changes(finish, channel, held):
+                    for i in range(held):
+                        finish_runs(target, to + i * g.target_c, g.target_h, runs, count, channel + i, 0, finish)
         if pairs.notices:
             greatest = greatest_magnitudes(found, held, greatest)
     return greatest
@@ -501,8 +506,9 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         tile = 1, lines * heights.together, groups_w * widths.together
         planes, strip, gap = _strip_of(problem, op, tile)
         rows, line = planes[1] * strip[1], groups_w + widths.further
-        most = OPERAND_BYTES // ((elements * lines * line + (taps + additions) * columns * lanes) * size)
-        if most == 0 or sums * groups * columns * lanes * size > SUMS_BYTES:
+        operands = (elements * lines * line + (taps + additions) * columns * lanes) * size
+        most, sums_bytes = OPERAND_BYTES // operands, sums * groups * columns * lanes * size
+        if most == 0 or sums_bytes > SUMS_BYTES:
             continue
         block = even_split(sources, most)
         blocks = -(-sources // block)
@@ -518,7 +524,9 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         product = sources * products * row_steps(groups) * columns
         register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES
-        again = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
+        again: float = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
+        if operands * block + sums_bytes > NEAR_BYTES:
+            again += FAR_CYCLES * blocks * (operands * block + 2 * sums_bytes) / (lanes * size)
         pixels = tile[1] * tile[2]
         store = phases * pixels * columns * (4 * TOTAL_CYCLES + TRANSPOSED_CYCLES)
         store += row_block * (lines * STORED_ROW_CYCLES + phases * -(-pixels // lanes) * VECTOR_CYCLES)
@@ -554,7 +562,6 @@ class _Memory:
     sums_at: int
     sums_pitch: int
     totals_at: int
-    lines_at: int
     elements: int
 
 
@@ -577,10 +584,9 @@ def _memory(problem: ConvProblem, op: Op) -> _Memory:
     sums_pitch = (groups + SPARE_ROWS) * columns_pitch
     totals_at = sums_at + len(heights.sums) * len(widths.sums) * sums_pitch
     results = heights.together * len(heights.outputs) * sizes.tile[2] * len(widths.outputs) * lanes
-    lines_at = totals_at + results
     return _Memory(
         strip_channels, apart_at, apart_plane, apart_line, data_at, data_pitch, panel_at, sums_of_taps_at,
-        columns_pitch, sums_at, sums_pitch, totals_at, lines_at, lines_at + results,
+        columns_pitch, sums_at, sums_pitch, totals_at, totals_at + results,
     )  # fmt: skip
 
 
@@ -727,7 +733,6 @@ def _fields(
             target_q=(problem.input if op is Op.GRAD_INPUT else problem.output)[2],
             notices=not epilogue.residual,
             totals_at=memory.totals_at,
-            lines_at=memory.lines_at,
         )
     )
 

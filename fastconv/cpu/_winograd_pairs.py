@@ -581,7 +581,8 @@ def _memory(problem: ConvProblem, op: Op) -> _Memory:
     panel_at = data_at + len(heights.elements) * len(widths.elements) * data_pitch
     sums_of_taps_at = panel_at + sizes.channel_block * problem.taps * columns_pitch
     sums_at = sums_of_taps_at + sizes.channel_block * _sums_of_taps(problem, op) * columns_pitch
-    sums_pitch = (groups + SPARE_ROWS) * columns_pitch
+    pairs = math.prod(sizes.tile) // (heights.together * widths.together)
+    sums_pitch = (pairs + SPARE_ROWS) * columns_pitch
     totals_at = sums_at + len(heights.sums) * len(widths.sums) * sums_pitch
     results = heights.together * len(heights.outputs) * sizes.tile[2] * len(widths.outputs) * lanes
     return _Memory(

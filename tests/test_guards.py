@@ -42,6 +42,8 @@ EDGES = [
     *[f"x=2x9x3x{W} w=8x9x1x1 s={stride}" for W in (16, 17, 31, 33, 65) for stride in (2, 3, "2x1")],
     *[f"x=1x{C}x4x9 w={K}x{C}x1x1" for C in (2, 7, 16, 17, 33) for K in (3, 8, 16, 31)],
     *[f"x=2x3x9x{W} w={K}x3x4x3 s=4" for W in (15, 31, 32, 33, 66) for K in (16, 17, 48)],
+    *[f"x=1x17x{H}x{2 * H + 5} w=18x17x3x3 s=2 p=1" for H in (1, 2, 3, 4, 5, 8, 9, 15)],
+    *[f"x=1x17x9x{W} w=33x17x{R}x{R} s=2 p={R // 2}" for W in (15, 33, 64) for R in (4, 5, 7)],
     "x=1x2x1600 w=16x2x5 s=3",
     "x=1x8x5x4x9 w=16x8x1x1x1 s=2x3x2",
     "x=1x2x30x520 w=2x1x9x7 p=4x3 g=2",

@@ -74,7 +74,9 @@ from ._tiles import (
     whole_rows_strip,
 )
 
-# Bytes of the data and the panel of a task, and of its sums, about a second-level cache of 1 MiB together.
+# Bytes of the data and the panel of a task, and of its sums. On two threads the gradient of 128x56x56 to 128, 3x3, took
+# 1.01 ms with 0.7 and 1.3 MB, 1.07 with half the sums and twice the tasks; operands of 0.3 to 1.1 MB take about as long
+# forward, and 1.6 MB a tenth longer.
 OPERAND_BYTES = 800 << 10
 SUMS_BYTES = 1400 << 10
 # Bytes of both that a second-level cache holds, and cycles for each vector where they are more: 3x224x224 to 64, 7x7,
@@ -86,12 +88,13 @@ GATHERED_BYTES = 16 << 10
 # Elements from one group of outputs to the next in a row that are separated in vectors.
 PERIODS = 1, 2, 4
 # Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
-# the data, and for each of taps that are added.
+# the data, of taps that are added and of a sum that goes into an output, and for each register tile beside its products.
+# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, which they meet within 8 % for all
+# sizes that are chosen.
 SEPARATED_CYCLES = 9
 SINGLE_CYCLES = 6
 DIFFERENCE_CYCLES = 4
 ADDITION_CYCLES = 13
-# Cycles for each vector of a sum that goes into an output.
 TOTAL_CYCLES = 4
 REGISTER_TILE_CYCLES = 22
 

@@ -16,7 +16,8 @@ F(6, 3) along both. A task does all of this for a block of tiles and some output
 GRAD_INPUT is the same with the filters turned around, and input and output exchanged; GRAD_WEIGHT stands in
 `fastconv.cpu._winograd_weights`. A third axis is not transformed: the slices of a filter are further terms of the sum.
 A filter of dilation d meets every d-th row and column only: the outputs whose positions have the same remainders are
-an undilated convolution of a part of the input, and all such parts are planes of one.
+an undilated convolution of a part of the input, and all such parts are planes of one. Strides have kernels of their own
+(`fastconv.cpu._winograd_pairs`).
 
 Sources: Winograd, Arithmetic Complexity of Computations, 1980; Lavin, Gray, "Fast Algorithms for Convolutional Neural
 Networks", CVPR 2016, section 4.

@@ -88,8 +88,8 @@ GATHERED_BYTES = 16 << 10
 # Elements from one group of outputs to the next in a row that are separated in vectors.
 PERIODS = 1, 2, 4
 # Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
-# the data, of taps that are added and of a sum that goes into an output, and for each register tile beside its products.
-# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, which they meet within 8 % for all
+# the data, of taps that are added and of a sum that goes into an output, and for each register tile beside products.
+# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread; they are met within 8 % for all
 # sizes that are chosen.
 SEPARATED_CYCLES = 9
 SINGLE_CYCLES = 6

@@ -83,19 +83,24 @@ SUMS_BYTES = 1400 << 10
 # took 1.07 ms in tiles of 14x112 outputs, with 1.5 MB, and 1.03 with 0.9 MB; 1.33 and 1.18 beside a busy process.
 NEAR_BYTES = 1100 << 10
 FAR_CYCLES = 1
+# Bytes of the data of a sum that a first-level cache holds, and cycles for each vector of them where they are more:
+# they come from the second level then, for every three vectors of the panel. The same gradient took 1.06 and 1.18 ms in
+# the mean of two busy minutes in tiles of 14x28 outputs of 128 channels, 1.09 and 1.26 in those of 28x28 of 64.
+NEAREST_BYTES = 24 << 10
+STREAMED_CYCLES = 0.8
 # Bytes of planes that are gathered before they are separated: half of a first-level cache of 32 KiB.
 GATHERED_BYTES = 16 << 10
 # Elements from one group of outputs to the next in a row that are separated in vectors.
 PERIODS = 1, 2, 4
 # Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
 # the data, of taps that are added and of a sum that goes into an output, and for each register tile beside products.
-# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread; they are met within 8 % for all
-# sizes that are chosen.
-SEPARATED_CYCLES = 9
+# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, those of chosen sizes within 8 %;
+# less what x and y take through memory, which is counted apart.
+SEPARATED_CYCLES = 7
 SINGLE_CYCLES = 6
 DIFFERENCE_CYCLES = 4
 ADDITION_CYCLES = 13
-TOTAL_CYCLES = 4
+TOTAL_CYCLES = 3
 REGISTER_TILE_CYCLES = 22
 
 
@@ -522,11 +527,13 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             gather += sources * rows * line * widths.period * SINGLE_CYCLES
         gather += sources * elements * -(-lines * line // lanes) * DIFFERENCE_CYCLES
         # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
-        turned = taps if op is Op.FORWARD else 2 * padded(taps, problem.dtype)
+        turned = taps if op is Op.FORWARD else 1.25 * padded(taps, problem.dtype)
         panel = turned * TRANSPOSED_CYCLES + additions * ADDITION_CYCLES
         product = sources * products * row_steps(groups) * columns
         register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES
+        if products / sums * block * lines * line * size > NEAREST_BYTES:
+            product += STREAMED_CYCLES * sources * products * -(-columns // VECTORS) * lines * line / lanes
         again: float = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
         if operands * block + sums_bytes > NEAR_BYTES:
             again += FAR_CYCLES * blocks * (operands * block + 2 * sums_bytes) / (lanes * size)

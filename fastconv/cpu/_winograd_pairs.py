@@ -529,7 +529,7 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
         turned = taps if op is Op.FORWARD else 1.25 * padded(taps, problem.dtype)
         panel = turned * TRANSPOSED_CYCLES + additions * ADDITION_CYCLES
-        product = sources * products * row_steps(groups) * columns
+        product: float = sources * products * row_steps(groups) * columns
         register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES
         if products / sums * block * lines * line * size > NEAREST_BYTES:

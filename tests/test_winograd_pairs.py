@@ -179,6 +179,22 @@ def test_bias_add_and_activation_as_it_stores(activation, data, has_add, seed):
     np.testing.assert_allclose(*results, rtol=0, atol=2e-5 * (1 + np.abs(results[1]).max()))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("has_add", [False, True])
+def test_bias_add_and_activation_of_transposed_convolutions(layout, activation, has_add):
+    rng = np.random.default_rng(0)
+    x_shape, y_shape = ((2, 9, 7, 11), (2, 21, 14, 22))
+    if layout == "channels_last":
+        x_shape, y_shape = (2, 7, 11, 9), (2, 14, 22, 21)
+    x, w, bias, add = (
+        rng.standard_normal(shape, dtype=np.float32) for shape in (x_shape, (9, 21, 4, 4), (21,), y_shape)
+    )
+    options = {"stride": 2, "padding": 1, "layout": layout, "activation": activation, "add": add if has_add else None}
+    results = [fastconv.conv_transpose2d(x, w, bias, **options, algorithm=each) for each in ("winograd", "direct")]
+    np.testing.assert_allclose(*results, rtol=0, atol=1e-5 * np.abs(results[1]).max())
+
+
 @pytest.mark.parametrize(
     ("line", "op", "reason"),
     [

@@ -153,26 +153,37 @@ def multiply(product, rows, columns):
     step = lanes(product.sums)
     vectors = -(-columns // step)
     k = 0
+    while rows - k >= ROWS:
+        held = rows - k
+        v = 0
+        while v < vectors:
+            left = vectors - v
+            if left >= VECTORS and left != VECTORS + 1:  # 4 vectors are 2 + 2 rather than 3 + 1
+                _add_tile(ROWS, VECTORS, product, k, v * step, held, None, None)
+                v += VECTORS
+            elif left >= 2:
+                _add_tile(ROWS, 2, product, k, v * step, held, None, None)
+                v += 2
+            elif 2 * (columns - v * step) > step:
+                _add_tile(ROWS, 1, product, k, v * step, held, None, None)
+                v += 1
+            else:
+                _add_tile(ROWS, HALF, product, k, v * step, held, None, None)
+                v += 1
+        k += ROWS
+    multiply_last_rows(product, k, rows, columns)
+
+
+@subroutine
+def multiply_last_rows(product, first, rows, columns):
+    """The rows of a `Product` from `first` on, which make no whole register tile."""
+    step = lanes(product.sums)
+    vectors = -(-columns // step)
+    k = first
     while k < rows:
         held = rows - k
         v = 0
-        if held >= ROWS:
-            while v < vectors:
-                left = vectors - v
-                if left >= VECTORS and left != VECTORS + 1:  # 4 vectors are 2 + 2 rather than 3 + 1
-                    _add_tile(ROWS, VECTORS, product, k, v * step, held, None, None)
-                    v += VECTORS
-                elif left >= 2:
-                    _add_tile(ROWS, 2, product, k, v * step, held, None, None)
-                    v += 2
-                elif 2 * (columns - v * step) > step:
-                    _add_tile(ROWS, 1, product, k, v * step, held, None, None)
-                    v += 1
-                else:
-                    _add_tile(ROWS, HALF, product, k, v * step, held, None, None)
-                    v += 1
-            k += ROWS
-        elif held > 2:
+        if held > 2:
             while v < vectors:
                 if vectors - v >= FEW_VECTORS:
                     _add_tile(FEW_ROWS, FEW_VECTORS, product, k, v * step, held, None, None)

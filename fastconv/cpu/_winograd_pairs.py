@@ -6,7 +6,7 @@ one block of source channels after the other::
     strip[plane]    = the padded source of a few channels, with phases along H apart    (`fastconv.cpu._strips`)
     data[e, c, i]   = element e of source channel c for pair i of outputs, or what remains of it less its neighbours
     panel[c, m, n]  = the taps of a source channel, and sums of them, along H and W; target channels side by side
-    sums[i, j]     += panel rows * elements, of pairs of outputs     (`fastconv.cpu._gemm.multiply`)
+    sums[i, j]     += panel rows * elements, of pairs of outputs     (`fastconv.cpu._gemm`)
 
 A vector holds target channels, so that a pixel is a single element and a stride costs nothing. Of the sums that make
 an output, up to four, the total is turned around as it is stored.
@@ -40,8 +40,8 @@ from ._gemm import (
     Near,
     Product,
     lanes_of,
-    multiply,
     multiply_by_columns,
+    multiply_last_rows,
     padded,
     row_steps,
 )
@@ -217,7 +217,7 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
             )  # fmt: skip
             _multiply(product, groups, block.rows)
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
-    greatest = _store(target, workspace, geometry, block, tile, finish)
+    greatest = _store(plain, target, workspace, geometry, block, tile, finish)
     if pairs.notices:
         store(residual, task * lanes(residual), greatest)
 
@@ -227,13 +227,7 @@ def _multiply(product, rows, columns):
     """A `Product`, a few columns at a time: their part of the panel stays in a first-level cache for whole tiles."""
     whole = rows // ROWS * ROWS
     multiply_by_columns(product, whole, -(-columns // lanes(product.sums)) * lanes(product.sums))
-    if whole < rows:
-        rest = Product(
-            product.sums, product.sums_at + whole * product.pitch, product.pitch,
-            product.left, product.left_at, product.right, product.right_at,
-            product.table, product.row_at + whole, product.taken_at, product.offset_at, product.terms, product.fresh,
-        )  # fmt: skip
-        multiply(rest, rows - whole, columns)
+    multiply_last_rows(product, whole, rows, columns)
 
 
 @subroutine
@@ -353,8 +347,10 @@ def _fill_panel(workspace, geometry, weights, weights_at, channels, rows):
 
 
 @subroutine
-def _store(target, workspace, geometry, block, tile, finish):
+def _store(plain, target, workspace, geometry, block, tile, finish):
     """Add up what makes each result, and store it finished; give the greatest magnitudes before that.
+
+    plain: as in `gather_strips`, whose True stands for channels first.
 
     All phases of the target that belong to a group of rows are stored together, as they follow each other there; in
     channels first turned around, and then finished where they stand.
@@ -382,7 +378,7 @@ def _store(target, workspace, geometry, block, tile, finish):
                     _fetch(target, at + (channel + step) * g.target_c, held, g.target_c, height * g.target_h)
             for row in range(rows):
                 found = _add_up(workspace, geometry, line, row, k, columns, found)
-            if g.target_c == 1:
+            if plain is None and g.target_c == 1:
                 for row in range(rows):
                     totals = pairs.totals_at + row * pitch * step
                     _store_pixels(

@@ -1,7 +1,7 @@
-"""Winograd's F(2, 2) for filters with a stride of 2: neighbouring outputs share products (`fastconv.cpu._pairs`).
+"""Winograd's F(2, 2) for filters with a stride: neighbouring outputs share products (`fastconv.cpu._pairs`).
 
-Along both axes 25 products serve for 36 of a 3x3 filter. A task, some outputs of some target channels, does this for
-one block of source channels after the other::
+With a stride of 2, along both axes, 25 products serve for 36 of a 3x3 filter. A task, some outputs of some target
+channels, does this for one block of source channels after the other::
 
     strip[plane]    = the padded source of a few channels, with phases along H apart    (`fastconv.cpu._strips`)
     data[e, c, i]   = element e of source channel c for pair i of outputs, or what remains of it less its neighbours
@@ -94,8 +94,9 @@ GATHERED_BYTES = 16 << 10
 PERIODS = 1, 2, 4
 # Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
 # the data, of taps that are added and of a sum that goes into an output, and for each register tile beside products.
-# Fitted to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, those of chosen sizes within 8 %;
-# less what x and y take through memory, which is counted apart.
+# A fit to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, gave 9, 4, 13, 3.6 and 22, and met
+# those of chosen sizes within 8 %. The first and the fourth are less here by what x and y take through memory, which is
+# counted apart. What is taken alone was not measured.
 SEPARATED_CYCLES = 7
 SINGLE_CYCLES = 6
 DIFFERENCE_CYCLES = 4

@@ -223,7 +223,6 @@ def test_bias_add_and_activation_as_it_stores(activation, problem, has_add, seed
         ("x=1x2x8x8 w=2x2x3x3 i32", Op.FORWARD, "it computes in floating point"),
         ("x=1x2x8x8 w=2x2x3x3 c64", Op.FORWARD, "it serves real numbers only"),
         ("x=1x2x8x8 w=2x2x5x3", Op.FORWARD, "it serves filters of 3x3 and 5x5, and of 3, 5 or 7 taps"),
-        ("x=1x20x8x8 w=20x20x3x3 s=2", Op.GRAD_WEIGHT, "with a stride it serves FORWARD and GRAD_INPUT only"),
     ],
 )
 def test_what_it_does_not_serve(line, op, reason):

@@ -14,7 +14,7 @@ from fastconv.core.evaluate import evaluate
 from fastconv.core.parameters import LAYOUTS
 from fastconv.core.problem import ConvProblem, Op
 from fastconv.core.selector import find
-from fastconv.cpu import _winograd_pairs, winograd
+from fastconv.cpu import _winograd_pair_sizes, winograd
 from fastconv.cpu._launch import scratch
 
 from .problems import expected, inputs_of, random_tensors
@@ -108,10 +108,10 @@ def test_every_choice_of_sizes_gives_the_result(op, line, dtype, monkeypatch):
     problem = ConvProblem.parse(line).replace(dtype=dtype)
     tensors = random_tensors(problem, 0)
     inputs = inputs_of(op, tensors)
-    choices = list(_winograd_pairs.tilings(problem, op))
+    choices = list(_winograd_pair_sizes.tilings(problem, op))
     assert len(choices) > 10
     for sizes in choices[::5]:
-        monkeypatch.setattr(_winograd_pairs, "sizes_of", lambda problem, op, sizes=sizes: sizes)
+        monkeypatch.setattr(_winograd_pair_sizes, "sizes_of", lambda problem, op, sizes=sizes: sizes)
         result = np.full(problem.result_shape(op), np.nan, dtype)
         constants = np.zeros({Op.FORWARD: problem.K, Op.GRAD_INPUT: problem.C}[op] + 1, dtype)
         arguments = {name: inputs.get(name, result) for name in "xwy"}

@@ -19,90 +19,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from ..core.algorithm import Epilogue, Plan, Run, running_sum_error
+from ..core.algorithm import Epilogue, Plan, Run
 from ..core.jit import Kernel, kernel, subroutine
-from ..core.machine import local_machine
-from ..core.problem import Axes, ConvProblem, Op
+from ..core.problem import ConvProblem, Op
+from . import _winograd_pair_sizes
 from ._activation import activate_row
-from ._axes import folding
 from ._extremes import NoticingLaunch, greatest_magnitudes, is_extreme, limit_of
-from ._gemm import (
-    ROWS,
-    SPARE_ROWS,
-    VECTORS,
-    Near,
-    Product,
-    lanes_of,
-    multiply_by_columns,
-    multiply_last_rows,
-    padded,
-    row_steps,
-)
-from ._geometry import Integers, Tables, even_split, with_sizes
+from ._gemm import ROWS, Near, Product, lanes_of, multiply_by_columns, multiply_last_rows
+from ._geometry import Integers, Tables, with_sizes
 from ._kernel import integers_at, never_inlined, number, views
 from ._launch import Launch
-from ._pairs import Kind, PairedAxis, paired_axis
+from ._pairs import Kind, PairedAxis
 from ._phases import axes_and_phases, fields_of
-from ._rows import (
-    STORED_ROW_CYCLES,
-    TRANSPOSED_CYCLES,
-    VECTOR_CYCLES,
-    Finish,
-    changes,
-    finish_runs,
-    transpose_all,
-)
+from ._rows import Finish, changes, finish_runs, transpose_all
 from ._simd import every_second, lanes, load, load_first, prefetch, store, store_first, zeros
 from ._strips import Strips, block_of, for_both_ways, gather_strips, header, is_plain, tile_of
-from ._tiles import (
-    CALL_TILES,
-    TASK_CYCLES,
-    Tiling,
-    channels_of,
-    gather_cycles,
-    halo_of,
-    parts_of,
-    planes_of,
-    positions_of,
-    whole_rows_strip,
-)
-
-# Bytes of the data and the panel of a task, and of its sums. On two threads the gradient of 128x56x56 to 128, 3x3, took
-# 1.01 ms with 0.7 and 1.3 MB, 1.07 with half the sums and twice the tasks; operands of 0.3 to 1.1 MB take about as long
-# forward, and 1.6 MB a tenth longer.
-OPERAND_BYTES = 800 << 10
-SUMS_BYTES = 1400 << 10
-# Bytes of both that a second-level cache holds, and cycles for each vector where they are more: 3x224x224 to 64, 7x7,
-# took 1.07 ms in tiles of 14x112 outputs, with 1.5 MB, and 1.03 with 0.9 MB; 1.33 and 1.18 beside a busy process.
-NEAR_BYTES = 1100 << 10
-FAR_CYCLES = 1
-# Bytes of the data of a sum that a first-level cache holds, and cycles for each vector of them where they are more:
-# they come from the second level then, for every three vectors of the panel. The same gradient took 1.06 and 1.18 ms in
-# the mean of two busy minutes in tiles of 14x28 outputs of 128 channels, 1.09 and 1.26 in those of 28x28 of 64.
-NEAREST_BYTES = 24 << 10
-STREAMED_CYCLES = 0.8
-# Bytes of planes that are gathered before they are separated: half of a first-level cache of 32 KiB.
-GATHERED_BYTES = 16 << 10
-# Elements from one group of outputs to the next in a row that are separated in vectors.
-PERIODS = 1, 2, 4
-# Cycles for each vector from which elements are separated, for one that is taken alone, for each vector of elements of
-# the data, of taps that are added and of a sum that goes into an output, and for each register tile beside products.
-# A fit to 60 times of 11 problems, of 3x3 to 7x7 and of 3 and 5 taps, on one thread, gave 9, 4, 13, 3.6 and 22, and met
-# those of chosen sizes within 8 %. The first and the fourth are less here by what x and y take through memory, which is
-# counted apart. What is taken alone was not measured.
-SEPARATED_CYCLES = 7
-SINGLE_CYCLES = 6
-DIFFERENCE_CYCLES = 4
-ADDITION_CYCLES = 13
-TOTAL_CYCLES = 3
-REGISTER_TILE_CYCLES = 22
+from ._tiles import Tiling
+from ._winograd_pair_sizes import Memory, axes_of, groups_of, growth_of, memory_of
 
 
 class Pairs(NamedTuple):
@@ -454,183 +391,15 @@ def _store_pixels(target, target_at, pitch, totals, at, count, channel, channels
 # ---- plans
 
 
-@lru_cache(maxsize=1024)
-def axes_of(problem: ConvProblem, op: Op) -> tuple[PairedAxis, PairedAxis]:
-    """The sums along H and W."""
-    gap = problem.stride[2] - 1 if op is Op.FORWARD else 0
-    return paired_axis(problem, op, 1, 0), paired_axis(problem, op, 2, gap)
-
-
-def refusal(problem: ConvProblem, op: Op) -> str | None:
-    """Why there is no way here for a problem with a stride."""
-    if op is Op.GRAD_WEIGHT:
-        return "with a stride it serves FORWARD and GRAD_INPUT only"
-    if op is Op.GRAD_INPUT and folding(problem):
-        return "with a stride it serves no padding that repeats elements in GRAD_INPUT"
-    if problem.filter[0] != 1 or problem.stride[0] != 1:
-        return "with a stride it serves filters of at most two axes"
-    heights, widths = axes_of(problem, op)
-    is_whole = all(all(each.sums) for each in (heights, widths))
-    if not is_whole or heights.together == widths.together == 1:
-        return "no two taps meet neighbouring elements for neighbouring outputs, so that they could share products"
-    targets, lanes = channels_of(problem, op)[1], lanes_of(problem.dtype)
-    if targets < lanes:
-        return f"with a stride it serves groups of at least {lanes} output channels, which fill a vector"
-    return None if next(tilings(problem, op), None) else "its sums would not fit a cache"
-
-
-@lru_cache(maxsize=1024)
-def sizes_of(problem: ConvProblem, op: Op) -> Tiling:
-    """The sizes that take the least time; `pitch` is that of the totals turned around."""
-    threads = local_machine().threads
-    return min(tilings(problem, op), key=lambda each: each.time(threads))
-
-
-def _strip_of(problem: ConvProblem, op: Op, tile: Axes) -> tuple[Axes, Axes, int]:
-    """Planes of a channel as they are gathered, a strip, and its gap, as in `Tiling`."""
-    if op is Op.FORWARD:
-        return whole_rows_strip(problem, tile)
-    depth, height, width = (part + more for part, more in zip(tile, halo_of(problem, op), strict=True))
-    return planes_of(problem, op), (depth, height, width), 0
-
-
-def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
-    heights, widths = axes_of(problem, op)
-    sources, targets = channels_of(problem, op)
-    positions, size, lanes = positions_of(problem, op), np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
-    grid = -(-positions[1] // heights.together), -(-positions[2] // widths.together)
-    sums, additions = len(heights.sums) * len(widths.sums), _sums_of_taps(problem, op)
-    elements, products = len(heights.elements) * len(widths.elements), heights.products * widths.products
-    phases, taps = len(heights.outputs) * len(widths.outputs), problem.filter[1] * problem.filter[2]
-    for lines, groups_w, row_block in itertools.product(
-        itertools.islice(parts_of(grid[0], grid[0]), 24),
-        itertools.islice(parts_of(grid[1], grid[1]), 6),
-        {lanes * even_split(-(-targets // lanes), most) for most in range(2, -(-targets // lanes) + 1)} or {lanes},
-    ):
-        groups, columns = lines * groups_w, -(-row_block // lanes)
-        tile = 1, lines * heights.together, groups_w * widths.together
-        planes, strip, gap = _strip_of(problem, op, tile)
-        rows, line = planes[1] * strip[1], groups_w + widths.further
-        operands = (elements * lines * line + (taps + additions) * columns * lanes) * size
-        most, sums_bytes = OPERAND_BYTES // operands, sums * groups * columns * lanes * size
-        if most == 0 or sums_bytes > SUMS_BYTES:
-            continue
-        block = even_split(sources, most)
-        blocks = -(-sources // block)
-        gather = sources * gather_cycles(problem, planes, strip, lanes)
-        if widths.period in PERIODS:
-            gather += sources * rows * -(-line // lanes) * widths.period * SEPARATED_CYCLES
-        else:
-            gather += sources * rows * line * widths.period * SINGLE_CYCLES
-        gather += sources * elements * -(-lines * line // lanes) * DIFFERENCE_CYCLES
-        # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
-        turned = taps if op is Op.FORWARD else 1.25 * padded(taps, problem.dtype)
-        panel = turned * TRANSPOSED_CYCLES + additions * ADDITION_CYCLES
-        product: float = sources * products * row_steps(groups) * columns
-        register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
-        product += sums * register_tiles * REGISTER_TILE_CYCLES
-        if products / sums * block * lines * line * size > NEAREST_BYTES:
-            product += STREAMED_CYCLES * sources * products * -(-columns // VECTORS) * lines * line / lanes
-        again: float = VECTOR_CYCLES * sums * groups * columns * (blocks - 1)
-        if operands * block + sums_bytes > NEAR_BYTES:
-            again += FAR_CYCLES * blocks * (operands * block + 2 * sums_bytes) / (lanes * size)
-        pixels = tile[1] * tile[2]
-        store = phases * pixels * columns * (4 * TOTAL_CYCLES + TRANSPOSED_CYCLES)
-        store += row_block * (lines * STORED_ROW_CYCLES + phases * -(-pixels // lanes) * VECTOR_CYCLES)
-        tiles = positions[0] * -(-positions[1] // tile[1]) * -(-positions[2] // tile[2])
-        tasks = problem.N * problem.groups * -(-targets // row_block) * tiles
-        yield Tiling(
-            positions, tile, strip, planes, block, row_block, True, -(-pixels // lanes) * lanes, tasks, gap=gap,
-            cycles=tasks * (gather + sources * columns * panel + product + again + store + TASK_CYCLES),
-        )  # fmt: skip
-
-
-def _sums_of_taps(problem: ConvProblem, op: Op) -> int:
-    """Kinds of taps along H and W but for the taps themselves."""
-    both = axes_of(problem, op)
-    return math.prod(len(each.kinds) for each in both) - math.prod(
-        sum(not kind.is_sum for kind in each.kinds) for each in both
-    )
-
-
-@dataclass(frozen=True)
-class _Memory:
-    """Places in the workspace, in elements, behind the strip."""
-
-    strip_channels: int
-    apart_at: int
-    apart_plane: int
-    apart_line: int
-    data_at: int
-    data_pitch: int
-    panel_at: int
-    sums_of_taps_at: int
-    columns_pitch: int
-    sums_at: int
-    sums_pitch: int
-    totals_at: int
-    elements: int
-
-
-def _memory(problem: ConvProblem, op: Op) -> _Memory:
-    sizes, (heights, widths) = sizes_of(problem, op), axes_of(problem, op)
-    size, lanes = np.dtype(problem.dtype).itemsize, lanes_of(problem.dtype)
-    columns_pitch = padded(sizes.row_block, problem.dtype)
-    apart_line, groups = _groups(sizes, heights, widths)
-    # As many as are turned around at once, or as stay in a first-level cache until they are separated.
-    together = lanes if problem.layout == "channels_last" else max(1, GATHERED_BYTES // (sizes.channel_pitch * size))
-    strip_channels = min(sizes.channel_block, together)
-    # As far behind the last row as vectors of every fourth element read.
-    apart_at = padded(strip_channels * sizes.channel_pitch, problem.dtype) + max(PERIODS) * lanes
-    apart_plane = padded(-(-sizes.strip[1] // heights.period) * apart_line, problem.dtype) + lanes
-    data_at = apart_at + strip_channels * sizes.planes[1] * heights.period * widths.period * apart_plane
-    data_pitch = padded(sizes.channel_block * groups, problem.dtype) + lanes
-    panel_at = data_at + len(heights.elements) * len(widths.elements) * data_pitch
-    sums_of_taps_at = panel_at + sizes.channel_block * problem.taps * columns_pitch
-    sums_at = sums_of_taps_at + sizes.channel_block * _sums_of_taps(problem, op) * columns_pitch
-    pairs = math.prod(sizes.tile) // (heights.together * widths.together)
-    sums_pitch = (pairs + SPARE_ROWS) * columns_pitch
-    totals_at = sums_at + len(heights.sums) * len(widths.sums) * sums_pitch
-    results = heights.together * len(heights.outputs) * sizes.tile[2] * len(widths.outputs) * lanes
-    return _Memory(
-        strip_channels, apart_at, apart_plane, apart_line, data_at, data_pitch, panel_at, sums_of_taps_at,
-        columns_pitch, sums_at, sums_pitch, totals_at, totals_at + results,
-    )  # fmt: skip
-
-
-def _groups(sizes: Tiling, heights: PairedAxis, widths: PairedAxis) -> tuple[int, int]:
-    """Elements of a line of groups, with those further on that it reaches, and of the groups of a tile."""
-    line = sizes.tile[2] // widths.together + widths.further
-    return line, sizes.tile[1] // heights.together * line
-
-
-def workspace(problem: ConvProblem, op: Op) -> int:
-    """Scratch memory of a thread, in bytes."""
-    return _memory(problem, op).elements * np.dtype(problem.dtype).itemsize
-
-
-def error_bound(problem: ConvProblem, op: Op) -> float:
-    """That of sums of products which are larger: where two random elements or taps are added, by the root of two."""
-    sizes, both = sizes_of(problem, op), axes_of(problem, op)
-    terms = sizes.channel_block * math.prod(max(map(len, each.sums)) for each in both)
-    blocks = -(-channels_of(problem, op)[0] // sizes.channel_block)
-    return math.sqrt(_growth(problem, op)) * running_sum_error(problem, terms + blocks + 3)
-
-
-def _growth(problem: ConvProblem, op: Op) -> int:
-    """Of sums of magnitudes: along each axis products of two elements and a tap, or an element and two taps."""
-    return math.prod(each.together for each in axes_of(problem, op))
-
-
 def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
-    sizes = sizes_of(problem, op)
+    sizes = _winograd_pair_sizes.sizes_of(problem, op)
     return Plan(
         algorithm="winograd",
         problem=problem,
         op=op,
-        workspace_bytes=workspace(problem, op),
+        workspace_bytes=_winograd_pair_sizes.workspace(problem, op),
         run=_launch(problem, op, sizes, epilogue),
-        limit=limit_of(problem, op, _growth(problem, op)),
+        limit=limit_of(problem, op, growth_of(problem, op)),
         notices=not epilogue.residual,
         is_extreme=is_extreme,
         tiles={
@@ -644,7 +413,7 @@ def plan(problem: ConvProblem, op: Op, epilogue: Epilogue) -> Plan:
 
 
 def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> Run:
-    memory = _memory(problem, op)
+    memory = memory_of(problem, op)
     source_axes, target_axes, _ = axes_and_phases(problem, op, sizes)
     tables = Tables(Strips)
     fields = fields_of(tables, problem, op, epilogue, sizes, (source_axes, target_axes))
@@ -662,23 +431,23 @@ def _launch(problem: ConvProblem, op: Op, sizes: Tiling, epilogue: Epilogue) -> 
     )  # fmt: skip
     kernel_of = KERNELS[op][is_plain(problem, op, sizes.gap)]
     launch = Launch(kernel_of, sizes.tasks, problem.dtype, geometry, memory.elements)
-    limit = limit_of(problem, op, _growth(problem, op))
+    limit = limit_of(problem, op, growth_of(problem, op))
     return NoticingLaunch(launch, sizes.tasks, problem.dtype, limit) if notices else launch
 
 
 def _pixels(problem: ConvProblem, op: Op, sizes: Tiling) -> Integers:
     """Positions in the data of the groups of a tile."""
     heights, widths = axes_of(problem, op)
-    lines = _groups(sizes, heights, widths)[0] * np.arange(sizes.tile[1] // heights.together)
+    lines = groups_of(sizes, heights, widths)[0] * np.arange(sizes.tile[1] // heights.together)
     return (lines[:, None] + np.arange(sizes.tile[2] // widths.together)).reshape(-1)
 
 
 def _fields(
-    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: Tiling, memory: _Memory
+    tables: Tables, problem: ConvProblem, op: Op, epilogue: Epilogue, sizes: Tiling, memory: Memory
 ) -> list[int]:
     """The numbers of `Pairs`."""
     heights, widths = axes_of(problem, op)
-    groups = _groups(sizes, heights, widths)[1]
+    groups = groups_of(sizes, heights, widths)[1]
     rows = widths.period * memory.apart_plane
 
     def row(slot: int, shift: int) -> int:
@@ -746,7 +515,7 @@ def _fields(
 
 
 def _kinds(
-    problem: ConvProblem, heights: PairedAxis, widths: PairedAxis, channel_block: int, memory: _Memory
+    problem: ConvProblem, heights: PairedAxis, widths: PairedAxis, channel_block: int, memory: Memory
 ) -> tuple[dict[tuple[int, int], tuple[int, int]], list[Addition]]:
     """The row of the panel of each kind along H and W, and its distance from channel to channel; and what makes them.
 

@@ -35,7 +35,7 @@ from ..core.arrays import allocate
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import Machine
 from ..core.problem import ConvProblem, Op
-from . import _winograd_pairs, _winograd_weights
+from . import _winograd_pair_sizes, _winograd_pairs, _winograd_weights
 from ._activation import activation_code
 from ._axes import folding
 from ._extremes import NoticingLaunch, is_extreme, limit_of
@@ -341,7 +341,7 @@ def supports(problem: ConvProblem, op: Op) -> str | None:
     if problem.real_products != 1:
         return "it serves real numbers only"
     if _is_strided(problem):
-        return _winograd_pairs.refusal(problem, op)
+        return _winograd_pair_sizes.refusal(problem, op)
     if not kinds(problem):
         R, S = problem.filter[1:]
         return f"it serves filters of 3x3 and 5x5, and of 3, 5 or 7 taps along H or W, and not of {R}x{S}"
@@ -354,7 +354,7 @@ def _is_strided(problem: ConvProblem) -> bool:
 
 def workspace(problem: ConvProblem, op: Op) -> int:
     if _is_strided(problem):
-        return _winograd_pairs.workspace(problem, op)
+        return _winograd_pair_sizes.workspace(problem, op)
     sizes = _sizes(problem, op)
     if isinstance(sizes, Sizes):
         return memory_of(problem, op, sizes).elements * problem.real_bytes
@@ -364,7 +364,7 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 def error_bound(problem: ConvProblem, op: Op) -> float:
     """What the transforms add, and the sums of blocks, which are added up in turn."""
     if _is_strided(problem):
-        return _winograd_pairs.error_bound(problem, op)
+        return _winograd_pair_sizes.error_bound(problem, op)
     sizes = _sizes(problem, op)
     precision = {4: 2.0**-24, 8: 2.0**-53}[problem.real_bytes]
     fewer, more = sorted(each.products for each in sizes.square)
@@ -377,7 +377,7 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     A filter is read while the one before is transformed: 512 channels of 7x7 to as many, 3x3, took 1.06 ms, of which
     9.4 MB of weights would be 0.47 in a pass of their own.
     """
-    sizes = _winograd_pairs.sizes_of(problem, op) if _is_strided(problem) else _sizes(problem, op)
+    sizes = _winograd_pair_sizes.sizes_of(problem, op) if _is_strided(problem) else _sizes(problem, op)
     moved = (math.prod(problem.x_shape) + math.prod(problem.y_shape)) * problem.real_bytes
     return machine.seconds(sizes.cycles, sizes.tasks, 0) + moved / machine.bandwidth
 

@@ -48,7 +48,7 @@ from ._gemm import (
     lanes_of,
     multiply,
     padded,
-    row_steps,
+    row_cycles,
 )
 from ._geometry import Integers, Tables, even_split, with_sizes
 from ._kernel import views
@@ -273,7 +273,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Sizes]:
         blocks = -(-sources // block)
         gather = 0 if reads_source else blocks * _gather_cycles(problem, op, planes, strip, gap, block)
         register_tiles = phases * blocks * (-(-pixels // ROWS) * -(-columns // VECTORS) + CALL_TILES)
-        product = terms * row_steps(pixels) * columns + register_tiles * TILE_CYCLES
+        product = terms * row_cycles(pixels) * columns + register_tiles * TILE_CYCLES
         again = 2 * VECTOR_CYCLES * phases * pixels * columns * (blocks - 1)
         in_place = _in_place(problem, op, positions, tile)
         store = 0 if in_place else phases * pixels * (PIXEL_CYCLES + CHANNELS_CYCLES * columns)
@@ -325,7 +325,7 @@ def _weight_tilings(problem: ConvProblem) -> Iterator[Sizes]:
             gather = _gather_cycles(problem, Op.GRAD_WEIGHT, planes, strip, gap, block)
             gather += pixels * (PIXEL_CYCLES + CHANNELS_CYCLES * columns)
             rows = block * problem.taps
-            product = pixels * row_steps(rows) * columns + -(-rows // ROWS) * -(-columns // VECTORS) * TILE_CYCLES
+            product = pixels * row_cycles(rows) * columns + -(-rows // ROWS) * -(-columns // VECTORS) * TILE_CYCLES
             item = gather + product + 2 * VECTOR_CYCLES * rows * columns
             last = rows * columns * TRANSPOSED_CYCLES * (1 if parts == 1 else 2)
             yield Sizes(

@@ -64,7 +64,7 @@ from ._gemm import (
     column_steps,
     lanes_of,
     multiply,
-    row_steps,
+    row_cycles,
 )
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import elements_in, first_integers, never_inlined, number, views
@@ -334,7 +334,7 @@ def _choices(problem: ConvProblem, op: Op) -> Iterator[_Sizes]:
         transforms = points * LEVEL_CYCLES * math.log2(points)
         blocks = -(-sources // lanes) * (transforms + points * GATHERED_CYCLES)
         blocks += -(-targets // lanes) * (transforms + points * STORED_CYCLES)
-        steps = sources * row_steps(per_run) * column_steps(targets, lanes)
+        steps = sources * row_cycles(per_run) * column_steps(targets, lanes)
         register_tiles = -(-per_run // ROWS) * -(-(whole_targets // lanes) // VECTORS)
         product = 3 * points * (steps + register_tiles * TILE_CYCLES)
         kept = elements * -(-targets // _block(targets, lanes))  # Z is read, and Y written and read, for every block

@@ -47,7 +47,7 @@ from ._fft_tiles import (
     whole_registers,
 )
 from ._fourier import limit, transform_error
-from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, column_steps, lanes_of, multiply, row_steps
+from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, column_steps, lanes_of, multiply, row_cycles
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import elements_in, first_integers, never_inlined, number, views
 from ._launch import Launch, SummedLaunch
@@ -323,7 +323,7 @@ def _choices(problem: ConvProblem) -> Iterator[_Sizes]:
         gathered = points * (LEVEL_CYCLES * math.log2(points) + GATHERED_CYCLES)
         vectors = -(-target_block // lanes)
         registers = -(-source_block // lanes) + vectors
-        steps = row_steps(source_block) * column_steps(target_block, lanes)
+        steps = row_cycles(source_block) * column_steps(target_block, lanes)
         product = 3 * pairs * points * steps
         register_tiles = 3 * -(-source_block // ROWS) * -(-vectors // VECTORS)
         totals = 3 * source_block * vectors

@@ -25,7 +25,7 @@ from ..core.algorithm import Epilogue, Plan
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.machine import local_machine
 from ..core.problem import ConvProblem, Op
-from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps
+from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_cycles
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import views
 from ._launch import Launch
@@ -170,7 +170,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         blocks = -(-sources // block)
         gather = sources * gather_cycles(problem, planes, strip, lanes)
         register_tiles = blocks * (-(-pixels // ROWS) * -(-columns // VECTORS) + CALL_TILES)
-        product = terms * row_steps(pixels) * columns + register_tiles * TILE_CYCLES
+        product = terms * row_cycles(pixels) * columns + register_tiles * TILE_CYCLES
         again = 2 * VECTOR_CYCLES * pixels * columns * (blocks - 1)
         runs = 1 if rows_are_joined(problem, op, tile, True) else tile[0] * tile[1]
         store = row_block * (runs * STORED_ROW_CYCLES + vectors * (STORED_CYCLES + TRANSPOSED_CYCLES))

@@ -26,7 +26,7 @@ from ..core.algorithm import Epilogue, Plan
 from ..core.arrays import LINE_BYTES
 from ..core.jit import kernel
 from ..core.problem import ConvProblem, Op
-from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_steps, vector_steps
+from ._gemm import ROWS, SPARE_ROWS, TILE_CYCLES, VECTORS, Product, lanes_of, multiply, padded, row_cycles, vector_steps
 from ._geometry import Tables, named, tensor_strides, with_sizes
 from ._kernel import first_integers, integers_at, views
 from ._launch import Launch, SummedLaunch
@@ -208,7 +208,7 @@ def _candidates(problem: ConvProblem) -> Iterator[Sizes]:
             per_task = max(1, -(-items // max(1, -(-TASKS_LEAST // blocks))))
             parts = -(-items // per_task)
             vectors = pitch // lanes
-            pixel = row_steps(row_block) * vectors * vector_steps(problem) + column_block / lanes * TRANSPOSED_CYCLES
+            pixel = row_cycles(row_block) * vectors * vector_steps(problem) + column_block / lanes * TRANSPOSED_CYCLES
             pixel += (row_block + column_block) * size / LINE_BYTES * READ_CYCLES
             if _gathers(problem):
                 pixel += gather_cycles(problem, column_block, 1) / unit

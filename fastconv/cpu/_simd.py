@@ -44,7 +44,13 @@ def _register_bytes() -> int:
     return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
 
 
+def _has_fast_products() -> bool:
+    """Whether two registers of 64 bytes are multiplied in a cycle. Zen 4 takes a cycle for each half of one."""
+    return _register_bytes() == 64 and (numba.config.CPU_NAME or llvm.get_host_cpu_name()) != "znver4"
+
+
 REGISTER_BYTES = _register_bytes()
+FAST_PRODUCTS = _has_fast_products()
 # AVX-512 has 32 of them, AVX2 16.
 REGISTERS = 32 if REGISTER_BYTES == 64 else 16
 

@@ -19,7 +19,7 @@ from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from . import _dots
 from ._axes import folding, transposed_extent, transposed_reach
-from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_steps, vector_steps, whole_rows
+from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_cycles, vector_steps, whole_rows
 from ._geometry import even_split, named, tensor_strides
 from ._rows import ROW_CYCLES, STORED_CYCLES, STORED_ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 
@@ -273,12 +273,12 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         pack = sources * problem.taps * lines * (ROW_CYCLES + VECTOR_CYCLES * _vectors(tile[2], lanes)) * packed
         joined = rows_are_joined(problem, op, tile, packed or halo[2] == 0)
         stores = phases // together(problem, op)
-        row_cycles = STORED_ROW_CYCLES if stores == phases else TURNS_CYCLES
-        store = stores * ((tile[0] if joined else lines) * row_cycles + STORED_CYCLES * vectors)
+        stored_row = STORED_ROW_CYCLES if stores == phases else TURNS_CYCLES
+        store = stores * ((tile[0] if joined else lines) * stored_row + STORED_CYCLES * vectors)
         again = 2 * VECTOR_CYCLES * phases * vectors * (blocks - 1)
         tiles = math.prod(-(-whole // part) for whole, part in zip(positions, tile, strict=True))
         for row_block in _row_blocks(targets, vectors * lanes * size * phases if blocks > 1 else 0):
-            steps = row_steps(row_block) * (
+            steps = row_cycles(row_block) * (
                 _dots.steps(pixels, lanes) if op is Op.FORWARD else column_steps(pixels, lanes)
             )
             register_tiles = reached * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
@@ -312,7 +312,7 @@ def _row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         tiles = depth * -(-height // lines) * -(-width // part)
         gather = sources * gather_cycles(problem, planes, strip, lanes)
         for row_block in _row_blocks(targets, 0):
-            steps = row_steps(row_block) * _dots.steps(part, lanes)
+            steps = row_cycles(row_block) * _dots.steps(part, lanes)
             register_tiles = -(-row_block // ROWS) * -(-_vectors(part, lanes) // VECTORS) + CALL_TILES
             line = sources * problem.taps * steps * vector_steps(problem) * UNALIGNED + register_tiles * TILE_CYCLES
             line += row_block * sources * problem.taps * size / LINE_BYTES * LINE_CYCLES
@@ -360,7 +360,7 @@ def _weight_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
             turned = row_block * (
                 _vectors(pixels, lanes) * TRANSPOSED_CYCLES + pixels * size / LINE_BYTES * LINE_CYCLES
             )
-            steps = row_steps(block * problem.taps) * column_steps(row_block, lanes)
+            steps = row_cycles(block * problem.taps) * column_steps(row_block, lanes)
             register_tiles = -(-block * problem.taps // ROWS) * -(-vectors // VECTORS)
             product = pixels * steps * vector_steps(problem) + register_tiles * TILE_CYCLES
             again = 2 * VECTOR_CYCLES * block * problem.taps * vectors

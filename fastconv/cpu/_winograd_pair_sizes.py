@@ -18,7 +18,7 @@ from ..core.algorithm import running_sum_error
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import folding
-from ._gemm import ROWS, SPARE_ROWS, VECTORS, lanes_of, padded, row_steps
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, lanes_of, padded, row_cycles
 from ._geometry import even_split
 from ._pairs import PairedAxis, paired_axis
 from ._rows import STORED_ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
@@ -138,7 +138,7 @@ def tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         # In FORWARD the taps of all sources follow each other, in GRAD_INPUT each source has squares of its own.
         turned = taps if op is Op.FORWARD else 1.25 * padded(taps, problem.dtype)
         panel = turned * TRANSPOSED_CYCLES + additions * ADDITION_CYCLES
-        product: float = sources * products * row_steps(groups) * columns
+        product: float = sources * products * row_cycles(groups) * columns
         register_tiles = blocks * -(-columns // VECTORS) * (-(-groups // ROWS) + CALL_TILES)
         product += sums * register_tiles * REGISTER_TILE_CYCLES
         if products / sums * block * lines * line * size > NEAREST_BYTES:

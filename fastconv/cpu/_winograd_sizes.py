@@ -17,7 +17,7 @@ from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
 from ._axes import Axis, Integers, folding, phased_axis, transposed_extent
-from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_steps, whole_rows
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_cycles, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
 from ._tiles import WAITING, axes, channels_of, parts_of
@@ -222,7 +222,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
             for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
                 row_blocks = -(-targets // row_block)
                 register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
-                product = row_steps(row_block) * column_steps(depth * plane, lanes) * slices * sources
+                product = row_cycles(row_block) * column_steps(depth * plane, lanes) * slices * sources
                 product = points * (product + register_tiles * REGISTER_TILE_CYCLES)
                 block_cycles = blocks * (sources * data + product + row_block * back)
                 filter_vectors = slices * row_block * -(-sources // lanes) * points

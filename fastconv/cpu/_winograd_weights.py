@@ -26,7 +26,7 @@ from numba import literally
 
 from ..core.jit import Kernel, kernel, subroutine
 from ..core.problem import ConvProblem, Op
-from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_steps
+from ._gemm import ROWS, SPARE_ROWS, VECTORS, Product, column_steps, lanes_of, multiply, padded, row_cycles
 from ._geometry import Tables, even_split, named, tensor_strides, with_sizes
 from ._kernel import first_integers, inner, never_inlined, place, plane_at, views
 from ._launch import Launch, SummedLaunch
@@ -360,7 +360,7 @@ def candidates(problem: ConvProblem, kind: int) -> Iterator[Sizes]:
                 if points * row_block * vectors * lanes * problem.real_bytes > SUMS_BYTES:
                     continue
                 channel_blocks, row_blocks = -(-sources // channel_block), -(-targets // row_block)
-                product = row_steps(row_block) * column_steps(channel_block, lanes) * height * width
+                product = row_cycles(row_block) * column_steps(channel_block, lanes) * height * width
                 product += -(-row_block // ROWS) * -(-vectors // VECTORS) * REGISTER_TILE_CYCLES
                 item = (vectors + -(-row_block // lanes)) * transform + points * product
                 last = row_block * vectors * points * FILTER_POINT_CYCLES

@@ -37,7 +37,7 @@ from ._gemm import (
     lanes_of,
     multiply,
     padded,
-    row_steps,
+    row_cycles,
     vector_steps,
     whole_rows,
 )
@@ -411,16 +411,16 @@ def cost(problem: ConvProblem, op: Op, machine: Machine) -> float:
     patch_vectors = -(-problem.output[2] // lanes)
     patch = lines * (ROW_CYCLES + VECTOR_CYCLES * patch_vectors)
     if op is Op.FORWARD:
-        products = row_steps(outputs) * rows * vectors
+        products = row_cycles(outputs) * rows * vectors
         copies = rows * patch * channel_blocks + outputs * vectors * STORED_CYCLES
     elif op is Op.GRAD_INPUT:
-        products = row_steps(rows) * outputs * vectors
+        products = row_cycles(rows) * outputs * vectors
         are_near = problem.layout == "channels_first" and problem.stride[2] <= 2
         added = ADDED_VECTOR_CYCLES * patch_vectors if are_near else ADDED_CYCLES * problem.output[2]
         scattered = rows * lines * (ROW_CYCLES + added)
         copies = scattered + -(-rows // slabbing.span) * outputs * vectors * VECTOR_CYCLES
     else:
-        products = row_steps(rows) * problem.pixels * -(-outputs // lanes)
+        products = row_cycles(rows) * problem.pixels * -(-outputs // lanes)
         turned = outputs * vectors * TRANSPOSED_CYCLES * -(-rows // slabbing.row_block)
         copies = rows * patch * channel_blocks + turned
     register_tiles = (

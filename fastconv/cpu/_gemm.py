@@ -23,7 +23,7 @@ from ..core.problem import ConvProblem
 from ._geometry import even_split
 from ._kernel import never_inlined
 from ._past_caches import store_away
-from ._simd import FAST_PRODUCTS, INDEX, REGISTER_BYTES, Emitter, cpu_features, element, index, lanes, prefetch
+from ._simd import FAST_PRODUCTS, INDEX, REGISTER_BYTES, Emitter, cpu_features, element, index, lanes
 
 
 class RegisterTile(NamedTuple):
@@ -141,7 +141,7 @@ def multiply_last(product, rows, column, count):
     rows: whole register tiles.
     """
     for k in range(0, rows, ROWS):
-        _add_tile(ROWS, 1, product, k, column, ROWS, None, count)
+        add_tile(ROWS, 1, product, k, column, ROWS, None, count)
 
 
 class Fetched(NamedTuple):
@@ -151,13 +151,19 @@ class Fetched(NamedTuple):
     terms: int
 
 
-class Packed(NamedTuple):
-    """Where columns are copied to: from array[at] on, VECTORS vectors for each term."""
+class Place(NamedTuple):
+    """Where copies of terms stand: that of term j from array[at + table[terms_at + j]] on."""
+
+    at: int
+    terms_at: int
+
+
+class Copied(NamedTuple):
+    """What a register tile copies as it meets it, or None: vectors of columns, and rows, which are neighbours."""
 
     array: types.Array
-    at: int  # begins a cache line
-    offset_at: int  # table of where each term is copied to
-    fetches: bool  # whether columns come from memory
+    columns: Place | None
+    rows: Place | None
 
 
 @subroutine
@@ -175,16 +181,16 @@ def multiply(product, rows, columns):
         while v < vectors:
             left = vectors - v
             if left >= VECTORS and left != VECTORS + 1:  # 4 vectors are 2 + 2 rather than 3 + 1
-                _add_tile(ROWS, VECTORS, product, k, v * step, held, None, None)
+                add_tile(ROWS, VECTORS, product, k, v * step, held, None, None)
                 v += VECTORS
             elif left >= 2:
-                _add_tile(ROWS, 2, product, k, v * step, held, None, None)
+                add_tile(ROWS, 2, product, k, v * step, held, None, None)
                 v += 2
             elif 2 * (columns - v * step) > step:
-                _add_tile(ROWS, 1, product, k, v * step, held, None, None)
+                add_tile(ROWS, 1, product, k, v * step, held, None, None)
                 v += 1
             else:
-                _add_tile(ROWS, HALF, product, k, v * step, held, None, None)
+                add_tile(ROWS, HALF, product, k, v * step, held, None, None)
                 v += 1
         k += ROWS
     multiply_last_rows(product, k, rows, columns)
@@ -202,19 +208,19 @@ def multiply_last_rows(product, first, rows, columns):
         if held > 2:
             while v < vectors:
                 if vectors - v >= FEW_VECTORS:
-                    _add_tile(FEW_ROWS, FEW_VECTORS, product, k, v * step, held, None, None)
+                    add_tile(FEW_ROWS, FEW_VECTORS, product, k, v * step, held, None, None)
                     v += FEW_VECTORS
                 else:
-                    _add_tile(FEW_ROWS, 1, product, k, v * step, held, None, None)
+                    add_tile(FEW_ROWS, 1, product, k, v * step, held, None, None)
                     v += 1
             k += FEW_ROWS
         else:
             while v < vectors:
                 if vectors - v >= SINGLE_VECTORS:
-                    _add_tile(1, SINGLE_VECTORS, product, k, v * step, held, None, None)
+                    add_tile(1, SINGLE_VECTORS, product, k, v * step, held, None, None)
                     v += SINGLE_VECTORS
                 else:
-                    _add_tile(1, 1, product, k, v * step, held, None, None)
+                    add_tile(1, 1, product, k, v * step, held, None, None)
                     v += 1
             k += 1
 
@@ -236,56 +242,12 @@ def multiply_by_columns(product, rows, columns):
             # The first rows fetch one of the next vectors each.
             fetched = Fetched(width * step + k // ROWS * step, product.terms if k < VECTORS * ROWS else 0)
             if width == VECTORS:
-                _add_tile(ROWS, VECTORS, product, k, column, ROWS, fetched, None)
+                add_tile(ROWS, VECTORS, product, k, column, ROWS, fetched, None)
             elif width == 2:
-                _add_tile(ROWS, 2, product, k, column, ROWS, fetched, None)
+                add_tile(ROWS, 2, product, k, column, ROWS, fetched, None)
             else:
-                _add_tile(ROWS, 1, product, k, column, ROWS, fetched, None)
+                add_tile(ROWS, 1, product, k, column, ROWS, fetched, None)
         column += width * step
-
-
-@subroutine
-def multiply_packed(product, rows, columns, packed):
-    """`multiply_by_columns` for a processor whose products wait for loads.
-
-    The first rows copy the columns that they meet to where registers of them begin cache lines and follow each other;
-    there the others find them. packed: a `Packed`.
-    """
-    never_inlined()
-    step = lanes(product.sums)
-    column = 0
-    while column < columns:
-        width = min(VECTORS, (columns - column) // step)
-        if packed.fetches:
-            _fetch_columns(product, column, width * step)
-        near = Product(
-            product.sums, product.sums_at, product.pitch, product.left, product.left_at,
-            packed.array, packed.at - column,
-            product.table, product.row_at, product.taken_at, packed.offset_at, product.terms, product.fresh,
-        )  # fmt: skip
-        if width == VECTORS:
-            _add_tile(ROWS, VECTORS, product, 0, column, ROWS, packed, None)
-        elif width == 2:
-            _add_tile(ROWS, 2, product, 0, column, ROWS, packed, None)
-        else:
-            _add_tile(ROWS, 1, product, 0, column, ROWS, packed, None)
-        for k in range(ROWS, rows, ROWS):
-            if width == VECTORS:
-                _add_tile(ROWS, VECTORS, near, k, column, ROWS, None, None)
-            elif width == 2:
-                _add_tile(ROWS, 2, near, k, column, ROWS, None, None)
-            else:
-                _add_tile(ROWS, 1, near, k, column, ROWS, None, None)
-        column += width * step
-
-
-@subroutine
-def _fetch_columns(product, column, count):
-    """Begin to fetch some columns of every term: nothing but that, so that many are on their way at once."""
-    for j in range(product.terms):
-        at = product.right_at + column + product.table[product.offset_at + j]
-        for i in range(0, count + lanes(product.sums), lanes(product.sums)):
-            prefetch(product.right, at + i)
 
 
 def _not_unrolled(builder, number):
@@ -299,11 +261,11 @@ def _not_unrolled(builder, number):
 
 
 @intrinsic(prefer_literal=True)
-def _add_tile(typing_context, rows, vectors, product, k, column, held, beside, count):
+def add_tile(typing_context, rows, vectors, product, k, column, held, beside, count):
     """The tile of a `Product` at row k and this column, in registers.
 
     rows, vectors: literal extents, the latter perhaps HALF; held: rows from k on that exist, the others repeat the
-    last; beside: what else is done with each term, a `Fetched`, a `Packed` or None; count: columns of a single vector
+    last; beside: what else is done with each term, a `Fetched`, a `Copied` or None; count: columns of a single vector
     that are written, or None for all; terms: at least 1.
     """
     integer = types.int64
@@ -313,15 +275,7 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held, beside, c
         kinds = Product(*signature.args[2].types)
         values = Product(*cgutils.unpack_tuple(builder, arguments[2]))
         _, _, _, k, column, held, beside, count = arguments
-        kind = signature.args[6]
-        if isinstance(kind, types.BaseTuple):
-            beside = kind.instance_class(*cgutils.unpack_tuple(builder, beside))
-            if isinstance(beside, Packed):
-                copies = element(context, builder, kind.types[0], beside.array, beside.at)
-                distances = element(context, builder, kinds.table, values.table, beside.offset_at)
-                beside = beside._replace(array=copies, offset_at=distances)
-        else:
-            beside = None
+        beside = _beside(context, builder, signature.args[6], beside, kinds, values)
         count = count if isinstance(signature.args[7], types.Integer) else None
         if isinstance(kinds.fresh, types.BaseNamedTuple):
             parts = cgutils.unpack_tuple(builder, values.fresh)
@@ -346,15 +300,41 @@ def _add_tile(typing_context, rows, vectors, product, k, column, held, beside, c
         for begin in range(0, height, part):
             chosen = slice(begin, begin + part)
             _emit_loop(
-                emitter, values, lefts[chosen], targets[chosen], right, taken, offset, max(1, width), beside, count
+                emitter, values, lefts[chosen], targets[chosen], right, taken, offset, max(1, width), beside, begin,
+                count,
             )  # fmt: skip
         return context.get_dummy_value()
 
     return types.void(rows, vectors, product, integer, integer, integer, beside, count), codegen
 
 
-def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, beside, count):
-    """The loop over the terms of one tile."""
+def _beside(context, builder, kind, packed, kinds, values):
+    """A `Fetched` or `Copied` of values, the latter with pointers in its places; or None."""
+    if not isinstance(kind, types.BaseTuple):
+        return None
+    beside = kind.instance_class(*cgutils.unpack_tuple(builder, packed))
+    if isinstance(beside, Fetched):
+        return beside
+    array, *parts = kind.types
+
+    def place(kind, packed):
+        if not isinstance(kind, types.BaseTuple):
+            return None
+        at, terms_at = cgutils.unpack_tuple(builder, packed)
+        copies = element(context, builder, array, beside.array, at)
+        return Place(copies, element(context, builder, kinds.table, values.table, terms_at))
+
+    return Copied(None, *map(place, parts, (beside.columns, beside.rows)))
+
+
+def _copy(builder, place, j, skipped=0):
+    """The pointer to the copy of term j, but for so many of its elements."""
+    distance = builder.load(builder.gep(place.terms_at, [j]))
+    return builder.gep(place.at, [builder.add(distance, index(skipped))])
+
+
+def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, beside, first_row, count):
+    """The loop over the terms of one tile, or of some of its rows."""
     builder = emitter.builder
     columns = [index(v * emitter.lanes) for v in range(width)]
     places = [builder.gep(target, [column]) for target in targets for column in columns]
@@ -378,10 +358,13 @@ def _emit_loop(emitter, values, lefts, targets, right, taken, offset, width, bes
             emitter.prefetch(builder.gep(pixels, [beside.ahead]))
     place = builder.load(builder.gep(taken, [j]))
     loaded = [emitter.load(builder.gep(pixels, [column])) for column in columns]
-    if isinstance(beside, Packed):
-        copies = builder.gep(beside.array, [builder.load(builder.gep(beside.offset_at, [j]))])
+    if isinstance(beside, Copied) and beside.columns:
+        copies = _copy(builder, beside.columns, j)
         for value, column in zip(loaded, columns, strict=True):
             emitter.store(value, builder.gep(copies, [column]))
+    if isinstance(beside, Copied) and beside.rows:
+        met, copies = builder.gep(lefts[0], [place]), _copy(builder, beside.rows, j, first_row)
+        cgutils.raw_memcpy(builder, copies, met, index(len(lefts)), emitter.bits // 8 * emitter.width)
     added = []
     for number, left in enumerate(lefts):
         weight = emitter.splat(builder.gep(left, [place]))

@@ -37,12 +37,11 @@ from ._gemm import (
     TILE_CYCLES,
     VECTORS,
     Ending,
-    Packed,
+    Place,
     Product,
     lanes_of,
     multiply,
     multiply_by_columns,
-    multiply_packed,
     padded,
     row_cycles,
     vector_steps,
@@ -50,6 +49,7 @@ from ._gemm import (
 from ._geometry import Tables, even_split, with_sizes
 from ._kernel import first_integers, integers_at, never_inlined, number, views
 from ._launch import Launch
+from ._packing import Packed, PackedRows, multiply_packed, row_table
 from ._past_caches import caches_passed, products_pass_caches
 from ._pointwise_lines import GRID, Grid, gather_cycles, gather_lines, grid_of, line_at, spread_lines
 from ._rows import Finish, changes, copy, finish_runs, transpose_all
@@ -90,6 +90,7 @@ class Panels(NamedTuple):
     dots_at: int
     dots_pitch: int
     packed_at: int
+    packed_rows_at: int
     fetches: int  # whether pixels that are copied come from memory
     activation: int
     has_residual: int
@@ -99,6 +100,8 @@ class Panels(NamedTuple):
     offsets_at: int
     copied_at: int
     packed_offsets_at: int
+    packed_row_table_at: int
+    packed_taken_at: int
     pixels_at: int  # those that are left over
     grid_at: int  # `Grid`
 
@@ -108,24 +111,27 @@ HEADER = len(Panels._fields)
 
 @cache
 def _kernel(op: Op, packs: bool | None) -> Kernel:
-    """packs: True, or None, for which no code is made: whether pixels are copied as they are met first."""
+    """packs: True, or None, for which no code is made: whether operands are copied as they are met first."""
     exchanges = op is Op.GRAD_INPUT
+    has_neighbours = exchanges or None  # weights of target channels are neighbours
 
     @kernel
     def run(task, x, w, y, residual, constants, workspace, geometry):
         x, w, y, residual, constants, workspace, geometry = views(x, w, y, residual, constants, workspace, geometry)
         source, target = (y, x) if exchanges else (x, y)
-        _multiply_channels(packs, task, source, w, target, residual, constants, workspace, geometry)
+        _multiply_channels(packs, has_neighbours, task, source, w, target, residual, constants, workspace, geometry)
 
     return run
 
 
 @subroutine
-def _multiply_channels(packs, task, source, weights, target, residual, constants, workspace, geometry):
+def _multiply_channels(
+    packs, has_neighbours, task, source, weights, target, residual, constants, workspace, geometry
+):  # fmt: skip
     """One task: a block of pixels, one block of target channels of one group of one image.
 
-    packs: as in `_kernel`; source, target: (N, channels, elements); weights: (K, C / groups); workspace: pixels that
-    are gathered, spread or copied, those that are left over, and their sums.
+    packs, has_neighbours: as in `_kernel`; source, target: (N, channels, elements); weights: (K, C / groups);
+    workspace: pixels that are gathered, spread or copied, those that are left over, and their sums.
     """
     g = Panels(*first_integers(geometry, HEADER))
     grid = Grid(*integers_at(geometry, g.grid_at, GRID))
@@ -165,7 +171,12 @@ def _multiply_channels(packs, task, source, weights, target, residual, constants
     if packs is None:
         multiply_by_columns(product, rows, whole)
     else:
-        multiply_packed(product, rows, whole, Packed(workspace, g.packed_at, g.packed_offsets_at, g.fetches != 0))
+        packed = Packed(workspace, Place(g.packed_at, g.packed_offsets_at), g.fetches != 0)
+        if has_neighbours is None:
+            multiply_packed(product, rows, whole, packed, None)
+        else:
+            packed_rows = PackedRows(g.packed_rows_at, g.packed_row_table_at, g.packed_taken_at)
+            multiply_packed(product, rows, whole, packed, packed_rows)
     if passes:
         caches_passed()
     if left and g.by_dots and left <= _dots.MOST:
@@ -313,6 +324,7 @@ class _Memory:
     dots_at: int
     dots_pitch: int
     packed_at: int
+    packed_rows_at: int
     elements: int
 
 
@@ -328,8 +340,13 @@ def _memory(problem: ConvProblem, op: Op) -> _Memory:
     dots_at = turned_at + (lanes + SPARE_ROWS) * rows
     dots_pitch = -(-sources // lanes) * lanes
     packed_at = padded(dots_at + _dots.MOST * dots_pitch, problem.dtype)
-    elements = packed_at + (VECTORS * lanes * sources if PACKS else 0)
-    return _Memory(lines_at, lines_pitch, sums_at, turned_at, dots_at, dots_pitch, packed_at, elements)
+    packed_rows_at = packed_at + (VECTORS * lanes * sources if PACKS else 0)
+    elements = packed_rows_at + (
+        padded(sizes.row_block * sources, problem.dtype) if PACKS and op is Op.GRAD_INPUT else 0
+    )
+    return _Memory(
+        lines_at, lines_pitch, sums_at, turned_at, dots_at, dots_pitch, packed_at, packed_rows_at, elements
+    )  # fmt: skip
 
 
 def workspace(problem: ConvProblem, op: Op) -> int:
@@ -362,6 +379,8 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
         offsets_at=tables.add((memory.lines_pitch if strided and op is Op.FORWARD else roles["source_c"]) * c),
         copied_at=tables.add(lanes * c),
         packed_offsets_at=tables.add(VECTORS * lanes * c),
+        packed_row_table_at=tables.add(row_table(sizes.row_block, roles["sources"])),
+        packed_taken_at=tables.add(ROWS * c),
         pixels_at=tables.add(np.arange(lanes)),
         grid_at=tables.add(grid_of(problem)),
     )

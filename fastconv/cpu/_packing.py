@@ -1,0 +1,116 @@
+"""Products for processors that multiply faster than they load: operands are copied as they are met.
+
+The first rows copy each panel of columns that they meet to where registers of them begin cache lines and follow each
+other; there the other rows find them. The first panel copies rows so, if they are neighbours: term by term, those of
+each register tile side by side. The copies cost next to nothing, as products hide them.
+
+Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM Trans. Math. Softw. 34 (2008),
+section 5 (packing), which copies before it multiplies.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+
+from ..core.jit import subroutine
+from ._gemm import ROWS, VECTORS, Copied, Place, Product, add_tile
+from ._geometry import Integers
+from ._kernel import always_inlined, never_inlined
+from ._simd import lanes, prefetch
+
+
+class PackedRows(NamedTuple):
+    """Where rows are copied to: ROWS elements for each term; tables of each row, and of each term."""
+
+    at: int
+    row_at: int
+    terms_at: int
+
+
+class Packed(NamedTuple):
+    """Where columns are copied to."""
+
+    array: types.Array
+    columns: Place  # VECTORS vectors for each term, which begin cache lines
+    fetches: bool  # whether columns come from memory
+
+
+def row_table(rows: int, terms: int) -> Integers:
+    """Where rows begin that are copied."""
+    tile, row = np.divmod(np.arange(rows), ROWS)
+    return tile * ROWS * terms + row
+
+
+@subroutine
+def multiply_packed(product, rows, columns, packed, packed_rows):
+    """`fastconv.cpu._gemm.multiply_by_columns`, with operands that are copied to where a `Packed` says.
+
+    packed_rows: a `PackedRows`, or None for rows that are no neighbours, which are not copied.
+    """
+    never_inlined()
+    panel = VECTORS * lanes(product.sums)
+    begin = 0
+    if packed_rows is not None:
+        product, begin = _copy_rows(product, rows, columns, packed, packed_rows)
+    for column in range(begin, columns, panel):
+        width = min(panel, columns - column)
+        if packed.fetches:
+            _fetch_columns(product, column, width)
+        if width == panel:
+            _multiply_panel(VECTORS, product, rows, column, packed)
+        elif 2 * lanes(product.sums) == width:
+            _multiply_panel(2, product, rows, column, packed)
+        else:
+            _multiply_panel(1, product, rows, column, packed)
+
+
+@subroutine
+def _copy_rows(product, rows, columns, packed, packed_rows):
+    """The product with copied rows, and the first column that is left to it; all of them, where one panel is few."""
+    always_inlined()
+    panel = VECTORS * lanes(product.sums)
+    if columns < 2 * panel:
+        return product, 0
+    near = _near(product, 0, packed)
+    place = Place(packed_rows.at, packed_rows.terms_at)
+    add_tile(ROWS, VECTORS, product, 0, 0, ROWS, Copied(packed.array, packed.columns, place), None)
+    for k in range(ROWS, rows, ROWS):
+        place = Place(packed_rows.at + k * product.terms, packed_rows.terms_at)
+        add_tile(ROWS, VECTORS, near, k, 0, ROWS, Copied(packed.array, None, place), None)
+    copied = Product(
+        product.sums, product.sums_at, product.pitch, packed.array, packed_rows.at, product.right, product.right_at,
+        product.table, packed_rows.row_at, packed_rows.terms_at, product.offset_at, product.terms, product.fresh,
+    )  # fmt: skip
+    return copied, panel
+
+
+@subroutine
+def _multiply_panel(vectors, product, rows, column, packed):
+    always_inlined()
+    near = _near(product, column, packed)
+    add_tile(ROWS, vectors, product, 0, column, ROWS, Copied(packed.array, packed.columns, None), None)
+    for k in range(ROWS, rows, ROWS):
+        add_tile(ROWS, vectors, near, k, column, ROWS, None, None)
+
+
+@subroutine
+def _near(product, column, packed):
+    """The product with the copied columns in the place of those from `column` on."""
+    always_inlined()
+    return Product(
+        product.sums, product.sums_at, product.pitch, product.left, product.left_at,
+        packed.array, packed.columns.at - column, product.table, product.row_at, product.taken_at,
+        packed.columns.terms_at, product.terms, product.fresh,
+    )  # fmt: skip
+
+
+@subroutine
+def _fetch_columns(product, column, count):
+    """Begin to fetch some columns of every term: nothing but that, so that many are on their way at once."""
+    for j in range(product.terms):
+        at = product.right_at + column + product.table[product.offset_at + j]
+        for i in range(0, count + lanes(product.sums), lanes(product.sums)):
+            prefetch(product.right, at + i)

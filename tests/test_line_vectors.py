@@ -12,7 +12,6 @@ from fastconv.cpu._line_vectors import (
     half_of,
     load_inside,
     squared,
-    store_inside,
     store_transposed,
 )
 from fastconv.cpu._simd import lanes, load, store
@@ -28,11 +27,6 @@ def _lanes(array):
 @numba.njit
 def _loaded(source, low, high, target):
     store(target, 0, load_inside(source, 0, low, high, 2))
-
-
-@numba.njit
-def _stored(source, low, high, target):
-    store_inside(target, 0, low, high, load(source, 0, 2))
 
 
 @numba.njit
@@ -71,17 +65,6 @@ def test_elements_outside_are_zeros(dtype):
             found = np.full_like(source, 99)
             _loaded(source, low, high, found)
             np.testing.assert_array_equal(found, np.where((places >= low) & (places < high), source, 0))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_only_lanes_inside_are_stored(dtype):
-    source = numbers(dtype)
-    places = np.arange(source.size)
-    for low in range(source.size + 1):
-        for high in range(source.size + 1):
-            found = np.full_like(source, 99)
-            _stored(source, low, high, found)
-            np.testing.assert_array_equal(found, np.where((places >= low) & (places < high), source, 99))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -100,6 +100,19 @@ def test_depthwise_filters(extents, parameters):
     check(shape, "float32", lambda out: fastconv.conv_transpose2d(x, weight, **options, out=out))
 
 
+@pytest.mark.parametrize("parameters", [{}, {"bias": normal(64)}], ids=["plain", "bias"])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("extents", EXTENTS, ids=str)
+def test_depthwise_gradients_of_strides(extents, padding, parameters):
+    """The transposed convolution is the gradient of the input."""
+    shape = planes(extents, "channels_first")
+    outputs = tuple((extent + 2 * padding - 3) // 2 + 1 for extent in extents)
+    rest = tuple(extent + 2 * padding - 3 - 2 * (p - 1) for extent, p in zip(extents, outputs, strict=True))
+    y, weight = normal((1, 64, *outputs)), normal((64, 1, 3, 3), seed=1)
+    options = {"stride": 2, "padding": padding, "output_padding": rest, "groups": 64, "num_threads": 2, **parameters}
+    check(shape, "float32", lambda out: fastconv.conv_transpose2d(y, weight, **options, algorithm="direct", out=out))
+
+
 @pytest.mark.parametrize("ahead", range(17))
 def test_registers_of_channels_begin_where_they_do_in_x(ahead):
     """And then not where they do in y."""

@@ -92,20 +92,6 @@ def by_turns(typing_context, even, odd):
     return double(even, odd), codegen
 
 
-@intrinsic
-def store_inside(typing_context, array, at, low, high, value):
-    """Write lanes low, ..., high - 1 from array[at + low] on."""
-
-    def codegen(context, builder, signature, arguments):
-        emitter = Emitter(builder, value.dtype, value.vectors)
-        address = element(context, builder, signature.args[0], *arguments[:2])
-        emitter.masked_store(emitter.unpack(arguments[4]), address, _between(emitter, *arguments[2:4]))
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return types.void(array, integer, integer, integer, value), codegen
-
-
 # Lengths of runs of taps, one below the other, for which there is code of its own.
 RUNS = (7, 5, 3, 2, 1)
 

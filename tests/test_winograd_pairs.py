@@ -211,5 +211,5 @@ def test_what_it_does_not_serve(line, op, reason):
 
 @pytest.mark.parametrize("op", OPS)
 def test_what_auto_takes_it_for(op):
-    assert fastconv.explain("x=1x64x64x64 w=128x64x5x5 s=2 p=2", op=op.value).algorithm == "winograd"
+    assert fastconv.explain("x=1x128x64x64 w=128x128x9x9 s=2 p=4", op=op.value).algorithm == "winograd"
     assert fastconv.explain("x=1x64x64x64 w=128x64x1x1 s=2", op=op.value).algorithm == "direct"

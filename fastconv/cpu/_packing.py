@@ -16,10 +16,13 @@ import numpy as np
 from numba import types
 
 from ..core.jit import subroutine
-from ._gemm import ROWS, VECTORS, Copied, Place, Product, add_tile
+from ._gemm import ROWS, VECTORS, Copied, Fetched, Place, Product, add_tile
 from ._geometry import Integers
 from ._kernel import always_inlined, never_inlined
 from ._simd import lanes, prefetch
+
+# Rows with which all lines of the next panel are fetched beside products: one more than it has vectors for each term.
+FETCHING_ROWS = (VECTORS + 2) * ROWS
 
 
 class PackedRows(NamedTuple):
@@ -55,13 +58,16 @@ def multiply_packed(product, rows, columns, packed, packed_rows):
     begin = 0
     if packed_rows is not None:
         product, begin = _copy_rows(product, rows, columns, packed, packed_rows)
+    fetches_in_loops = packed.fetches and rows >= FETCHING_ROWS
     for column in range(begin, columns, panel):
         width = min(panel, columns - column)
-        if packed.fetches:
+        if packed.fetches and (column == begin or not fetches_in_loops):
             _fetch_columns(product, column, width)
-        if width == panel:
+        if width == panel and fetches_in_loops:
+            _multiply_and_fetch(product, rows, column, packed)
+        elif width == panel:
             _multiply_panel(VECTORS, product, rows, column, packed)
-        elif 2 * lanes(product.sums) == width:
+        elif width == 2 * lanes(product.sums):
             _multiply_panel(2, product, rows, column, packed)
         else:
             _multiply_panel(1, product, rows, column, packed)
@@ -75,11 +81,12 @@ def _copy_rows(product, rows, columns, packed, packed_rows):
     if columns < 2 * panel:
         return product, 0
     near = _near(product, 0, packed)
-    place = Place(packed_rows.at, packed_rows.terms_at)
-    add_tile(ROWS, VECTORS, product, 0, 0, ROWS, Copied(packed.array, packed.columns, place), None)
-    for k in range(ROWS, rows, ROWS):
-        place = Place(packed_rows.at + k * product.terms, packed_rows.terms_at)
-        add_tile(ROWS, VECTORS, near, k, 0, ROWS, Copied(packed.array, None, place), None)
+    for k in range(0, rows, ROWS):
+        place = Place(packed_rows.at + product.table[packed_rows.row_at + k], packed_rows.terms_at)
+        if k == 0:
+            add_tile(ROWS, VECTORS, product, 0, 0, ROWS, Copied(packed.array, packed.columns, place), None)
+        else:
+            add_tile(ROWS, VECTORS, near, k, 0, ROWS, Copied(packed.array, None, place), None)
     copied = Product(
         product.sums, product.sums_at, product.pitch, packed.array, packed_rows.at, product.right, product.right_at,
         product.table, packed_rows.row_at, packed_rows.terms_at, product.offset_at, product.terms, product.fresh,
@@ -94,6 +101,18 @@ def _multiply_panel(vectors, product, rows, column, packed):
     add_tile(ROWS, vectors, product, 0, column, ROWS, Copied(packed.array, packed.columns, None), None)
     for k in range(ROWS, rows, ROWS):
         add_tile(ROWS, vectors, near, k, column, ROWS, None, None)
+
+
+@subroutine
+def _multiply_and_fetch(product, rows, column, packed):
+    """`_multiply_panel` of whole panels: the rows but the first fetch a line of each term of the next panel."""
+    always_inlined()
+    near, step = _near(product, column, packed), lanes(product.sums)
+    add_tile(ROWS, VECTORS, product, 0, column, ROWS, Copied(packed.array, packed.columns, None), None)
+    for k in range(ROWS, rows, ROWS):
+        ahead = VECTORS + min(k // ROWS - 1, VECTORS)
+        fetched = Fetched(product.right, Place(product.right_at + column + ahead * step, product.offset_at))
+        add_tile(ROWS, VECTORS, near, k, column, ROWS, fetched, None)
 
 
 @subroutine

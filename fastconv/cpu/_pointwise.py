@@ -82,6 +82,7 @@ class Panels(NamedTuple):
     spreads: int
     row_block: int  # target channels and pixels of a task
     pixel_block: int
+    source_block: int  # source channels that are multiplied at once
     pitch: int  # of pixels that are left over
     lines_at: int  # positions in the workspace: what is gathered, or is to be spread, and the distance of its rows
     lines_pitch: int
@@ -163,31 +164,40 @@ def _multiply_channels(
     whole = pixels - left
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
     is_changed = changes(finish, channel, rows)
-    passes = not g.spreads and not is_changed and products_pass_caches(sums, sums_at, pitch)
-    product = Product(
-        sums, sums_at, pitch, weights, weights_at, right, right_at,
-        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, Ending(True, passes),
-    )  # fmt: skip
-    if packs is None:
-        multiply_by_columns(product, rows, whole)
-    else:
-        packed = Packed(workspace, Place(g.packed_at, g.packed_offsets_at), g.fetches != 0)
-        if has_neighbours is None:
-            multiply_packed(product, rows, whole, packed, None)
+    is_whole = g.source_block == g.sources
+    passes = is_whole and not g.spreads and not is_changed and products_pass_caches(sums, sums_at, pitch)
+    by_dots = g.by_dots and 0 < left <= _dots.MOST
+    for first in range(0, g.sources, g.source_block):
+        sources = min(g.source_block, g.sources - first)
+        product = Product(
+            sums, sums_at, pitch, weights, weights_at, right, right_at,
+            geometry, g.rows_at, g.taken_at + first, g.offsets_at + first, sources, Ending(first == 0, passes),
+        )  # fmt: skip
+        if packs is None:
+            multiply_by_columns(product, rows, whole)
         else:
-            packed_rows = PackedRows(g.packed_rows_at, g.packed_row_table_at, g.packed_taken_at)
-            multiply_packed(product, rows, whole, packed, packed_rows)
+            packed = Packed(workspace, Place(g.packed_at, g.packed_offsets_at), g.fetches != 0)
+            if has_neighbours is None:
+                multiply_packed(product, rows, whole, packed, None)
+            else:
+                packed_rows = PackedRows(g.packed_rows_at, g.packed_row_table_at, g.packed_taken_at)
+                multiply_packed(product, rows, whole, packed, packed_rows)
+        if left and not by_dots:
+            _multiply_left(
+                workspace, geometry, g, weights, weights_at, right, right_at + whole, rows, left, first, sources
+            )  # fmt: skip
     if passes:
         caches_passed()
-    if left and g.by_dots and left <= _dots.MOST:
-        _copy_left(workspace, geometry, g, right, right_at + whole, left)
+    if by_dots:
+        _copy_left(workspace, geometry, g, right, right_at + whole, left, 0, g.sources)
         product = Product(
             sums, sums_at, pitch, weights, weights_at, workspace, -whole,
             geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
         )  # fmt: skip
         multiply_by_dots(product, g.dots_at, g.dots_pitch, rows, whole, left)
     elif left:
-        _multiply_left(workspace, geometry, g, weights, weights_at, right, right_at + whole, rows, left)
+        if _left_are_rows(g, rows, lanes(workspace)):
+            transpose_all(workspace, g.sums_at, g.pitch, workspace, g.turned_at, rows, left, rows)
         for k in range(rows):
             copy(sums, sums_at + k * pitch + whole, workspace, g.sums_at + k * g.pitch, left)
     if g.spreads:
@@ -197,33 +207,38 @@ def _multiply_channels(
 
 
 @subroutine
-def _copy_left(workspace, geometry, g, source, source_at, left):
-    """workspace[c, i] = source[c, i], for the pixels that are left over."""
-    for c in range(g.sources):
-        copy(workspace, c * g.pitch, source, source_at + number(geometry, g.offsets_at + c), left)
+def _copy_left(workspace, geometry, g, source, source_at, left, first, sources):
+    """workspace[c, i] = source[first + c, i], for c < sources and the pixels that are left over."""
+    for c in range(sources):
+        copy(workspace, c * g.pitch, source, source_at + number(geometry, g.offsets_at + first + c), left)
 
 
 @subroutine
-def _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at, rows, left):
-    """The sums of pixels that are left over, (rows, pitch) in the workspace.
+def _left_are_rows(g, rows, step):
+    """Whether vectors hold target channels of pixels that are left over, where those are neighbours in the weight."""
+    return not g.by_dots and rows % step == 0
 
-    Where weights of neighbouring target channels are neighbours, a vector holds those, and no lane is idle.
+
+@subroutine
+def _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at, rows, left, first, sources):
+    """Add some sources to the sums of pixels that are left over, or begin these with the first of all.
+
+    They stand in the workspace as (rows, pitch); or turned around, if `_left_are_rows`, so that no lane is idle.
     """
     never_inlined()
-    if g.by_dots or rows % lanes(workspace):
-        _copy_left(workspace, geometry, g, source, source_at, left)
-        product = Product(
-            workspace, g.sums_at, g.pitch, weights, weights_at, workspace, 0,
-            geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
-        )  # fmt: skip
-        multiply(product, rows, left)
-    else:
+    if _left_are_rows(g, rows, lanes(workspace)):
         product = Product(
             workspace, g.turned_at, rows, source, source_at, weights, weights_at,
-            geometry, g.pixels_at, g.offsets_at, g.taken_at, g.sources, True,
+            geometry, g.pixels_at, g.offsets_at + first, g.taken_at + first, sources, first == 0,
         )  # fmt: skip
         multiply(product, left, rows)
-        transpose_all(workspace, g.sums_at, g.pitch, workspace, g.turned_at, rows, left, rows)
+    else:
+        _copy_left(workspace, geometry, g, source, source_at, left, first, sources)
+        product = Product(
+            workspace, g.sums_at, g.pitch, weights, weights_at, workspace, 0,
+            geometry, g.rows_at, g.taken_at + first, g.copied_at, sources, first == 0,
+        )  # fmt: skip
+        multiply(product, rows, left)
 
 
 # ---- plans
@@ -236,6 +251,10 @@ PACKS = FAST_PRODUCTS or None
 # Bytes of the tensors from which on these pixels are fetched before they are copied. There 8x256x60x64 to 64, 39 MB,
 # took 7.1 ms without and 4.0 so, 8x256x56x56, 32 MB, as long, 256x56x56 0.37 and 0.38.
 FAR_BYTES = 16 << 20
+# Source channels that GRAD_INPUT multiplies at once, where operands are copied. Each is a run of weights, and the next
+# lies far from it: of few runs, the processor fetches what follows before it is asked for. 512x7x7 to 2048 took 0.67 ms
+# with all of them, 0.45 with 16 or 128, and takes 0.42 with 64; 1024x14x14 to 256 0.37, 0.43, 0.37 and 0.36.
+SOURCE_BLOCK = 64
 # Pixels of a task: 8x256x56x56 to 64 took 5.38 ms in tasks of a whole image, 5.07 in those of half of one, and 4.94 in
 # those of a sixth; its GRAD_INPUT 5.60, 5.48 and 5.45.
 MOST_PIXELS = 1584
@@ -276,6 +295,11 @@ def parts(extent: int, unit: int) -> list[int]:
     """Sizes, in whole units, of about equal parts of an extent."""
     units = -(-extent // unit)
     return sorted({even_split(units, most) * unit for most in range(1, units + 1)})
+
+
+def _source_block(problem: ConvProblem, op: Op) -> int:
+    sources = role_fields(problem, op)["sources"]
+    return even_split(sources, SOURCE_BLOCK) if PACKS and op is Op.GRAD_INPUT else sources
 
 
 def _steps(op: Op, columns: int, lanes: int) -> float:
@@ -340,10 +364,9 @@ def _memory(problem: ConvProblem, op: Op) -> _Memory:
     dots_at = turned_at + (lanes + SPARE_ROWS) * rows
     dots_pitch = -(-sources // lanes) * lanes
     packed_at = padded(dots_at + _dots.MOST * dots_pitch, problem.dtype)
-    packed_rows_at = packed_at + (VECTORS * lanes * sources if PACKS else 0)
-    elements = packed_rows_at + (
-        padded(sizes.row_block * sources, problem.dtype) if PACKS and op is Op.GRAD_INPUT else 0
-    )
+    block = _source_block(problem, op) if PACKS else 0
+    packed_rows_at = packed_at + VECTORS * lanes * block
+    elements = packed_rows_at + (padded(sizes.row_block * block, problem.dtype) if op is Op.GRAD_INPUT else 0)
     return _Memory(
         lines_at, lines_pitch, sums_at, turned_at, dots_at, dots_pitch, packed_at, packed_rows_at, elements
     )  # fmt: skip
@@ -368,6 +391,7 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
         spreads=strided and op is Op.GRAD_INPUT,
         row_block=sizes.row_block,
         pixel_block=sizes.pixel_block,
+        source_block=_source_block(problem, op),
         pitch=lanes,
         **{name: value for name, value in vars(memory).items() if name != "elements"},
         activation=activation_code(epilogue, problem.dtype),
@@ -379,7 +403,7 @@ def plan(whole: ConvProblem, problem: ConvProblem, op: Op, epilogue: Epilogue) -
         offsets_at=tables.add((memory.lines_pitch if strided and op is Op.FORWARD else roles["source_c"]) * c),
         copied_at=tables.add(lanes * c),
         packed_offsets_at=tables.add(VECTORS * lanes * c),
-        packed_row_table_at=tables.add(row_table(sizes.row_block, roles["sources"])),
+        packed_row_table_at=tables.add(row_table(sizes.row_block, _source_block(problem, op))),
         packed_taken_at=tables.add(ROWS * c),
         pixels_at=tables.add(np.arange(lanes)),
         grid_at=tables.add(grid_of(problem)),

@@ -51,6 +51,8 @@ def _has_fast_products() -> bool:
 
 REGISTER_BYTES = _register_bytes()
 FAST_PRODUCTS = _has_fast_products()
+# What stands for a vector register among the operands of a piece of assembly, where that is known.
+VECTOR_OPERAND = {"x86_64": "v", "aarch64": "w", "arm64": "w"}.get(llvm.get_default_triple().partition("-")[0])
 # AVX-512 has 32 of them, AVX2 16.
 REGISTERS = 32 if REGISTER_BYTES == 64 else 16
 

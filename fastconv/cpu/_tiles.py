@@ -22,6 +22,7 @@ from ._axes import folding, transposed_extent, transposed_reach
 from ._gemm import ROWS, TILE_CYCLES, VECTORS, column_steps, lanes_of, row_cycles, vector_steps, whole_rows
 from ._geometry import even_split, named, tensor_strides
 from ._rows import ROW_CYCLES, STORED_CYCLES, STORED_ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
+from ._simd import FAST_PRODUCTS
 
 # Pixels of a tile: eighty times the widest register tile of float32. With 480, whose eight rows of sums take half of a
 # first-level cache, the gradient of 3x224x224 to 64, 3x3, took 2.2 ms on two threads, with 960 2.0 and so 1.8; that of
@@ -34,6 +35,10 @@ ROW_PIXELS = 960
 STRIP_BYTES = 448 << 10
 PANEL_BYTES = 256 << 10
 SUMS_BYTES = 256 << 10
+# Weights of a register tile of GRAD_INPUT, in whole cache lines, where products are fast: a run of them for each source
+# channel, of which a first-level cache and the processor's guesses hold some tens. 512x7x7 to 512, 3x3, took 1.5 ms on
+# an Intel Xeon with all channels at once, and takes 0.9 so, 512x14x14 to 512 with a stride of 2 1.28 and 1.04.
+WEIGHT_BYTES = 16 << 10
 # Pixels and output channels of a task of GRAD_WEIGHT: the transposed tile of y takes a quarter of that cache, too.
 WEIGHT_PIXELS = 256
 WEIGHT_CHANNELS = 256
@@ -46,6 +51,9 @@ CALL_TILES = 8
 # Time of products with pixels from a strip, which begin anywhere in a cache line, over those from a panel: 9.9 to
 # 9.5 ms for 64x112x112 to 64, 3x3, in tiles that waste nothing.
 UNALIGNED = 1.06
+# Time of products with pixels from strips and panels over others, where products are fast: on an Intel Xeon FORWARD and
+# GRAD_INPUT took 0.65 to 0.85 of what was predicted for 30 problems without it, and as long by most other algorithms.
+STRIP_PRODUCTS = 0.75 if FAST_PRODUCTS else 1.0
 # Cycles for each cache line of weights, which come from the second level for every tile. With 112, 224 and 448 pixels
 # in a tile, 64x112x112 to 64, 3x3, took 10.0, 9.7 and 9.2 ms.
 LINE_CYCLES = 4
@@ -265,6 +273,8 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         block = STRIP_BYTES // channel_bytes
         if packed:
             block = min(block, PANEL_BYTES // (problem.taps * vectors * lanes * size))
+        if op is Op.GRAD_INPUT and FAST_PRODUCTS:
+            block = min(block, WEIGHT_BYTES // (ROWS * problem.taps * size + LINE_BYTES))
         block = even_split(sources, max(1, block))
         blocks = -(-sources // block)
         phases = math.prod(problem.stride) if op is Op.GRAD_INPUT else 1
@@ -282,7 +292,8 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
                 _dots.steps(pixels, lanes) if op is Op.FORWARD else column_steps(pixels, lanes)
             )
             register_tiles = reached * blocks * -(-row_block // ROWS) * (CALL_TILES + -(-vectors // VECTORS))
-            product = sources * problem.taps * steps * vector_steps(problem) * (1 if packed else UNALIGNED)
+            product = sources * problem.taps * steps * vector_steps(problem) * STRIP_PRODUCTS
+            product *= 1 if packed else UNALIGNED
             product += register_tiles * TILE_CYCLES
             product += row_block * sources * problem.taps * size / LINE_BYTES * LINE_CYCLES
             cycles = gather + pack + product + row_block * (store + again)
@@ -314,7 +325,8 @@ def _row_tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         for row_block in _row_blocks(targets, 0):
             steps = row_cycles(row_block) * _dots.steps(part, lanes)
             register_tiles = -(-row_block // ROWS) * -(-_vectors(part, lanes) // VECTORS) + CALL_TILES
-            line = sources * problem.taps * steps * vector_steps(problem) * UNALIGNED + register_tiles * TILE_CYCLES
+            line = sources * problem.taps * steps * vector_steps(problem) * STRIP_PRODUCTS * UNALIGNED
+            line += register_tiles * TILE_CYCLES
             line += row_block * sources * problem.taps * size / LINE_BYTES * LINE_CYCLES
             tasks = problem.N * problem.groups * -(-targets // row_block) * tiles
             yield Tiling(

@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from ..core.arrays import LINE_BYTES
 from ..core.boundary import OUTSIDE, source_index
 from ..core.machine import local_machine
 from ..core.problem import Axes, ConvProblem, Op
@@ -20,6 +21,7 @@ from ._axes import Axis, Integers, folding, phased_axis, transposed_extent
 from ._gemm import ROWS, SPARE_ROWS, VECTORS, column_steps, lanes_of, padded, row_cycles, whole_rows
 from ._geometry import even_split
 from ._rows import ROW_CYCLES, TRANSPOSED_CYCLES, VECTOR_CYCLES
+from ._simd import FAST_PRODUCTS
 from ._tiles import WAITING, axes, channels_of, parts_of
 from ._winograd_transforms import SQUARES, Square
 
@@ -47,6 +49,10 @@ FILTER_CYCLES = 7
 BACK_CYCLES = 3.5
 STORED_ROW_CYCLES = 16
 REGISTER_TILE_CYCLES = 50
+# Cycles for each cache line of weights that is transformed, where products are fast, as transforming does not hide what
+# comes from far: 512x7x7 to 512, 3x3, took 1.20 ms on two threads of an Intel Xeon where 0.78 were predicted without,
+# 512x14x14 2.00 and 1.76, 256x14x14 to 256 0.62 and 0.48.
+WEIGHT_CYCLES = 20 if FAST_PRODUCTS else 0
 # Cycles for each vector of transformed filters that is read from the third-level cache, and the most bytes of them: on
 # one thread, 256x14x14 to 256, 3x3, took 0.84 ms with them and 1.10 ms without, 512x7x7 to 512 with 16 MiB of them 1.6
 # and 2.1 ms, but 512x28x28 to 512 with 36 MiB 19 to 25 and 19 ms. Transforming all filters before all tasks of one call
@@ -238,6 +244,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                     )  # fmt: skip
                 filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
                 filters = filter_vectors * FILTER_CYCLES
+                filters += row_block * sources * problem.taps * size / LINE_BYTES * WEIGHT_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
                 for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:
                     runs = -(-blocks // per_task)

@@ -243,7 +243,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                         cycles=whole * (block_cycles + blocks * filter_vectors * FETCHED_CYCLES),
                     )  # fmt: skip
                 filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
-                filters = filter_vectors * FILTER_CYCLES
+                filters: float = filter_vectors * FILTER_CYCLES
                 filters += row_block * sources * problem.taps * size / LINE_BYTES * WEIGHT_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block
                 for per_task in {blocks} if folds else {1, -(-blocks // 4), -(-blocks // 2), blocks} if stays else {1}:

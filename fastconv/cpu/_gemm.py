@@ -345,7 +345,7 @@ def _at(builder, place, j):
 
 
 def _emit_beside(emitter, beside, j, loaded, columns, rows):
-    """What is done with term j beside its products; loaded: vectors of it; rows: where the first is, and which they are."""
+    """What is done with term j beside products; loaded: its vectors; rows: where the first is, and which these are."""
     builder = emitter.builder
     if isinstance(beside, Fetched):
         emitter.prefetch(_at(builder, beside.place, j))

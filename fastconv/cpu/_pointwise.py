@@ -253,8 +253,8 @@ PACKS = FAST_PRODUCTS or None
 FAR_BYTES = 16 << 20
 # Source channels that GRAD_INPUT multiplies at once, where operands are copied. Each is a run of weights, and the next
 # lies far from it: of few runs, the processor fetches what follows before it is asked for. 512x7x7 to 2048 took 0.67 ms
-# with all of them, 0.45 with 16 or 128, and takes 0.42 with 64; 1024x14x14 to 256 0.37, 0.43, 0.37 and 0.36.
-SOURCE_BLOCK = 64
+# with all of them, 0.45 with 16 or 128, and takes 0.41 with 64 to 96; 1024x14x14 to 256 0.37, 0.43, 0.37 and 0.35.
+SOURCE_BLOCK = 96
 # Pixels of a task: 8x256x56x56 to 64 took 5.38 ms in tasks of a whole image, 5.07 in those of half of one, and 4.94 in
 # those of a sixth; its GRAD_INPUT 5.60, 5.48 and 5.45.
 MOST_PIXELS = 1584

@@ -46,6 +46,7 @@ class Strips(NamedTuple):
     sources: int  # channels of one group, as all channel counts here
     targets: int
     channel_block: int  # source channels in the strip at once
+    strip_channels: int  # those of the block that are gathered at once
     row_block: int  # target channels of one task
     row_group: int  # target channels that are stored at once
     keeps_sums: int  # whether the sums of all rows are kept, or each group of rows reuses the same memory

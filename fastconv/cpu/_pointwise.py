@@ -47,7 +47,7 @@ from ._gemm import (
     vector_steps,
 )
 from ._geometry import Tables, even_split, with_sizes
-from ._kernel import first_integers, integers_at, never_inlined, number, views
+from ._kernel import always_inlined, first_integers, integers_at, never_inlined, number, views
 from ._launch import Launch
 from ._packing import Packed, PackedRows, multiply_packed, row_table
 from ._past_caches import caches_passed, products_pass_caches
@@ -173,15 +173,7 @@ def _multiply_channels(
             sums, sums_at, pitch, weights, weights_at, right, right_at,
             geometry, g.rows_at, g.taken_at + first, g.offsets_at + first, sources, Ending(first == 0, passes),
         )  # fmt: skip
-        if packs is None:
-            multiply_by_columns(product, rows, whole)
-        else:
-            packed = Packed(workspace, Place(g.packed_at, g.packed_offsets_at), g.fetches != 0)
-            if has_neighbours is None:
-                multiply_packed(product, rows, whole, packed, None)
-            else:
-                packed_rows = PackedRows(g.packed_rows_at, g.packed_row_table_at, g.packed_taken_at)
-                multiply_packed(product, rows, whole, packed, packed_rows)
+        _multiply_whole(packs, has_neighbours, product, rows, whole, workspace, g)
         if left and not by_dots:
             _multiply_left(
                 workspace, geometry, g, weights, weights_at, right, right_at + whole, rows, left, first, sources
@@ -204,6 +196,21 @@ def _multiply_channels(
         spread_lines(target, target_at, g.target_c, workspace, g.lines_at, pitch, rows, first_line, end_line, grid)
     if is_changed:
         finish_runs(target, target_at + begin, g.target_c, rows, end - begin, channel, 1, finish)
+
+
+@subroutine
+def _multiply_whole(packs, has_neighbours, product, rows, columns, workspace, g):
+    """The columns of a product that are whole registers; packs, has_neighbours: as in `_kernel`."""
+    always_inlined()
+    if packs is None:
+        multiply_by_columns(product, rows, columns)
+    else:
+        packed = Packed(workspace, Place(g.packed_at, g.packed_offsets_at), g.fetches != 0)
+        if has_neighbours is None:
+            multiply_packed(product, rows, columns, packed, None)
+        else:
+            packed_rows = PackedRows(g.packed_rows_at, g.packed_row_table_at, g.packed_taken_at)
+            multiply_packed(product, rows, columns, packed, packed_rows)
 
 
 @subroutine

@@ -42,6 +42,7 @@ from ._simd import REGISTER_BYTES, lanes
 from ._strips import Strips, block_of, for_both_ways, gather_strips, header, is_plain, store_tile, tile_of
 from ._tiles import (
     CALL_TILES,
+    STRIP_PRODUCTS,
     TASK_CYCLES,
     Tiling,
     channels_of,
@@ -170,7 +171,7 @@ def _tilings(problem: ConvProblem, op: Op) -> Iterator[Tiling]:
         blocks = -(-sources // block)
         gather = sources * gather_cycles(problem, planes, strip, lanes)
         register_tiles = blocks * (-(-pixels // ROWS) * -(-columns // VECTORS) + CALL_TILES)
-        product = terms * row_cycles(pixels) * columns + register_tiles * TILE_CYCLES
+        product = terms * row_cycles(pixels) * columns * STRIP_PRODUCTS + register_tiles * TILE_CYCLES
         again = 2 * VECTOR_CYCLES * pixels * columns * (blocks - 1)
         runs = 1 if rows_are_joined(problem, op, tile, True) else tile[0] * tile[1]
         store = row_block * (runs * STORED_ROW_CYCLES + vectors * (STORED_CYCLES + TRANSPOSED_CYCLES))

@@ -23,7 +23,8 @@ def pointwise(draw):
     stride = draw(st.sampled_from(((1, 1), (1, 1), (2, 2), (3, 1))))
     height, width = draw(st.sampled_from(((1, 16), (1, 47), (2, 24), (7, 7), (5, 10), (1, 97), (9, 16), (40, 40))))
     input = tuple((q - 1) * s + 1 + draw(st.integers(0, s - 1)) for q, s in zip((height, width), stride, strict=True))
-    groups, C, K = draw(st.sampled_from((1, 2))), draw(st.sampled_from((8, 24, 40))), draw(st.sampled_from((8, 40, 64)))
+    groups = draw(st.sampled_from((1, 2)))
+    C, K = draw(st.sampled_from((8, 24, 32, 40))), draw(st.sampled_from((8, 16, 40, 64)))
     return ConvProblem.from_shapes(
         (draw(st.integers(1, 2)), groups * C, *input), (groups * K, C, 1, 1), stride, groups=groups,
         dtype=draw(st.sampled_from(("float32", "float64", "complex64", "int32"))),

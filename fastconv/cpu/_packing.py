@@ -2,7 +2,8 @@
 
 The first rows copy each panel of columns that they meet to where registers of them begin cache lines and follow each
 other; there the other rows find them. The first panel copies rows so, if they are neighbours: term by term, those of
-each register tile side by side. The copies cost next to nothing, as products hide them.
+each register tile side by side. Products hide part of that: a term whose columns are copied takes 19 to 22 cycles on an
+Intel Xeon, and 12.5 where they are near. What comes from memory is fetched beside the products of the panel before.
 
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM Trans. Math. Softw. 34 (2008),
 section 5 (packing), which copies before it multiplies.

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,14 +32,27 @@ ALIGNMENT = 16
 BLOCK_TILES = 192
 # Elements of tiles that are written before they are read: half of a first-level cache of 32 KiB.
 ELEMENTS_BYTES = 16 << 10
-# Data and filters of a block, and its sums, which are gone through point by point. On the machine of
-# docs/performance.md, with a second-level cache of 1 MiB, 256x14x14 to 256, 3x3, took 1.08 to 1.25 ms with all parts
-# between 0.6 and 1.4 MiB, and rows of less than 64 channels 1.3 to 1.4 ms; 8x64x56x56 to 64, by F(7, 3) and F(4, 3),
-# 3.6 ms with blocks of 112 tiles and 64 rows, whose sums take 1.5 MiB, 4.4 with 56 tiles, as long with more channels;
-# 512x38x57 to 512 with a dilation of 3 27 to 30 ms with 256 rows, whose sums take 1.7 MiB, 32 to 33 with 128.
-DATA_BYTES = 900 << 10
-FILTERS_BYTES = 512 << 10
-SUMS_BYTES = 1800 << 10
+
+
+class _Most(NamedTuple):
+    """Bytes of the data and filters of a block, and of its sums, which are gone through point by point, at most."""
+
+    data: int
+    filters: int
+    sums: int
+    filter_rows: int  # target channels whose filters are transformed at once even if they take more
+
+
+# On the machine of docs/performance.md, with a second-level cache of 1 MiB, 256x14x14 to 256, 3x3, took 1.08 to 1.25 ms
+# with all parts between 0.6 and 1.4 MiB, and rows of less than 64 channels 1.3 to 1.4 ms; 8x64x56x56 to 64, by F(7, 3)
+# and F(4, 3), 3.6 ms with blocks of 112 tiles and 64 rows, whose sums take 1.5 MiB, 4.4 with 56 tiles, as long with
+# more channels; 512x38x57 to 512 with a dilation of 3 27 to 30 ms with 256 rows, whose sums take 1.7 MiB, 32 to 33 with
+# 128. On an Intel Xeon, with 2 MiB, data had better be less, and filters read as soon as they are written: by turns
+# with the sizes above, 14 of 30 runs of 15 problems, forward and back, take 3 to 12 % less, those dilated ones 18.3 ms
+# in place of 20.4, back 17.5 and 19.9, GRAD_INPUT of 512x28x28 4.6 and 5.0; that of 256x14x14 takes 4 % more.
+MOST = _Most(data=900 << 10, filters=512 << 10, sums=1800 << 10, filter_rows=ROWS)
+if FAST_PRODUCTS:
+    MOST = _Most(data=600 << 10, filters=170 << 10, sums=2400 << 10, filter_rows=2 * ROWS)
 # Cycles for each point of a register of tiles that is transformed, of filters, and of sums, storing into a second-level
 # cache included; for each row of outputs that is stored; and for each register tile beside its products. From the parts
 # of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there, each left out in turn: 6 to 9 for the data of F(4, 3), 8 to 11
@@ -222,10 +236,10 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
         back = vectors * points * BACK_CYCLES
         back += depth * height * square.height.outputs * (STORED_ROW_CYCLES + line_cycles)
         data_bytes = points * size * padded(planes * plane, problem.dtype)
-        for channel_block in _channel_blocks(sources, DATA_BYTES // data_bytes, lanes):
+        for channel_block in _channel_blocks(sources, MOST.data // data_bytes, lanes):
             filter_bytes = points * slices * channel_block * size
             channel_blocks = -(-sources // channel_block)
-            for row_block in _row_blocks(targets, SUMS_BYTES // (points * size * vectors * lanes)):
+            for row_block in _row_blocks(targets, MOST.sums // (points * size * vectors * lanes)):
                 row_blocks = -(-targets // row_block)
                 register_tiles = channel_blocks * -(-row_block // ROWS) * -(-vectors // VECTORS)
                 product = row_cycles(row_block) * column_steps(depth * plane, lanes) * slices * sources
@@ -242,7 +256,7 @@ def candidates(problem: ConvProblem, op: Op, kind: int) -> Iterator[Sizes]:
                         row_block, blocks if folds else 1, True, whole * (1 if folds else blocks),
                         cycles=whole * (block_cycles + blocks * filter_vectors * FETCHED_CYCLES),
                     )  # fmt: skip
-                filter_block = whole_rows(row_block, max(ROWS, FILTERS_BYTES // filter_bytes))
+                filter_block = whole_rows(row_block, max(MOST.filter_rows, MOST.filters // filter_bytes))
                 filters: float = filter_vectors * FILTER_CYCLES
                 filters += row_block * sources * problem.taps * size / LINE_BYTES * WEIGHT_CYCLES
                 stays = channel_blocks == 1 and filter_block == row_block

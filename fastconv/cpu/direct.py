@@ -119,60 +119,72 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
     """
     g = header(geometry)
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
-    image, run, channel, rows, source_at, weights_at = block_of(g, task)
+    block = block_of(g, task)
     finish = Finish(constants, residual, g.has_residual, g.activation, accumulates)
-    is_changed = changes(finish, channel, rows)
-    for number in range(run * g.tiles_per_task, min((run + 1) * g.tiles_per_task, tiles)):
+    for number in range(block.run * g.tiles_per_task, min((block.run + 1) * g.tiles_per_task, tiles)):
         tile = tile_of(g, number)
-        columns = columns_of(g, tile)
         for first in range(0, g.sources, g.channel_block):
             channels = min(g.channel_block, g.sources - first)
-            begin = source_at + first * g.source_c
-            for c in range(0, channels, g.strip_channels):
-                gathered = min(g.strip_channels, channels - c)
-                at = begin + c * g.source_c
-                gather_strips(plain, workspace, geometry, source, at, gathered, tile, constants, first + c == 0)
-                if g.packed and g.phases == g.together:
-                    _pack(workspace, geometry, g, 0, c, gathered, tile)
+            _gather(plain, workspace, geometry, source, block.source_at, first, channels, tile, constants)
             for phase in range(0, g.phases, g.together):
                 if g.packed and g.phases > g.together:
                     _pack(workspace, geometry, g, phase, 0, channels, tile)
-                left = columns % lanes(target)
-                by_dots = g.dots_at >= 0 and 0 < left <= _dots.MOST
-                to_target = g.in_place and (left == 0 or by_dots) and rows % ROWS == 0
-                # A call costs as much as a few register tiles: all rows at once, unless their sums share memory.
-                at_once = rows if to_target or g.keeps_sums else g.row_group
-                for k in range(0, rows, at_once):
-                    held = min(at_once, rows - k)
-                    sums = g.sums_at + (phase * g.phase_pitch + k * g.pitch if g.keeps_sums else 0)
-                    image_at = image * g.target_n
-                    at = image_at + (channel + k) * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
-                    for part in range(g.together):
-                        entry = g.phases_at + (phase + part) * PHASE
-                        terms = channels * geometry[entry]
-                        into = at if to_target else sums + part * g.phase_pitch
-                        if terms == 0:
-                            fill(workspace, into, held * g.pitch, 0)
-                        else:
-                            product = Product(
-                                target if to_target else workspace, into, g.target_c if to_target else g.pitch,
-                                weights, weights_at + first * g.weight_source,
-                                workspace, g.panel_at + part * g.panel_pitch if g.packed else 0,
-                                geometry, g.rows_at + k, geometry[entry + 2],
-                                g.panel_rows_at if g.packed else geometry[entry + 1], terms, first == 0,
-                            )  # fmt: skip
-                            in_vectors = columns - left if by_dots and at_once == rows else columns
-                            multiply(product, held, in_vectors)
-                            if in_vectors < columns:
-                                multiply_by_dots(product, g.dots_at, g.dots_pitch, held, in_vectors, left)
-                    entry = g.phases_at + phase * PHASE
-                    if to_target:
-                        if is_changed:
-                            finish_runs(target, at, g.target_c, held, columns, channel + k, 1, finish)
-                    elif first + channels == g.sources:
-                        store_tile(
-                            target, image_at, workspace, sums, channel + k, held, geometry, tile, entry, finish
-                        )  # fmt: skip
+                _add_channels(phase, first, channels, block, weights, target, workspace, geometry, tile, finish)
+
+
+@subroutine
+def _gather(plain, workspace, geometry, source, source_at, first, channels, tile, constants):
+    """The strips of channels from `first` on, a few at a time, and their panel where all phases have one at once."""
+    g = header(geometry)
+    for c in range(0, channels, g.strip_channels):
+        gathered = min(g.strip_channels, channels - c)
+        at = source_at + (first + c) * g.source_c
+        gather_strips(plain, workspace, geometry, source, at, gathered, tile, constants, first + c == 0)
+        if g.packed and g.phases == g.together:
+            _pack(workspace, geometry, g, 0, c, gathered, tile)
+
+
+@subroutine
+def _add_channels(phase, first, channels, block, weights, target, workspace, geometry, tile, finish):
+    """Add the products of source channels from `first` on to phases that are stored together; store them with the last.
+
+    block: the target channels of a group of an image.
+    """
+    g = header(geometry)
+    columns, image_at = columns_of(g, tile), block.image * g.target_n
+    left = columns % lanes(target)
+    by_dots = g.dots_at >= 0 and 0 < left <= _dots.MOST
+    to_target = g.in_place and (left == 0 or by_dots) and block.rows % ROWS == 0
+    # A call costs as much as a few register tiles: all rows at once, unless their sums share memory.
+    at_once = block.rows if to_target or g.keeps_sums else g.row_group
+    in_vectors = columns - left if by_dots and at_once == block.rows else columns
+    for k in range(0, block.rows, at_once):
+        held, channel = min(at_once, block.rows - k), block.channel + k
+        sums = g.sums_at + (phase * g.phase_pitch + k * g.pitch if g.keeps_sums else 0)
+        at = image_at + channel * g.target_c + tile.z * g.target_d + tile.p * g.target_h + tile.q
+        for part in range(g.together):
+            entry = g.phases_at + (phase + part) * PHASE
+            terms, into = channels * geometry[entry], at if to_target else sums + part * g.phase_pitch
+            if terms == 0:
+                fill(workspace, into, held * g.pitch, 0)
+                continue
+            product = Product(
+                target if to_target else workspace, into, g.target_c if to_target else g.pitch,
+                weights, block.weights_at + first * g.weight_source,
+                workspace, g.panel_at + part * g.panel_pitch if g.packed else 0,
+                geometry, g.rows_at + k, geometry[entry + 2],
+                g.panel_rows_at if g.packed else geometry[entry + 1], terms, first == 0,
+            )  # fmt: skip
+            multiply(product, held, in_vectors)
+            if in_vectors < columns:
+                multiply_by_dots(product, g.dots_at, g.dots_pitch, held, in_vectors, left)
+        if first + channels < g.sources:
+            continue
+        if not to_target:
+            entry = g.phases_at + phase * PHASE
+            store_tile(target, image_at, workspace, sums, channel, held, geometry, tile, entry, finish)
+        elif changes(finish, channel, held):
+            finish_runs(target, at, g.target_c, held, columns, channel, 1, finish)
 
 
 @subroutine

@@ -125,6 +125,27 @@ def _kernel(op: Op, packs: bool | None) -> Kernel:
     return run
 
 
+class Block(NamedTuple):
+    """What a task works on: target channels of a group of an image, and pixels."""
+
+    image: int
+    group: int
+    row: int
+    rows: int
+    pixel: int
+    pixels: int
+
+
+@subroutine
+def _block_of(g, task):
+    blocks, row_blocks = -(-g.pixels // g.pixel_block), -(-g.targets // g.row_block)
+    image, rest = divmod(task, g.groups * blocks * row_blocks)
+    group, rest = divmod(rest, blocks * row_blocks)
+    row, block = divmod(rest, blocks)
+    row, pixel = row * g.row_block, block * g.pixel_block
+    return Block(image, group, row, min(g.row_block, g.targets - row), pixel, min(g.pixel_block, g.pixels - pixel))
+
+
 @subroutine
 def _multiply_channels(
     packs, has_neighbours, task, source, weights, target, residual, constants, workspace, geometry
@@ -136,13 +157,7 @@ def _multiply_channels(
     """
     g = Panels(*first_integers(geometry, HEADER))
     grid = Grid(*integers_at(geometry, g.grid_at, GRID))
-    blocks, row_blocks = -(-g.pixels // g.pixel_block), -(-g.targets // g.row_block)
-    image, rest = divmod(task, g.groups * blocks * row_blocks)
-    group, rest = divmod(rest, blocks * row_blocks)
-    row, block = divmod(rest, blocks)
-    row, pixel = row * g.row_block, block * g.pixel_block
-    rows = min(g.row_block, g.targets - row)
-    pixels = min(g.pixel_block, g.pixels - pixel)
+    image, group, row, rows, pixel, pixels = _block_of(g, task)
     first_line, end_line = pixel // grid.line, (pixel + pixels) // grid.line
     channel = group * g.targets + row
     weights_at = group * g.weight_group + row * g.weight_target
@@ -160,42 +175,50 @@ def _multiply_channels(
     if g.spreads:
         begin, end = line_at(grid, first_line), line_at(grid, end_line)
         sums, sums_at, pitch = workspace, g.lines_at, g.lines_pitch
-    left = pixels % lanes(workspace)
-    whole = pixels - left
     finish = Finish(constants, residual, g.has_residual, g.activation, None)
     is_changed = changes(finish, channel, rows)
     is_whole = g.source_block == g.sources
     passes = is_whole and not g.spreads and not is_changed and products_pass_caches(sums, sums_at, pitch)
-    by_dots = g.by_dots and 0 < left <= _dots.MOST
-    for first in range(0, g.sources, g.source_block):
-        sources = min(g.source_block, g.sources - first)
-        product = Product(
-            sums, sums_at, pitch, weights, weights_at, right, right_at,
-            geometry, g.rows_at, g.taken_at + first, g.offsets_at + first, sources, Ending(first == 0, passes),
-        )  # fmt: skip
-        _multiply_whole(packs, has_neighbours, product, rows, whole, workspace, g)
-        if left and not by_dots:
-            _multiply_left(
-                workspace, geometry, g, weights, weights_at, right, right_at + whole, rows, left, first, sources
-            )  # fmt: skip
-    if passes:
-        caches_passed()
-    if by_dots:
-        _copy_left(workspace, geometry, g, right, right_at + whole, left, 0, g.sources)
-        product = Product(
-            sums, sums_at, pitch, weights, weights_at, workspace, -whole,
-            geometry, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
-        )  # fmt: skip
-        multiply_by_dots(product, g.dots_at, g.dots_pitch, rows, whole, left)
-    elif left:
-        if _left_are_rows(g, rows, lanes(workspace)):
-            transpose_all(workspace, g.sums_at, g.pitch, workspace, g.turned_at, rows, left, rows)
-        for k in range(rows):
-            copy(sums, sums_at + k * pitch + whole, workspace, g.sums_at + k * g.pitch, left)
+    product = Product(
+        sums, sums_at, pitch, weights, weights_at, right, right_at,
+        geometry, g.rows_at, g.taken_at, g.offsets_at, g.sources, Ending(True, passes),
+    )  # fmt: skip
+    _multiply_blocks(packs, has_neighbours, product, rows, pixels, workspace, g)
     if g.spreads:
         spread_lines(target, target_at, g.target_c, workspace, g.lines_at, pitch, rows, first_line, end_line, grid)
     if is_changed:
         finish_runs(target, target_at + begin, g.target_c, rows, end - begin, channel, 1, finish)
+
+
+@subroutine
+def _multiply_blocks(packs, has_neighbours, product, rows, pixels, workspace, g):
+    """A `Product` of all source channels, in blocks of them, then that of pixels that are left over."""
+    left = pixels % lanes(workspace)
+    whole = pixels - left
+    by_dots = g.by_dots and 0 < left <= _dots.MOST
+    for first in range(0, g.sources, g.source_block):
+        part = Product(
+            product.sums, product.sums_at, product.pitch, product.left, product.left_at, product.right,
+            product.right_at, product.table, g.rows_at, g.taken_at + first, g.offsets_at + first,
+            min(g.source_block, g.sources - first), Ending(first == 0, product.fresh.past_caches),
+        )  # fmt: skip
+        _multiply_whole(packs, has_neighbours, part, rows, whole, workspace, g)
+        if left and not by_dots:
+            _multiply_left(part, workspace, g, rows, whole, left, first)
+    if product.fresh.past_caches:
+        caches_passed()
+    if by_dots:
+        _copy_left(workspace, product.table, g, product.right, product.right_at + whole, left, 0, g.sources)
+        dots = Product(
+            product.sums, product.sums_at, product.pitch, product.left, product.left_at, workspace, -whole,
+            product.table, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
+        )  # fmt: skip
+        multiply_by_dots(dots, g.dots_at, g.dots_pitch, rows, whole, left)
+    elif left:
+        if _left_are_rows(g, rows, lanes(workspace)):
+            transpose_all(workspace, g.sums_at, g.pitch, workspace, g.turned_at, rows, left, rows)
+        for k in range(rows):
+            copy(product.sums, product.sums_at + k * product.pitch + whole, workspace, g.sums_at + k * g.pitch, left)
 
 
 @subroutine
@@ -227,25 +250,26 @@ def _left_are_rows(g, rows, step):
 
 
 @subroutine
-def _multiply_left(workspace, geometry, g, weights, weights_at, source, source_at, rows, left, first, sources):
-    """Add some sources to the sums of pixels that are left over, or begin these with the first of all.
+def _multiply_left(product, workspace, g, rows, whole, left, first):
+    """The columns of a product that are left over behind whole registers, in the workspace; first: its first source.
 
-    They stand in the workspace as (rows, pitch); or turned around, if `_left_are_rows`, so that no lane is idle.
+    They stand there as (rows, pitch); or turned around, if `_left_are_rows`, so that no lane is idle.
     """
     never_inlined()
+    fresh, source_at = product.fresh.fresh, product.right_at + whole
     if _left_are_rows(g, rows, lanes(workspace)):
-        product = Product(
-            workspace, g.turned_at, rows, source, source_at, weights, weights_at,
-            geometry, g.pixels_at, g.offsets_at + first, g.taken_at + first, sources, first == 0,
+        turned = Product(
+            workspace, g.turned_at, rows, product.right, source_at, product.left, product.left_at,
+            product.table, g.pixels_at, product.offset_at, product.taken_at, product.terms, fresh,
         )  # fmt: skip
-        multiply(product, left, rows)
+        multiply(turned, left, rows)
     else:
-        _copy_left(workspace, geometry, g, source, source_at, left, first, sources)
-        product = Product(
-            workspace, g.sums_at, g.pitch, weights, weights_at, workspace, 0,
-            geometry, g.rows_at, g.taken_at + first, g.copied_at, sources, first == 0,
+        _copy_left(workspace, product.table, g, product.right, source_at, left, first, product.terms)
+        copied = Product(
+            workspace, g.sums_at, g.pitch, product.left, product.left_at, workspace, 0,
+            product.table, g.rows_at, product.taken_at, g.copied_at, product.terms, fresh,
         )  # fmt: skip
-        multiply(product, rows, left)
+        multiply(copied, rows, left)
 
 
 # ---- plans

@@ -48,11 +48,11 @@ class _Most(NamedTuple):
 # and F(4, 3), 3.6 ms with blocks of 112 tiles and 64 rows, whose sums take 1.5 MiB, 4.4 with 56 tiles, as long with
 # more channels; 512x38x57 to 512 with a dilation of 3 27 to 30 ms with 256 rows, whose sums take 1.7 MiB, 32 to 33 with
 # 128. On an Intel Xeon, with 2 MiB, data had better be less, and filters read as soon as they are written: by turns
-# with the sizes above, 14 of 30 runs of 15 problems, forward and back, take 3 to 12 % less, those dilated ones 18.3 ms
-# in place of 20.4, back 17.5 and 19.9, GRAD_INPUT of 512x28x28 4.6 and 5.0; that of 256x14x14 takes 4 % more.
+# with the sizes above, 22 of 32 runs of 16 problems, forward and back, take 2 to 12 % less and one 2 % more; those
+# dilated ones 17.5 ms in place of 19.4, back 19.0 and 21.3, 3x3x3 of 64x56x64x64 57 and 64, with sums of 2.1 MiB 70.
 MOST = _Most(data=900 << 10, filters=512 << 10, sums=1800 << 10, filter_rows=ROWS)
 if FAST_PRODUCTS:
-    MOST = _Most(data=600 << 10, filters=170 << 10, sums=2400 << 10, filter_rows=2 * ROWS)
+    MOST = MOST._replace(data=600 << 10, filters=170 << 10, filter_rows=2 * ROWS)
 # Cycles for each point of a register of tiles that is transformed, of filters, and of sums, storing into a second-level
 # cache included; for each row of outputs that is stored; and for each register tile beside its products. From the parts
 # of 64x56x56, 128x28x28 and 256x14x14 with 3x3 there, each left out in turn: 6 to 9 for the data of F(4, 3), 8 to 11

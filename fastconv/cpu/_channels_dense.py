@@ -86,7 +86,7 @@ STRIP_BYTES = 256 << 10
 # beforehand where they are gathered. 14x14, 1024 channels to 256, took 0.50 ms gathered and 0.48 in place, but
 # 8x56x56, 256 channels to 64, 4.6 and 5.4. On an Intel Xeon that takes 2.96 gathered and 2.87 in place, its GRAD_INPUT
 # 2.63 and 2.34.
-NEAR_BYTES = 1 << 62 if FAST_PRODUCTS else 4 << 20
+NEAR_BYTES = math.inf if FAST_PRODUCTS else 4 << 20
 # Cycles for each vector of weights that is turned around, whose rows lie far apart: 0.034 ms for 1152 weights of 128
 # channels. Every task does that for itself and finds them near: turned around once for all, and read from the cache
 # that the threads share, 3x3 with a stride of 2, 128x56x56, took 1.57 ms in place of 1.32.
@@ -369,7 +369,7 @@ def workspace(problem: ConvProblem, op: Op) -> int:
 
 
 def _in_source(problem: ConvProblem, op: Op) -> bool:
-    """Whether pixels are read where they lie: where there is no padding, nor anything around y, in a near tensor."""
+    """Whether pixels are read where they lie: with no padding, nor anything around y, in at most NEAR_BYTES."""
     shape = problem.y_shape if op is Op.GRAD_INPUT else problem.x_shape
     return (
         not any(map(any, problem.padding))

@@ -125,25 +125,15 @@ def _kernel(op: Op, packs: bool | None) -> Kernel:
     return run
 
 
-class Block(NamedTuple):
-    """What a task works on: target channels of a group of an image, and pixels."""
-
-    image: int
-    group: int
-    row: int
-    rows: int
-    pixel: int
-    pixels: int
-
-
 @subroutine
 def _block_of(g, task):
+    """What a task works on: image, group, first target channel of it and how many, first pixel and how many."""
     blocks, row_blocks = -(-g.pixels // g.pixel_block), -(-g.targets // g.row_block)
     image, rest = divmod(task, g.groups * blocks * row_blocks)
     group, rest = divmod(rest, blocks * row_blocks)
     row, block = divmod(rest, blocks)
     row, pixel = row * g.row_block, block * g.pixel_block
-    return Block(image, group, row, min(g.row_block, g.targets - row), pixel, min(g.pixel_block, g.pixels - pixel))
+    return image, group, row, min(g.row_block, g.targets - row), pixel, min(g.pixel_block, g.pixels - pixel)
 
 
 @subroutine
@@ -199,7 +189,7 @@ def _multiply_blocks(packs, has_neighbours, product, rows, pixels, workspace, g)
     for first in range(0, g.sources, g.source_block):
         part = Product(
             product.sums, product.sums_at, product.pitch, product.left, product.left_at, product.right,
-            product.right_at, product.table, g.rows_at, g.taken_at + first, g.offsets_at + first,
+            product.right_at, product.table, product.row_at, product.taken_at + first, product.offset_at + first,
             min(g.source_block, g.sources - first), Ending(first == 0, product.fresh.past_caches),
         )  # fmt: skip
         _multiply_whole(packs, has_neighbours, part, rows, whole, workspace, g)
@@ -211,7 +201,7 @@ def _multiply_blocks(packs, has_neighbours, product, rows, pixels, workspace, g)
         _copy_left(workspace, product.table, g, product.right, product.right_at + whole, left, 0, g.sources)
         dots = Product(
             product.sums, product.sums_at, product.pitch, product.left, product.left_at, workspace, -whole,
-            product.table, g.rows_at, g.taken_at, g.copied_at, g.sources, True,
+            product.table, product.row_at, product.taken_at, g.copied_at, g.sources, True,
         )  # fmt: skip
         multiply_by_dots(dots, g.dots_at, g.dots_pitch, rows, whole, left)
     elif left:

@@ -121,6 +121,7 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
     tiles = g.tiles_z * g.tiles_p * g.tiles_q
     block = block_of(g, task)
     finish = Finish(constants, residual, g.has_residual, g.activation, accumulates)
+    is_changed = changes(finish, block.channel, block.rows)
     for number in range(block.run * g.tiles_per_task, min((block.run + 1) * g.tiles_per_task, tiles)):
         tile = tile_of(g, number)
         for first in range(0, g.sources, g.channel_block):
@@ -129,7 +130,9 @@ def _correlate(plain, task, source, weights, target, residual, constants, worksp
             for phase in range(0, g.phases, g.together):
                 if g.packed and g.phases > g.together:
                     _pack(workspace, geometry, g, phase, 0, channels, tile)
-                _add_channels(phase, first, channels, block, weights, target, workspace, geometry, tile, finish)
+                _add_channels(
+                    phase, first, channels, block, weights, target, workspace, geometry, tile, finish, is_changed
+                )  # fmt: skip
 
 
 @subroutine
@@ -145,10 +148,10 @@ def _gather(plain, workspace, geometry, source, source_at, first, channels, tile
 
 
 @subroutine
-def _add_channels(phase, first, channels, block, weights, target, workspace, geometry, tile, finish):
+def _add_channels(phase, first, channels, block, weights, target, workspace, geometry, tile, finish, is_changed):
     """Add the products of source channels from `first` on to phases that are stored together; store them with the last.
 
-    block: the target channels of a group of an image.
+    block: the target channels of a group of an image; is_changed: whether finishing changes any of them.
     """
     g = header(geometry)
     columns, image_at = columns_of(g, tile), block.image * g.target_n
@@ -183,7 +186,7 @@ def _add_channels(phase, first, channels, block, weights, target, workspace, geo
         if not to_target:
             entry = g.phases_at + phase * PHASE
             store_tile(target, image_at, workspace, sums, channel, held, geometry, tile, entry, finish)
-        elif changes(finish, channel, held):
+        elif is_changed:
             finish_runs(target, at, g.target_c, held, columns, channel, 1, finish)
 
 
